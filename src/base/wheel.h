@@ -10,6 +10,8 @@
 #ifndef TAUT_BASE_WHEEL_H
 #define TAUT_BASE_WHEEL_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "base/list.h"
 #include "base/time.h"
 
@@ -28,6 +30,7 @@ struct wheel_timer {
 struct wheel {
     uint64_t tick;                /* everything before this tick has been expired or cascaded */
     uint64_t armed;               /* number of armed timers */
+    uint64_t floor_at;            /* no timer is armed for earlier than this */
     uint64_t occupied[WHEEL_LEVELS]; /* one bit per non-empty slot */
     struct list_node slot[WHEEL_LEVELS][WHEEL_SLOTS];
 };

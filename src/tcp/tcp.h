@@ -1,0 +1,270 @@
+/*
+ * tcp/tcp.h: the TCP engine, sans-I/O (RFC 9293 and what Linux adds).
+ *
+ * An engine is a pure function of (state, input, now, seed). The order of calls in a turn of the shell:
+ *
+ *     tcp_input(), tcp_icmp(), tcp_expire(), the calls of programs      any number, any order; they mark, never build
+ *     tcp_next_event() until false                                      what programs must hear
+ *     tcp_commit()                                                      changed records become durable
+ *     tcp_next_reply() until false, then tcp_next_ready() / tcp_output()   the only makers of segments
+ *     tcp_deadline()                                                    when to call tcp_expire() next
+ *
+ * `now` is CLOCK_MONOTONIC in ns and never goes backwards. After tcp_next_reply() and tcp_next_ready() have returned
+ * false, tcp_deadline() > now, and no state changes before it unless something is put in.
+ *
+ * Connections are named by id (generation, worker, slot), never by pointer: an id is stable over save and restore, and
+ * a stale one is answered with -ENOENT. Every connection has an owner from creation (tcp_connect(), or the event
+ * TCP_EVENT_ACCEPT) until tcp_close() or tcp_abort(); after that it is an orphan that lives as long as the protocol
+ * needs it. An owned connection that ended stays in CLOSE, readable and inspectable, until its owner closes it.
+ *
+ * Errors are negative errno values with Linux's meaning.
+ */
+#ifndef TAUT_TCP_H
+#define TAUT_TCP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/chunk.h"
+#include "base/ipaddr.h"
+#include "base/log.h"
+#include "base/siphash.h"
+#include "base/time.h"
+#include "tcp/tcp_config.h"
+#include "tcp/tcp_enums.h"
+#include "tcp/tcp_info.h"
+#include "wire/tcp.h"
+
+struct tcp;
+
+/* generation << 32 | worker << 24 | slot; 0 is never a connection. */
+typedef uint64_t tcp_id;
+
+/* Given at creation, secret, kept over a restart. */
+struct tcp_secrets {
+    struct siphash_key isn;       /* RFC 6528 */
+    struct siphash_key ts_offset; /* per-connection timestamp offsets */
+    struct siphash_key hash;      /* the connection table */
+    struct siphash_key port;      /* ephemeral ports, RFC 6056 */
+    uint64_t rng_seed;
+};
+
+struct tcp_params {
+    const struct tcp_config *config; /* stays the caller's; may be changed between calls */
+    struct chunk_pool *pool;         /* stays the caller's; outlives the engine */
+    const struct log_sink *log;      /* may be NULL */
+    struct tcp_secrets secrets;
+    uint64_t now;
+    uint32_t max_conns;     /* size of the slot table, at most 2^24 */
+    uint32_t max_half_open; /* over all listeners */
+    uint32_t max_time_wait; /* size of its table; the configuration may lower it */
+    uint32_t generation;    /* of ids; a restart continues with another one */
+    uint8_t worker;
+    void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
+};
+
+/* NULL on lack of memory. */
+struct tcp *tcp_create(const struct tcp_params *params);
+/* Frees everything, tells nobody. */
+void tcp_destroy(struct tcp *t);
+
+/* What the stack knows of the way to a peer. */
+struct tcp_path {
+    uint16_t mtu;     /* bytes of IP header and payload */
+    uint16_t advmss;  /* 0: from mtu */
+    uint8_t initcwnd; /* segments, 0: from the configuration */
+    uint8_t initrwnd; /* segments, 0: from the configuration */
+};
+
+/* ---- Input ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Takes a decoded, checksummed segment from a valid unicast source. `path` is the way back to its source; needed for
+ * SYNs, else it may be NULL. Slices with a chunk may be adopted by reference (chunk_ref()), others are copied.
+ */
+void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *path, uint64_t now);
+
+struct tcp_icmp {
+    struct ip_tuple tuple; /* of the embedded segment, which we sent: local is its source */
+    uint32_t seq;
+    int error;      /* errno as Linux maps it (EHOSTUNREACH, ECONNREFUSED, ...); EMSGSIZE for packet too big */
+    bool hard;      /* Linux's "fatal" column of icmp_err_convert */
+    uint16_t mtu;   /* next-hop MTU for EMSGSIZE */
+};
+void tcp_icmp(struct tcp *t, const struct tcp_icmp *icmp, uint64_t now);
+
+/* Takes every timer whose time has come. */
+void tcp_expire(struct tcp *t, uint64_t now);
+
+/* ---- Output --------------------------------------------------------------------------------------------------- */
+
+/* A segment to send. The slices point into chunks that stay until the next call of any other kind than output. */
+struct tcp_out {
+    tcp_id id; /* 0 for replies */
+    enum tcp_cause cause;
+    bool retransmission;
+    struct tcp_seg seg; /* src is ours; ecn, tos, ttl (0: default) and gso_size are set */
+};
+
+/* Replies and SYN-ACKs: no payload, no connection to hold; the caller keeps them where the next hop is unresolved. */
+bool tcp_next_reply(struct tcp *t, uint64_t now, struct tcp_out *ret);
+
+/* The connection that is to be served next, urgent ones (only ACKs or little data owed) first, else round-robin. */
+bool tcp_next_ready(struct tcp *t, struct tcp_out *ret); /* sets id, seg.src, seg.dst, ports only */
+/*
+ * Makes one segment or super-frame of that connection; false if it has nothing to send now (it left READY). With true
+ * it goes to the tail of READY as long as it has more.
+ */
+bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret);
+/* The next hop is unresolved: takes the connection off READY until tcp_resume() or tcp_unreachable(). */
+void tcp_suspend(struct tcp *t, tcp_id id);
+void tcp_resume(struct tcp *t, tcp_id id);
+/* No way to the peer: soft error as Linux (ends a SYN-SENT, else noted and RTO goes on). Also resumes. */
+void tcp_unreachable(struct tcp *t, tcp_id id, int error, uint64_t now);
+/* The device refused a segment that tcp_output() made: counted, as good as lost. */
+void tcp_tx_failed(struct tcp *t, const struct tcp_out *out);
+/* Largest super-frame payload the device takes, 0: none (no TSO); takes effect at once. */
+void tcp_set_gso_max(struct tcp *t, uint32_t bytes);
+
+uint64_t tcp_deadline(const struct tcp *t);
+
+/* ---- Calls of programs ---------------------------------------------------------------------------------------- */
+
+struct tcp_listen_args {
+    struct ip_addr addr; /* IP_NONE: any address of both families; unspecified address: any of that family */
+    uint16_t port;
+    uint32_t backlog; /* accept queue; capped by somaxconn */
+    uint64_t user;    /* comes back in TCP_EVENT_ACCEPT */
+};
+/* 0 with a listener number > 0, -EADDRINUSE for the same addr and port, -ENOMEM. Bind rules are sock's. */
+int tcp_listen(struct tcp *t, const struct tcp_listen_args *args, uint32_t *ret_listener);
+/* Ends it: half-open entries go, unaccepted connections are reset. */
+void tcp_listen_close(struct tcp *t, uint32_t listener, uint64_t now);
+/* The owner took a connection out of its accept queue (the engine counts what lies in it). */
+void tcp_listen_accepted(struct tcp *t, uint32_t listener);
+
+struct tcp_listen_info {
+    struct ip_addr addr;
+    uint16_t port;
+    uint32_t backlog, accept_queue, half_open;
+    uint64_t user;
+};
+int tcp_listen_info(const struct tcp *t, uint32_t listener, struct tcp_listen_info *ret);
+
+struct tcp_connect_args {
+    struct ip_tuple tuple; /* complete: source address and port are sock's choice */
+    struct tcp_path path;
+    uint64_t user; /* comes back in events */
+};
+/* Marks a SYN. 0, -EADDRINUSE (tuple exists; TIME-WAIT that may not be reused), -ENOMEM, -ENFILE (max_conns). */
+int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now, tcp_id *ret);
+/* True if a connection, half-open entry or TIME-WAIT entry that may not be reused has this tuple. */
+bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
+void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user);
+
+enum tcp_send_flag { TCP_SEND_MORE = 1, TCP_SEND_URGENT = 2, TCP_SEND_EOR = 4 };
+
+/* Bytes that the send buffer still takes (0: full; TCP_EVENT_WRITABLE will come once a third is free). */
+size_t tcp_send_space(const struct tcp *t, tcp_id id);
+/*
+ * Room to fill: up to `max` places of together at most `want` bytes, into which the caller writes (readv, recvmmsg)
+ * and then commits the bytes written, a prefix. Returns the number of places, 0 when there is no room now (marked for
+ * TCP_EVENT_WRITABLE), or -ENOENT, -EPIPE (shut down, or CLOSE; -ECONNRESET and others once, as Linux's sk_err),
+ * -ENOTCONN. Nothing is held between the two calls but for the caller.
+ */
+struct tcp_iov {
+    uint8_t *data;
+    size_t len;
+};
+int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov, int max);
+int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint64_t now);
+/* Both, with a copy. Bytes taken (may be fewer than asked), or as above; -EAGAIN when there is no room. */
+int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now);
+
+/*
+ * Unread bytes in order, at most `max` places. Number of places; 0: none now; *ret_eof: the peer's FIN follows them.
+ * -ENOENT, or the connection's error once everything was read (once, as sk_err; then 0 with eof).
+ */
+int tcp_recv_peek(struct tcp *t, tcp_id id, struct tcp_iov *iov, int max, bool *ret_eof);
+/* Frees the first `bytes` of them; may owe a window update. */
+void tcp_recv_consume(struct tcp *t, tcp_id id, size_t bytes, uint64_t now);
+
+/* FIN behind what is queued. 0, -ENOTCONN, -ENOENT. */
+int tcp_shutdown_write(struct tcp *t, tcp_id id, uint64_t now);
+/* The owner reads no more: what comes is acknowledged and thrown away, as Linux's SHUT_RD. */
+int tcp_shutdown_read(struct tcp *t, tcp_id id, uint64_t now);
+/* The owner is gone: FIN (RST if data is unread), then an orphan. The id must not be used after it. */
+int tcp_close(struct tcp *t, tcp_id id, uint64_t now);
+/* RST where the state asks for it; the id must not be used after it. */
+int tcp_abort(struct tcp *t, tcp_id id, uint64_t now);
+
+/* Options of one connection, Linux's meaning and units as in the comment. 0, -ENOENT, -EINVAL. */
+enum tcp_opt {
+    TCP_OPT_NODELAY,         /* 0/1 */
+    TCP_OPT_CORK,            /* 0/1 */
+    TCP_OPT_QUICKACK,        /* 0/1 */
+    TCP_OPT_KEEPALIVE,       /* 0/1: SO_KEEPALIVE */
+    TCP_OPT_KEEPIDLE,        /* s */
+    TCP_OPT_KEEPINTVL,       /* s */
+    TCP_OPT_KEEPCNT,
+    TCP_OPT_USER_TIMEOUT,    /* ms */
+    TCP_OPT_LINGER2,         /* s; < 0: no FIN-WAIT-2 for orphans */
+    TCP_OPT_SYNCNT,
+    TCP_OPT_MAXSEG,          /* before connect/listen */
+    TCP_OPT_WINDOW_CLAMP,    /* bytes */
+    TCP_OPT_SNDBUF,          /* bytes; locks autotuning */
+    TCP_OPT_RCVBUF,          /* bytes; locks autotuning */
+    TCP_OPT_TOS,
+    TCP_OPT_MAX
+};
+int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now);
+int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret);
+
+/* ---- Events --------------------------------------------------------------------------------------------------- */
+
+struct tcp_event {
+    tcp_id id;
+    uint64_t user;     /* of the connection; for TCP_EVENT_ACCEPT of the listener */
+    uint32_t listener; /* for TCP_EVENT_ACCEPT, else 0 */
+    unsigned bits;     /* enum tcp_event_bit */
+    int error;         /* errno > 0 for TCP_EVENT_ERROR */
+    enum tcp_state state;
+};
+bool tcp_next_event(struct tcp *t, struct tcp_event *ret);
+
+/* ---- Looking in ----------------------------------------------------------------------------------------------- */
+
+/* 0 or -ENOENT. Half-open and TIME-WAIT entries have ids too; they fill what they have. */
+int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *ret);
+/* Iterates over connections, half-open and TIME-WAIT entries: start with 0; returns 0 at the end. */
+tcp_id tcp_next_id(const struct tcp *t, tcp_id after);
+
+struct tcp_totals {
+    uint32_t conns, established, half_open, time_wait, orphans, listeners, ready;
+};
+void tcp_get_totals(const struct tcp *t, struct tcp_totals *ret);
+
+/* All since creation; drops and causes are indexed by their enumerations. The pointers stay valid. */
+const struct tcp_counters *tcp_get_counters(const struct tcp *t);
+const uint64_t *tcp_get_drops(const struct tcp *t);
+const uint64_t *tcp_get_causes(const struct tcp *t);
+
+/* ---- Records -------------------------------------------------------------------------------------------------- */
+
+/* Bytes of one double-buffered record with its selector in the record arena. */
+size_t tcp_record_slot_bytes(void);
+/* Publishes the records of all connections changed since the last call; returns their number. */
+uint32_t tcp_commit(struct tcp *t);
+
+/* ---- Checking ------------------------------------------------------------------------------------------------- */
+
+/*
+ * Every invariant of a connection (sequence order, descriptor sums, chunks against sequence, timer exclusivity,
+ * advertised window = enforced window); NULL if they hold, else a sentence that says which one does not.
+ */
+const char *tcp_check(const struct tcp *t, tcp_id id);
+/* The same for the whole engine: tables, lists, counters and every connection. */
+const char *tcp_check_all(const struct tcp *t);
+
+#endif

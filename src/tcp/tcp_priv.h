@@ -1,0 +1,433 @@
+/*
+ * tcp/tcp_priv.h: the engine's inside. Only src/tcp and its unit tests include it.
+ *
+ * Where things are:
+ *
+ *   table.c     engine and connection life cycle, slots and ids, hash lookup, READY, EVENT and dirty lists, the choke
+ *               points (state change, drop, event, counters), config table
+ *   input.c     a segment arrives: RFC 9293 section 3.10.7, one function per step
+ *   request.c   half-open entries: SYN in LISTEN, SYN-ACK timer, completing ACK -> connection
+ *   timewait.c  TIME-WAIT entries
+ *   reply.c     reply intents (RST, challenge ACKs, TIME-WAIT ACKs): bounded ring; tcp_next_reply()
+ *   isn.c       ISN and timestamp offsets (RFC 6528), SipHash
+ *   ack.c       the ACK pipeline: newly acked/sacked -> RTT -> recovery -> congestion control -> window update
+ *   recovery.c  loss marking, fast retransmit, NewReno/SACK recovery, RTO loss
+ *   rtt.c       tcp_rtt_estimator, RTO
+ *   sndbuf.c    bytes to send, in chunks, by sequence number
+ *   sndq.c      sent-segment queue: descriptors that mean what a Linux skb means
+ *   output.c    the one maker of connection segments; may-send predicates; Nagle, SWS, super-frame sizing
+ *   rcvq.c      received bytes in order and out of order, SACK blocks, receive window, autotuning
+ *   ackowed.c   ACKs owed: delayed, quick, and facts (out of order, duplicates)
+ *   timers.c    a connection's timers by name and their expiry
+ *   api.c       the calls of programs
+ *   icmp.c      ICMP errors
+ *   record.c    the flat record: save, restore, check, dump, commit
+ *   info.c      tcp_info; check.c: tcp_check()
+ *
+ * Marks: input, expiry and programs change the state and call tcp_mark_ready(); only reply.c, request.c (SYN-ACK) and
+ * output.c fill a struct tcp_out.
+ */
+#ifndef TAUT_TCP_PRIV_H
+#define TAUT_TCP_PRIV_H
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/list.h"
+#include "base/rng.h"
+#include "base/seq.h"
+#include "base/wheel.h"
+#include "cc/cc.h"
+#include "tcp/ackowed.h"
+#include "tcp/rcvq.h"
+#include "tcp/rtt.h"
+#include "tcp/sndbuf.h"
+#include "tcp/sndq.h"
+#include "tcp/tcp.h"
+
+#define TCP_MAX_WSCALE 14
+#define TCP_MIN_MSS 88u    /* Linux TCP_MIN_MSS */
+#define TCP_MIN_SND_MSS 48u
+#define TCP_MSS_DEFAULT 536u
+#define TCP_MAX_WINDOW 32767u
+#define TCP_TIMEWAIT_PAWS_S (24u * 24 * 3600) /* TCP_PAWS_24DAYS */
+#define TCP_OPT_TS_ALIGNED 12u
+#define TCP_TSO_MAX_SEGS 64u
+
+/* A connection's timers; deadlines are absolute, TIME_NEVER is off. RETRANS and PROBE0 never run together. */
+enum tcp_timer {
+    TCP_TIMER_RETRANS,   /* RTO, also of SYN and of a crossed SYN-ACK */
+    TCP_TIMER_PROBE0,    /* zero-window probe (persist) */
+    TCP_TIMER_DELACK,
+    TCP_TIMER_KEEPALIVE,
+    TCP_TIMER_LINGER,    /* FIN-WAIT-2 of an orphan */
+    TCP_TIMER_PACING,    /* the gate opens */
+    TCP_TIMER_MAX
+};
+
+/* Every entry that has an id begins with this. */
+enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
+
+struct tcp_conn {
+    /* identity; hot for lookup */
+    uint64_t hash;
+    struct tcp_conn *hash_next;
+    struct ip_tuple tuple;
+    tcp_id id;
+    uint64_t user;
+    uint32_t listener;          /* where it came from, 0: active open */
+    uint8_t state;              /* enum tcp_state; changed by tcp_set_state() only */
+    uint8_t shutdown;           /* TCP_SHUT_RD | TCP_SHUT_WR of the owner */
+    bool owned;                 /* someone will call tcp_close()/tcp_abort() */
+    bool in_accept_queue;       /* counted in its listener's accept_queue */
+    bool dead;                  /* free at the end of the verb: owner gone and CLOSE */
+    bool suspended;             /* the stack holds it: neighbour unresolved */
+
+    struct list_node ready;     /* t->ready_urgent or t->ready_bulk */
+    struct list_node event;     /* t->events */
+    struct list_node dirty;     /* t->dirty: its record changed */
+    struct list_node listener_link; /* not yet accepted ones, in their listener */
+    unsigned event_bits;
+    int error;                  /* sk_err: reported once */
+    int error_soft;             /* sk_err_soft */
+    int error_final;            /* what ended it, for tcp_info */
+
+    /* path and segment sizes */
+    struct tcp_path path;
+    uint16_t mss_clamp;         /* the peer's MSS option, or the default */
+    uint16_t user_mss;          /* TCP_MAXSEG */
+    uint16_t advmss;            /* what we announce, before the options' length */
+    uint16_t mss;               /* current payload per segment: mss_cache of Linux (options taken off) */
+    uint16_t pmtu;
+    uint8_t tos;
+
+    /* options agreed */
+    bool ts_ok, sack_ok, wscale_ok, dsack_ok, ecn_ok;
+    uint8_t snd_wscale;         /* shift of windows that the peer announces */
+    uint8_t rcv_wscale;         /* shift of ours */
+
+    /* send sequence space: snd_una <= snd_nxt <= write_seq (+1 for FIN) */
+    uint32_t iss, snd_una, snd_nxt, write_seq;
+    uint32_t snd_wnd, max_window, snd_wl1;
+    uint32_t snd_up;            /* end of urgent data, if urg_mode */
+    uint32_t pushed_seq;        /* last byte that was to be pushed */
+    uint32_t snd_sml;           /* end of the last small segment (Nagle, Minshall) */
+    bool urg_mode;
+    bool fin_queued;            /* FIN occupies write_seq */
+    bool nodelay, cork;
+    bool syn_pending;           /* SYN or SYN-ACK is to be (re)sent */
+    bool rst_pending;           /* RST is to be sent, then it is dead */
+    enum tcp_cause rst_cause;
+    bool probe_pending;         /* zero-window or keepalive probe is to be sent now */
+    enum tcp_cause probe_cause;
+    struct tcp_sndbuf sndbuf;
+    struct tcp_sndq sndq;
+    bool want_writable;         /* SOCK_NOSPACE: tell when a third is free */
+    bool sndbuf_locked, rcvbuf_locked;
+
+    /* RTT, RTO */
+    struct tcp_rtt rtt;
+    uint8_t retransmits;        /* icsk_retransmits */
+    uint8_t backoff;
+    uint8_t probes_out;
+    uint8_t total_syn_retrans;  /* SYN or SYN-ACK retransmissions before establishment */
+    uint64_t retrans_stamp;     /* first retransmission of this loss, 0: none */
+    uint64_t probe_begun_at;    /* first unanswered window probe, 0: none */
+
+    /* congestion control and recovery; units are segments */
+    const struct cc_ops *cc;
+    struct cc_window win;
+    uint64_t cc_state[CC_STATE_BYTES / 8];
+    uint8_t ca_state;           /* enum tcp_ca_state */
+    uint32_t high_seq;          /* snd_nxt when the loss was found */
+    uint32_t undo_marker, undo_retrans, prior_ssthresh, prior_cwnd;
+    uint32_t retrans_high;
+    uint16_t reordering;
+    uint16_t dup_acks;          /* sacked_out emulation without SACK */
+    uint32_t prr_delivered, prr_out;
+    uint32_t delivered;         /* segments */
+    bool is_cwnd_limited;
+    uint32_t cwnd_usage_seq, max_packets_out;
+    uint64_t lsndtime;          /* last data sent */
+
+    /* pacing gate */
+    uint64_t pacing_rate;       /* bytes/s, UINT64_MAX: none */
+    uint64_t max_pacing_rate;
+    uint64_t pacing_next_at;
+
+    /* receive sequence space */
+    uint32_t irs, rcv_nxt, rcv_wup, rcv_wnd, copied_seq;
+    uint32_t rcv_up;
+    bool urg_seen;
+    bool fin_received;          /* rcv_nxt is behind the FIN */
+    uint32_t fin_seq;           /* of a FIN that waits behind a hole, if fin_waits */
+    bool fin_waits;
+    struct tcp_rcvq rcvq;
+    uint32_t window_clamp, rcv_ssthresh;
+    uint16_t rcv_mss;
+
+    /* timestamps (RFC 7323); the clock is ms of now plus ts_offset */
+    uint32_t ts_offset;
+    uint32_t ts_recent;
+    uint64_t ts_recent_at;      /* when ts_recent was set, 0: none */
+    uint32_t last_ack_sent;     /* rcv_nxt of our last ACK */
+
+    struct tcp_ackowed ackowed;
+
+    /* keepalive, user timeout, linger */
+    bool keepalive;
+    uint8_t keepalive_probes, syn_retries; /* 0: configuration */
+    uint32_t keepalive_time_s, keepalive_intvl_s; /* 0: configuration */
+    uint32_t user_timeout_ms;
+    int32_t linger2_s;          /* 0: configuration, < 0: none */
+
+    uint64_t timer_at[TCP_TIMER_MAX];
+    struct wheel_timer timer;   /* armed for the earliest */
+
+    /* accounting */
+    uint64_t created_at, rcv_tstamp, last_data_recv_at, invalid_ack_at;
+    uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
+    uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans;
+    uint32_t dsack_dups, reord_seen, rcv_ooopack;
+    uint32_t causes[TCP_CAUSE_MAX];
+    uint32_t drops[TCP_DROP_MAX];
+};
+
+enum { TCP_SHUT_RD = 1, TCP_SHUT_WR = 2 };
+
+/* Half-open: at most 128 bytes (asserted in request.c); defined there. So are struct tcp_tw and struct tcp_listener. */
+struct tcp_req;
+struct tcp_tw;
+
+struct tcp_listener {
+    struct list_node link;      /* in its port's bucket */
+    uint32_t number;            /* its name; never reused within an engine's life */
+    struct ip_addr addr;
+    uint16_t port;
+    uint64_t user;
+    uint32_t backlog, accept_queue, half_open;
+    uint16_t user_mss;
+    struct list_node unaccepted; /* struct tcp_conn.listener_link */
+};
+
+struct tcp_requests;            /* request.c */
+struct tcp_timewaits;           /* timewait.c */
+struct tcp_replies;             /* reply.c */
+struct tcp_table;               /* table.c: slots and hash */
+struct tcp_records;             /* record.c */
+
+struct tcp {
+    const struct tcp_config *config;
+    struct chunk_pool *pool;
+    const struct log_sink *log;
+    struct tcp_secrets secrets;
+    struct tcp_params params;
+    struct rng rng;
+    struct wheel wheel;
+    struct tcp_table *table;
+    struct tcp_requests *requests;
+    struct tcp_timewaits *timewaits;
+    struct tcp_replies *replies;
+    struct tcp_records *records;
+    struct list_node listeners[64];  /* by port */
+    struct list_node ready_urgent, ready_bulk, events, dirty;
+    uint32_t gso_max_bytes;
+    uint32_t orphans, n_conns, n_ready;
+    uint64_t challenge_window_at;    /* rate limit of challenge ACKs */
+    uint32_t challenge_count;
+    struct tcp_counters counters;
+    uint64_t drops[TCP_DROP_MAX];
+    uint64_t causes[TCP_CAUSE_MAX];
+};
+
+/* ---- table.c ------------------------------------------------------------------------------------------------- */
+
+/* Any entry with an id; NULL for a stale one. The kind says what it is. */
+void *tcp_lookup_id(const struct tcp *t, tcp_id id, enum tcp_kind *ret_kind);
+struct tcp_conn *tcp_conn_by_id(const struct tcp *t, tcp_id id);
+/* By tuple (our side is local). */
+void *tcp_lookup_tuple(const struct tcp *t, const struct ip_tuple *tuple, enum tcp_kind *ret_kind);
+struct tcp_listener *tcp_lookup_listener(const struct tcp *t, const struct ip_addr *local, uint16_t port);
+struct tcp_listener *tcp_listener_by_number(const struct tcp *t, uint32_t number);
+/*
+ * Entries of all kinds share slots, ids and the tuple hash. enter: assigns an id (0: table full) and makes `entry`
+ * findable; leave: makes the id stale. rebind hands an id and its hash place over from one entry to another (request
+ * -> connection -> TIME-WAIT keep one id).
+ */
+tcp_id tcp_table_enter(struct tcp *t, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple);
+void tcp_table_leave(struct tcp *t, tcp_id id);
+void tcp_table_rebind(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry);
+
+/* A zeroed connection in CLOSE with its sub-structures initialised, entered in no table; NULL: limit or no memory. */
+struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now);
+/* Releases all memory, chunks, timers and list places; the id goes unless it was rebound. */
+void tcp_conn_free(struct tcp *t, struct tcp_conn *c);
+/* At the end of a verb: frees what is dead. Called by every public entry that may have ended a connection. */
+void tcp_conn_reap(struct tcp *t, struct tcp_conn *c);
+
+/* The choke points. */
+void tcp_set_state(struct tcp *t, struct tcp_conn *c, enum tcp_state state, uint64_t now);
+void tcp_drop(struct tcp *t, struct tcp_conn *c, enum tcp_drop reason); /* c may be NULL; counts 1 */
+void tcp_raise(struct tcp *t, struct tcp_conn *c, unsigned event_bits); /* an owned connection's event */
+void tcp_mark_ready(struct tcp *t, struct tcp_conn *c);  /* it may have something to send */
+void tcp_mark_dirty(struct tcp *t, struct tcp_conn *c);
+/* Counts a segment that leaves: causes, out_segs, retrans_segs, bytes. Called by the three makers of tcp_out. */
+void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out);
+/*
+ * The connection ends now: state CLOSE, timers off, queues released (unread data is kept if keep_unread), error to
+ * the owner (0: clean). Orphans become dead. tcp_done() of Linux.
+ */
+void tcp_done(struct tcp *t, struct tcp_conn *c, int error, bool keep_unread, uint64_t now);
+
+/* ---- isn.c --------------------------------------------------------------------------------------------------- */
+uint32_t tcp_isn(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
+uint32_t tcp_ts_offset(const struct tcp *t, const struct ip_tuple *tuple);
+static inline uint32_t tcp_ts_clock(uint64_t now, uint32_t offset)
+{
+    return (uint32_t)(now / NSEC_PER_MSEC) + offset;
+}
+
+/* ---- request.c (half-open entries) --------------------------------------------------------------------------- */
+int tcp_requests_init(struct tcp *t);
+void tcp_requests_destroy(struct tcp *t);
+/* LISTEN, third step: a SYN for `l`. Makes an entry and marks its SYN-ACK, or drops with a reason. */
+void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg, const struct tcp_path *path,
+                    uint64_t now);
+/* A segment for a half-open entry (tcp_check_req). A connection it made is returned and has yet to process `seg`. */
+struct tcp_conn *tcp_req_input(struct tcp *t, struct tcp_req *r, const struct tcp_seg *seg, uint64_t now);
+bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret);
+void tcp_req_expire(struct tcp *t, uint64_t now);
+uint64_t tcp_req_deadline(const struct tcp *t);
+void tcp_req_listener_closed(struct tcp *t, struct tcp_listener *l, uint64_t now);
+void tcp_req_icmp(struct tcp *t, struct tcp_req *r, const struct tcp_icmp *icmp, uint64_t now);
+void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, struct tcp_info *ret);
+uint32_t tcp_req_count(const struct tcp *t);
+
+/* ---- timewait.c ---------------------------------------------------------------------------------------------- */
+int tcp_tw_init(struct tcp *t);
+void tcp_tw_destroy(struct tcp *t);
+/* The connection becomes a TIME-WAIT entry with its id (or just goes: limit); c is dead afterwards unless owned. */
+void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* A segment for a TIME-WAIT entry; true: it was a SYN that may reuse the pair, the entry is gone, go on in LISTEN. */
+bool tcp_tw_input(struct tcp *t, struct tcp_tw *w, const struct tcp_seg *seg, uint64_t now);
+/* An active open may take the pair over (RFC 6191, 1 s): the entry goes, *ret_iss is beyond its old sequence space. */
+bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_iss);
+bool tcp_tw_may_reuse(const struct tcp *t, const struct tcp_tw *w, uint64_t now);
+void tcp_tw_expire(struct tcp *t, uint64_t now);
+uint64_t tcp_tw_deadline(const struct tcp *t);
+void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, struct tcp_info *ret);
+uint32_t tcp_tw_count(const struct tcp *t);
+
+/* ---- reply.c ------------------------------------------------------------------------------------------------- */
+int tcp_replies_init(struct tcp *t);
+void tcp_replies_destroy(struct tcp *t);
+/* RST in answer to a segment (RFC 9293 section 3.10.7.1: its ACK as our sequence, or 0 with an ACK of it). */
+void tcp_reply_rst(struct tcp *t, const struct tcp_seg *seg, enum tcp_cause cause);
+/* A pure ACK that belongs to no connection block (half-open, TIME-WAIT). wnd unscaled; tsval 0 and ts_ok false: none. */
+struct tcp_reply_ack {
+    struct ip_tuple tuple;
+    uint32_t seq, ack;
+    uint16_t wnd;
+    bool ts_ok;
+    uint32_t tsval, tsecr;
+    enum tcp_cause cause;
+};
+void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *r);
+/* RST with sequence numbers of our own (a half-open entry or an unaccepted connection goes away). */
+void tcp_reply_rst_at(struct tcp *t, const struct ip_tuple *tuple, uint32_t seq, uint32_t ack, enum tcp_cause cause);
+/* May one more challenge ACK leave now? Counts it (RFC 5961 section 7). */
+bool tcp_challenge_allowed(struct tcp *t, uint64_t now);
+/* At most one ACK to invalid segments per tcp_invalid_ratelimit: *last_at is the connection's or entry's. */
+bool tcp_invalid_ack_allowed(struct tcp *t, uint64_t *last_at, uint64_t now);
+
+/* ---- input.c ------------------------------------------------------------------------------------------------- */
+/* FIN reached in order (step 8): state changes, PEER_CLOSED. Called by tcp_data_in() too, for a FIN behind a hole. */
+void tcp_fin_in(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The connection was reset: error by state (ECONNREFUSED, EPIPE, ECONNRESET), tcp_done(). */
+void tcp_reset_in(struct tcp *t, struct tcp_conn *c, uint64_t now);
+
+/* ---- ack.c, recovery.c (sending half) ------------------------------------------------------------------------ */
+enum tcp_ack_verdict {
+    TCP_ACK_OK,      /* acceptable: snd_una may have moved, or a duplicate */
+    TCP_ACK_OLD,     /* below snd_una: nothing of it used, go on with the data */
+    TCP_ACK_TOO_OLD, /* below snd_una - max_window: challenge (RFC 5961 section 5) */
+    TCP_ACK_UNSENT,  /* above snd_nxt: answer with an ACK, drop */
+};
+/* RFC 9293 step 5 for synchronised states: the pipeline, window update, SACK and timestamps read from seg. */
+enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* At establishment: mss, cwnd, rtt sample of the handshake (rtt_us UINT64_MAX: none), first window; iss is acked. */
+void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us, uint64_t now);
+/* Before the SYN: congestion control by name, window, rto. */
+void tcp_snd_init(struct tcp *t, struct tcp_conn *c);
+/* Payload per segment from pmtu, mss_clamp, user_mss and options (tcp_sync_mss). Recounts descriptors. */
+void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu);
+void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now); /* marks lost, backs off, marks ready */
+/* Window probes: called when PROBE0 runs out; decides on giving up. */
+void tcp_probe0_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* Arms RETRANS or PROBE0 as the state of the queues asks (tcp_rearm_rto, tcp_check_probe_timer). */
+void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* In flight = packets_out - (sacked + lost) + retrans_out. */
+uint32_t tcp_in_flight(const struct tcp_conn *c);
+void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c); /* raises WRITABLE when it is time */
+
+/* ---- output.c ------------------------------------------------------------------------------------------------ */
+/* Has it anything that may go out at `now`? (what tcp_mark_ready() and the deadline test rely on) */
+bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+/* Only ACKs or little data owed: ready_urgent. */
+bool tcp_is_urgent(const struct tcp *t, const struct tcp_conn *c);
+enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+
+/* ---- rcvq.c, ackowed.c on a connection (receiving half) ------------------------------------------------------- */
+/* Buffers, window and scale before SYN or SYN-ACK (tcp_select_initial_window). */
+void tcp_rcv_init(struct tcp *t, struct tcp_conn *c, uint16_t mss, bool wscale_ok);
+/* Initial window and scale for a SYN or SYN-ACK without a connection block. */
+void tcp_rcv_initial_window(const struct tcp *t, uint16_t mss, bool wscale_ok, uint16_t *ret_wnd, uint8_t *ret_wscale);
+/* Steps 6-8, text: in order, out of order, old, beyond the window; owes ACKs; FIN in order -> tcp_fin_in(). */
+void tcp_data_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* The window to announce now, unscaled bytes; becomes rcv_wnd, moves rcv_wup (tcp_select_window). Only output calls. */
+uint32_t tcp_select_window(struct tcp *t, struct tcp_conn *c);
+uint32_t tcp_receive_window(const struct tcp_conn *c); /* what is announced and still open */
+/* The program has read: does the window deserve an update? marks (tcp_cleanup_rbuf). */
+void tcp_rcv_read(struct tcp *t, struct tcp_conn *c, size_t bytes, uint64_t now);
+/* SACK and D-SACK blocks for the ACK being made; up to `max`. */
+void tcp_sack_blocks(const struct tcp_conn *c, struct tcp_options *ret, unsigned max);
+/* Owe an ACK at once, with its cause. */
+void tcp_owe_ack(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause);
+/* RFC 5961 challenge or out-of-window ACK, rate limited; dropped with reason where not allowed. */
+void tcp_owe_challenge(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uint64_t now);
+void tcp_delack_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* A segment with an ACK left: delayed ACK and owed in-order ACKs are paid (tcp_event_ack_sent). */
+void tcp_ack_sent(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The next owed ACK fact, if any, to put on a segment: ack number, cause, D-SACK; false: none owed. */
+struct tcp_ack_fact {
+    uint32_t ack;
+    enum tcp_cause cause;
+    bool dsack;
+    struct tcp_sack_block dsack_block;
+};
+bool tcp_ack_owed(const struct tcp_conn *c);
+bool tcp_ack_take(struct tcp_conn *c, struct tcp_ack_fact *ret);
+
+/* ---- timers.c ------------------------------------------------------------------------------------------------ */
+void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint64_t at); /* TIME_NEVER: off */
+void tcp_timers_off(struct tcp *t, struct tcp_conn *c);
+/* Everything of one connection whose time has come. */
+void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* Orphan rules (tcp_close, tcp_out_of_resources): true if it was reset for lack of room. */
+bool tcp_orphan_over_limit(struct tcp *t);
+/* Write timeout: gives up, tells the owner (ETIMEDOUT or the soft error). */
+void tcp_write_error(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* Has this many timeouts, or the user timeout, passed? (tcp_write_timeout, retransmits_timed_out) */
+bool tcp_timed_out(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+
+/* ---- record.c, check.c --------------------------------------------------------------------------------------- */
+int tcp_records_init(struct tcp *t);
+void tcp_records_destroy(struct tcp *t);
+/* A connection's slot is free again. */
+void tcp_record_clear(struct tcp *t, tcp_id id);
+/* Debug builds: asserts tcp_check(); called at the end of every verb for the connection it touched. */
+void tcp_assert(const struct tcp *t, const struct tcp_conn *c);
+
+#endif
