@@ -1,0 +1,113 @@
+/*
+ * daemon/daemon.h: the shell around the stack: what its modules share.
+ *
+ * A turn of the loop (loop.c) has two halves with the commit between them (design section 5):
+ *
+ *   first half   frames are read from the TAP (at most 64 or 250 us), timers expire, programs' and backends' bytes are
+ *                read into send buffers, control requests are carried out; everything marks, nothing leaves
+ *   commit       sock and stack events are drained, stack_commit()
+ *   second half  frames are written, bytes go to programs and backends, control answers and events are sent
+ *
+ * So a module never writes to a descriptor where it stands: it queues a struct deferred (daemon_defer()), which the
+ * second half runs. What a deferred function marks (space freed in a receive buffer, say) is served in the next turn,
+ * which begins at once.
+ *
+ * Modules: main.c (ordered start and end), config.c (INI), loop.c (libev, one timerfd, turns), tap.c, netlink.c,
+ * logger.c, notify.c (sd_notify), pump.c (sock <-> descriptor), forward.c, service.c, control.c (JSON-RPC framing,
+ * clients, rights), method_*.c (the calls), program.c (descriptors handed to programs), events.c (subscriptions).
+ */
+#ifndef TAUT_DAEMON_H
+#define TAUT_DAEMON_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "sock/sock.h"
+#include "stack/stack.h"
+
+struct daemon_config; /* config.h */
+struct tap;           /* tap.h */
+struct netlink;       /* netlink.h */
+struct control;       /* control.h */
+struct forwards;      /* forward.h */
+struct services;      /* service.h */
+struct programs;      /* program.h */
+
+/* Work for the second half of the turn. Embedded; `fn` runs once, then it is unlinked and may be queued again. */
+struct deferred {
+    struct list_node link;
+    void (*fn)(struct deferred *self, uint64_t now);
+};
+
+/* Whoever owns a struct sock embeds this and passes it as the sock's user pointer. */
+struct sock_owner {
+    /* Readiness that became true (enum sock_poll_bit). Runs in the first half. */
+    void (*ready)(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now);
+};
+
+/* Counters of the shell. X(name, "metric", "help") */
+#define DAEMON_COUNTERS(X)                                                                                     \
+    X(turns, "DaemonTurns", "turns of the loop")                                                               \
+    X(tap_reads, "TapReads", "frames read from the TAP")                                                       \
+    X(tap_writes, "TapWrites", "frames written to the TAP")                                                    \
+    X(tap_write_errors, "TapWriteErrors", "frames that the TAP refused")                                       \
+    X(tap_read_errors, "TapReadErrors", "failed reads of the TAP")                                             \
+    X(rx_no_memory, "TapRxNoMemory", "reads put off: no chunk to read into")                                   \
+    X(control_clients, "ControlClients", "control clients that connected")                                     \
+    X(control_calls, "ControlCalls", "control calls answered")                                                 \
+    X(control_errors, "ControlErrors", "control calls answered with an error")                                 \
+    X(control_oversize, "ControlOversize", "control requests longer than 1 MiB")                               \
+    X(control_slow, "ControlSlowClients", "control clients ended: they did not read their answers")            \
+    X(events_dropped, "EventsDropped", "events not delivered to slow subscribers")                             \
+    X(forward_accepts, "ForwardAccepts", "connections accepted for forwards")                                  \
+    X(forward_refused, "ForwardBackendRefused", "forwards whose backend refused or failed")                    \
+    X(forward_timeouts, "ForwardBackendTimeouts", "forwards whose backend did not answer in time")             \
+    X(forward_resets, "ForwardBackendResets", "forwards whose backend reset the connection")                   \
+    X(forward_no_fds, "ForwardNoDescriptors", "forwards refused: out of descriptors")                          \
+    X(program_gone, "ProgramGone", "connections ended because their program went away")                        \
+    X(bytes_to_programs, "ProgramBytesOut", "bytes given to programs and backends")                            \
+    X(bytes_from_programs, "ProgramBytesIn", "bytes taken from programs and backends")                         \
+    X(bytes_lost, "ProgramBytesLost", "bytes received for programs that had gone, reported by RST")
+
+struct daemon_counters {
+#define X(name, metric, help) unsigned long long name;
+    DAEMON_COUNTERS(X)
+#undef X
+};
+
+struct daemon {
+    struct ev_loop *loop;
+    struct daemon_config *config;
+    struct log_sink log;
+    struct chunk_pool *pool;
+    struct stack *stack;
+    struct tcp *tcp;       /* stack_tcp(stack) */
+    struct socks *socks;   /* stack_socks(stack) */
+    struct tap *tap;
+    struct netlink *netlink;
+    struct control *control;
+    struct forwards *forwards;
+    struct services *services;
+    struct programs *programs;
+    struct daemon_counters counters;
+    uint64_t started_at;
+    char ifname[16];
+    bool draining;         /* SIGTERM came: no new connections, FINs are out */
+    struct list_node deferred;
+};
+
+/* CLOCK_MONOTONIC now; the one place where the daemon reads its clock. Never goes back. */
+uint64_t daemon_now(void);
+/* Queues work for the second half of this turn; no effect if it is queued already. */
+void daemon_defer(struct daemon *d, struct deferred *w);
+/* The loop is to run a turn even if nothing is readable (something was marked outside of one). */
+void daemon_kick(struct daemon *d);
+/* Begins an orderly end: drains, then leaves the loop. */
+void daemon_stop(struct daemon *d);
+/* Reads the configuration file again: forwards, services, log level; connections untouched. 0 or -1 with the message. */
+int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes);
+
+#endif

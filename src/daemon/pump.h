@@ -1,0 +1,48 @@
+/*
+ * daemon/pump.h: joins a struct sock to a local stream descriptor (a program's socketpair end, a backend's TCP or Unix
+ * socket) and moves bytes both ways until both directions have ended.
+ *
+ * Back-pressure: bytes are read from the descriptor only into room that the send buffer has (sock_send_reserve + recv
+ * straight into chunks), and written to it straight from the receive buffer (sock_recv_peek + sendmsg), consumed by
+ * what the kernel took. Half-close is carried each way: EOF from the descriptor -> sock_shutdown(WR); end of stream
+ * from the peer -> shutdown(fd, SHUT_WR). An error on one side becomes a reset of the other: the descriptor's error or
+ * hang-up with bytes undelivered -> sock_abort(); the peer's reset -> the descriptor reads ECONNRESET (program's end:
+ * poison byte, design section 6; backend over TCP: SO_LINGER 0).
+ *
+ * Ownership: the pump owns both the sock and the descriptor from pump_new() on and ends them. Writes to the descriptor
+ * happen only in the second half of a turn (struct deferred).
+ */
+#ifndef TAUT_PUMP_H
+#define TAUT_PUMP_H
+
+#include "daemon/daemon.h"
+
+struct pump;
+
+enum pump_end { PUMP_CLEAN, PUMP_PEER_RESET, PUMP_LOCAL_GONE, PUMP_LOCAL_ERROR, PUMP_ABORTED };
+
+struct pump_params {
+    bool poison;         /* fd is a program's end of ours and holds a poison byte (program.c) */
+    const void *preface; /* written to the descriptor first (PROXY protocol header); copied */
+    size_t preface_bytes;
+    /* Called once when the pump has ended, just before it is freed; may be NULL. */
+    void (*ended)(void *user, enum pump_end how, int error);
+    void *user;
+};
+
+/* NULL with errno set: out of memory or descriptors; then sock and fd are still the caller's. fd becomes non-blocking. */
+struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pump_params *params);
+/* Resets both sides now. */
+void pump_abort(struct pump *p, uint64_t now);
+/* The sock's side is to send FIN after what was read so far (drain); further input from the descriptor is ignored. */
+void pump_drain(struct pump *p, uint64_t now);
+
+struct pump_info {
+    tcp_id id;
+    uint64_t bytes_in, bytes_out; /* from the peer to the descriptor; from the descriptor to the peer */
+    uint32_t undelivered;         /* bytes that wait for the descriptor to take them */
+    bool local_eof, peer_eof;
+};
+void pump_get_info(const struct pump *p, struct pump_info *ret);
+
+#endif
