@@ -1,20 +1,20 @@
 /*
  * base/chunk.c: the chunk pool.
  *
- * The arena is a row of big blocks. A block is whole (free, or one big chunk) or broken into sixteen small chunks,
- * whose free ones are the bits of `free_mask`. Where each block is:
+ * The arena is a row of big blocks. A block is whole (free, or one big chunk) or broken into sixteen small
+ * chunks, whose free ones are the bits of `free_mask`. Where each block is:
  *
  *     fresh    index >= pool->fresh: never used, its descriptor and its pages untouched
  *     whole    free, on pool->whole
  *     partial  broken, free_mask != 0, on pool->partial
  *     in use   a big chunk with refs > 0, or broken with free_mask == 0: on no list
  *
- * A broken block with all sixteen bits set is whole again at once. So every operation is O(1), and used_bytes =
- * sum of the sizes of chunks with refs > 0 <= budget_bytes. Small chunks come from the block that most recently went
- * from full to partial, which lets emptier blocks run empty and merge.
+ * A broken block with all sixteen bits set is whole again at once. So every operation is O(1), and used_bytes
+ * = sum of the sizes of chunks with refs > 0 <= budget_bytes. Small chunks come from the block that most
+ * recently went from full to partial, which lets emptier blocks run empty and merge.
  *
- * Descriptors lie apart from the arena; a chunk finds its block by its offset. Called by stack, sock and tcp; never
- * reads or writes a payload byte.
+ * Descriptors lie apart from the arena; a chunk finds its block by its offset. Called by stack, sock and tcp;
+ * never reads or writes a payload byte.
  */
 #include <assert.h>
 #include <stdlib.h>

@@ -1,11 +1,13 @@
 /*
  * base/ipaddr.c: address predicates, prefixes and text.
  *
- * The parsers take exactly what the formatters write and the other textual forms of RFC 4291 section 2.2: no octal, no
- * signs, no blanks, no names, numbers in decimal without leading zeros. They work on a span, so that prefix and port
- * need no copy, and write ret_x only when the whole text is good. Called from configuration, control socket, logs and
- * tests; the predicates also for each packet. An all-zero struct ip_addr (IP_NONE) is unspecified and prints "none".
+ * The parsers take exactly what the formatters write and the other textual forms of RFC 4291 section 2.2: no
+ * octal, no signs, no blanks, no names, numbers in decimal without leading zeros. They work on a span, so
+ * that prefix and port need no copy, and write ret_x only when the whole text is good. Called from
+ * configuration, control socket, logs and tests; the predicates also for each packet. An all-zero struct
+ * ip_addr (IP_NONE) is unspecified and prints "none".
  */
+#include <assert.h>
 #include <stdio.h>
 #include "base/ipaddr.h"
 
@@ -163,7 +165,8 @@ static bool take_v4(struct span *s, uint8_t bytes[4])
     return true;
 }
 
-/* RFC 4291 section 2.2, form 3: the last four bytes as dotted decimal. It is the last thing before a '%' or the end. */
+/* RFC 4291 section 2.2, form 3: the last four bytes as dotted decimal. It is the last thing before a '%' or
+ * the end. */
 static bool take_embedded_v4(struct span *s, uint8_t bytes[4])
 {
     struct span try = *s;
@@ -304,7 +307,8 @@ static unsigned group(const struct ip_addr *a, unsigned i)
     return (unsigned)(a->b[2 * i] << 8 | a->b[2 * i + 1]);
 }
 
-/* RFC 5952 section 4.2: "::" for the longest run of zero groups, the first of equals, and not for a single group. */
+/* RFC 5952 section 4.2: "::" for the longest run of zero groups, the first of equals, and not for a single
+ * group. */
 static void longest_zero_run(const struct ip_addr *a, unsigned *ret_start, unsigned *ret_length)
 {
     unsigned best_start = 8, best_length = 1;
@@ -384,6 +388,7 @@ char *ip_addr_port_format(const struct ip_addr *a, uint16_t port, char *text)
     bool bracketed = a->family == IP_V6;
 
     ip_addr_format(a, addr);
-    snprintf(text, IP_ADDR_PORT_MAX, "%s%s%s:%u", bracketed ? "[" : "", addr, bracketed ? "]" : "", (unsigned)port);
+    snprintf(text, IP_ADDR_PORT_MAX, "%s%s%s:%u", bracketed ? "[" : "", addr, bracketed ? "]" : "",
+             (unsigned)port);
     return text;
 }

@@ -1,9 +1,9 @@
 /*
  * base/log.c: formats one line on the stack and hands it to the creator's sink.
  *
- * Text may hold what a peer or a program chose, so control characters become '?': one message stays one line, and no
- * terminal obeys it. A message above the sink's level costs a comparison. Called from everywhere; writes nothing
- * itself. A sink that is NULL or has no function swallows everything.
+ * Text may hold what a peer or a program chose, so control characters become '?': one message stays one line,
+ * and no terminal obeys it. A message above the sink's level costs a comparison. Called from everywhere;
+ * writes nothing itself. A sink that is NULL or has no function swallows everything.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,7 +20,8 @@ static bool wanted(const struct log_sink *sink, enum log_level level)
 }
 
 /* Returns the length of what stands in `text`. */
-static size_t format_line(char *text, size_t size, const char *fmt, va_list args) __attribute__((format(printf, 3, 0)));
+static size_t format_line(char *text, size_t size, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 static size_t format_line(char *text, size_t size, const char *fmt, va_list args)
 {

@@ -1,8 +1,8 @@
 /*
  * base/rng.c: xoshiro256** (Blackman, Vigna), seeded through splitmix64.
  *
- * The state lies with the caller, so two holders of the same seed draw the same numbers: simulation and crash recovery
- * rely on it. Not a cryptographic generator; what must stay secret is handed in at creation.
+ * The state lies with the caller, so two holders of the same seed draw the same numbers: simulation and crash
+ * recovery rely on it. Not a cryptographic generator; what must stay secret is handed in at creation.
  */
 #include <assert.h>
 #include "base/rng.h"
@@ -48,7 +48,8 @@ uint64_t rng_below(struct rng *r, uint64_t bound)
     uint64_t biased, x;
 
     assert(bound > 0);
-    /* 2^64 mod bound numbers too many: the lowest of them are drawn again, what stays is a multiple of bound. */
+    /* 2^64 mod bound numbers too many: the lowest of them are drawn again, what stays is a multiple of bound.
+     */
     biased = (0 - bound) % bound;
     do {
         x = rng_next(r);

@@ -1,8 +1,8 @@
 /*
  * base/siphash.c: SipHash-2-4 after Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012).
  *
- * For hash tables that a peer can fill, initial sequence numbers, SYN cookies and Fast Open cookies: without the key
- * the output can't be told from random. A pure function of (key, data); the same on every byte order.
+ * For hash tables that a peer can fill, initial sequence numbers, SYN cookies and Fast Open cookies: without
+ * the key the output can't be told from random. A pure function of (key, data); the same on every byte order.
  */
 #include "base/siphash.h"
 

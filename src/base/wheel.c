@@ -1,31 +1,33 @@
 /*
  * base/wheel.c: the hierarchical timer wheel.
  *
- * A deadline's tick T = at >> WHEEL_TICK_SHIFT is read as nine digits of six bits. A timer lies at the level of the
- * highest digit in which T differs from w->tick, in the slot that this digit of T names; a T that has already been
- * passed lies in the slot of w->tick itself. Hence, with S(l, s) the first tick of a slot:
+ * A deadline's tick T = at >> WHEEL_TICK_SHIFT is read as nine digits of six bits. A timer lies at the level
+ * of the highest digit in which T differs from w->tick, in the slot that this digit of T names; a T that has
+ * already been passed lies in the slot of w->tick itself. Hence, with S(l, s) the first tick of a slot:
  *
  *     level 0: s >= digit 0 of w->tick;   level l > 0: s > digit l of w->tick        (nothing ever wraps)
  *     every T of a lower level < S of every occupied slot of a higher level
  *
- * so the earliest slot is the lowest bit of the lowest level that has one, and w->tick may be moved up to that S
- * without moving any timer. Arriving at S of a level > 0 spreads the slot over the lower levels (the cascade): at
- * most eight moves in a timer's life.
+ * so the earliest slot is the lowest bit of the lowest level that has one, and w->tick may be moved up to
+ * that S without moving any timer. Arriving at S of a level > 0 spreads the slot over the lower levels (the
+ * cascade): at most eight moves in a timer's life.
  *
- * floor_at <= at of every armed timer. It answers wheel_expire() at once while nothing can be due, and it stands for
- * the minimum of the current tick's slot, which may hold timers earlier and later than `now`, where counting them
- * again would be too dear. Disarming leaves it early, never late.
+ * floor_at <= at of every armed timer. It answers wheel_expire() at once while nothing can be due, and it
+ * stands for the minimum of the current tick's slot, which may hold timers earlier and later than `now`,
+ * where counting them again would be too dear. Disarming leaves it early, never late.
  *
- * Called by stack (one wheel for all timers). `now` doesn't run backwards; if it did, timers would merely be late.
+ * Called by stack (one wheel for all timers). `now` doesn't run backwards; if it did, timers would merely be
+ * late.
  */
 #include <assert.h>
 #include "base/wheel.h"
 
 #define SLOT_MASK (WHEEL_SLOTS - 1)
-#define FEW 16 /* wheel_deadline() looks at so many timers of a slot before it takes the slot's start */
+#define FEW       16 /* wheel_deadline() looks at so many timers of a slot before it takes the slot's start */
 
 static_assert(WHEEL_SLOTS == 64, "a level's slots are the bits of one uint64_t");
-static_assert(WHEEL_LEVELS * WHEEL_SLOT_BITS + WHEEL_TICK_SHIFT == 64, "the levels cover every uint64_t deadline");
+static_assert(WHEEL_LEVELS * WHEEL_SLOT_BITS + WHEEL_TICK_SHIFT == 64,
+              "the levels cover every uint64_t deadline");
 
 static unsigned current_slot(const struct wheel *w)
 {
@@ -138,7 +140,8 @@ uint64_t wheel_deadline(const struct wheel *w)
 
     if (!earliest_slot(w, &level, &slot))
         return TIME_NEVER;
-    list_for_each (node, &w->slot[level][slot]) {
+    list_for_each(node, &w->slot[level][slot])
+    {
         if (++seen > FEW) {
             /* The current slot has begun, and may hold timers that were armed for the past. */
             if (level == 0 && slot == current_slot(w))
@@ -151,8 +154,8 @@ uint64_t wheel_deadline(const struct wheel *w)
 }
 
 /*
- * Takes one due timer out of the current tick's slot; otherwise NULL and the slot's earliest deadline. Timers found
- * not due go to the end, so that the next call doesn't find them in its way again.
+ * Takes one due timer out of the current tick's slot; otherwise NULL and the slot's earliest deadline. Timers
+ * found not due go to the end, so that the next call doesn't find them in its way again.
  */
 static struct wheel_timer *take_due(struct wheel *w, uint64_t now, uint64_t *ret_earliest)
 {
