@@ -1,7 +1,9 @@
 /*
- * wire/bytes.h: big- and little-endian integers in byte arrays; the one place where packet bytes become numbers.
+ * wire/bytes.h: big- and little-endian integers in byte arrays; the one place where packet bytes become
+ * numbers.
  *
- * Alignment never matters here; bounds are the caller's. Addresses are read without a scope: the stack knows the link.
+ * Alignment never matters here; bounds are the caller's. Addresses are read without a scope: the stack knows
+ * the link.
  */
 #ifndef TAUT_WIRE_BYTES_H
 #define TAUT_WIRE_BYTES_H

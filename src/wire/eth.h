@@ -10,12 +10,12 @@
 #include <string.h>
 #include "base/ipaddr.h"
 
-#define ETH_HEADER_BYTES 14
+#define ETH_HEADER_BYTES  14
 #define ETH_ADDR_TEXT_MAX 18 /* "xx:xx:xx:xx:xx:xx" and its NUL */
 
 /* Spelled as in the kernel's headers, so that both may be included. */
-#define ETH_P_IP 0x0800
-#define ETH_P_ARP 0x0806
+#define ETH_P_IP   0x0800
+#define ETH_P_ARP  0x0806
 #define ETH_P_IPV6 0x86DD
 
 struct eth_addr {
@@ -53,8 +53,8 @@ bool eth_addr_is_group(const struct eth_addr *a); /* multicast or broadcast */
 bool eth_addr_is_zero(const struct eth_addr *a);
 
 /*
- * The group MAC of a multicast address: 01:00:5e + 23 bits (RFC 1112 section 6.4) or 33:33 + 32 bits (RFC 2464
- * section 7); broadcast for 255.255.255.255. False (ret untouched) if `ip` is neither.
+ * The group MAC of a multicast address: 01:00:5e + 23 bits (RFC 1112 section 6.4) or 33:33 + 32 bits (RFC
+ * 2464 section 7); broadcast for 255.255.255.255. False (ret untouched) if `ip` is neither.
  */
 bool eth_addr_of_multicast(const struct ip_addr *ip, struct eth_addr *ret);
 
@@ -85,13 +85,16 @@ enum arp_decode_result {
     ARP_DECODE_N
 };
 
-/* `bytes` begin behind the Ethernet header; padding behind the packet is ignored. ret is untouched unless OK. */
+/* `bytes` begin behind the Ethernet header; padding behind the packet is ignored. ret is untouched unless OK.
+ */
 enum arp_decode_result arp_decode(const uint8_t *bytes, size_t n, struct arp_packet *ret);
 void arp_encode(const struct arp_packet *p, uint8_t out[ARP_BYTES]);
 const char *arp_decode_result_name(enum arp_decode_result r);
 
-/* RFC 826: who has `target_ip`, tell `ip` at `mac`. Sent to broadcast, or to one station to confirm an entry. */
-struct arp_packet arp_request(const struct eth_addr *mac, const struct ip_addr *ip, const struct ip_addr *target_ip);
+/* RFC 826: who has `target_ip`, tell `ip` at `mac`. Sent to broadcast, or to one station to confirm an entry.
+ */
+struct arp_packet arp_request(const struct eth_addr *mac, const struct ip_addr *ip,
+                              const struct ip_addr *target_ip);
 /* The answer to `request`: `mac` has request->target_ip. Sent to request->sender_mac. */
 struct arp_packet arp_reply(const struct eth_addr *mac, const struct arp_packet *request);
 /* RFC 5227 section 1.1: a request with sender 0.0.0.0, asking whether `ip` is in use. */

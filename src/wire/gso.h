@@ -3,10 +3,10 @@
  *
  *     gso_begin(&g, &super); while (gso_step(&g, &seg)) { ... g.index - 1 is this segment's number ... }
  *
- * Every segment has the super-frame's header with seq advanced, PSH and FIN only on the last, CWR only on the first
- * (RFC 3168 section 6.1.2), the same options, and the slices of its own bytes: nothing is copied. The IPv4
- * identification is super's + number, the caller's to add. Used where the TAP has no TSO, by the packetdrill shim, the
- * simulator and tests.
+ * Every segment has the super-frame's header with seq advanced, PSH and FIN only on the last, CWR only on the
+ * first (RFC 3168 section 6.1.2), the same options, and the slices of its own bytes: nothing is copied. The
+ * IPv4 identification is super's + number, the caller's to add. Used where the TAP has no TSO, by the
+ * packetdrill shim, the simulator and tests.
  */
 #ifndef TAUT_WIRE_GSO_H
 #define TAUT_WIRE_GSO_H
@@ -18,7 +18,7 @@ struct gso {
     uint32_t offset;             /* payload bytes given out */
     uint32_t slice_offset;       /* of them in slice[slice] */
     uint16_t slice;
-    uint16_t index;              /* segments given out */
+    uint16_t index; /* segments given out */
     bool done;
 };
 

@@ -1,10 +1,11 @@
 /*
- * wire/icmp.h: ICMP (RFC 792, RFC 1122 section 3.2.2) and ICMPv6 (RFC 4443): echo and errors, both ways, and the
- * packet that an error quotes.
+ * wire/icmp.h: ICMP (RFC 792, RFC 1122 section 3.2.2) and ICMPv6 (RFC 4443): echo and errors, both ways, and
+ * the packet that an error quotes.
  *
- * Both families share one decoded form: `kind` tells what happened, `type` and `code` what the wire said. Neighbour
- * discovery is wire/nd.h, MLD wire/mld.h; both are ICMP_KIND_ND / ICMP_KIND_MLD here. Whether an error may be sent at
- * all (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)) and how often is the stack's to judge.
+ * Both families share one decoded form: `kind` tells what happened, `type` and `code` what the wire said.
+ * Neighbour discovery is wire/nd.h, MLD wire/mld.h; both are ICMP_KIND_ND / ICMP_KIND_MLD here. Whether an
+ * error may be sent at all (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)) and how often is the stack's to
+ * judge.
  */
 #ifndef TAUT_WIRE_ICMP_H
 #define TAUT_WIRE_ICMP_H
@@ -15,10 +16,11 @@
 #include "base/ipaddr.h"
 
 #define ICMP_HEADER_BYTES 8
-/* RFC 1812 section 4.3.2.3: an IPv4 error packet has at most 576 bytes; RFC 4443 section 2.4 (c): IPv6's 1,280. */
+/* RFC 1812 section 4.3.2.3: an IPv4 error packet has at most 576 bytes; RFC 4443 section 2.4 (c): IPv6's
+ * 1,280. */
 #define ICMP4_QUOTE_MAX (576 - 20 - ICMP_HEADER_BYTES)
 #define ICMP6_QUOTE_MAX (1280 - 40 - ICMP_HEADER_BYTES)
-#define ICMP_ERROR_MAX (ICMP_HEADER_BYTES + ICMP6_QUOTE_MAX)
+#define ICMP_ERROR_MAX  (ICMP_HEADER_BYTES + ICMP6_QUOTE_MAX)
 
 enum icmp4_type {
     ICMP4_TYPE_ECHO_REPLY = 0,
@@ -125,24 +127,25 @@ enum icmp_decode_result { ICMP_DECODE_OK, ICMP_DECODE_SHORT, ICMP_DECODE_BAD_CSU
 
 /* `bytes` begin behind the IP header. ret is untouched unless OK. */
 enum icmp_decode_result icmp4_decode(const uint8_t *bytes, size_t n, struct icmp_message *ret);
-enum icmp_decode_result icmp6_decode(const struct ip_addr *src, const struct ip_addr *dst, const uint8_t *bytes,
-                                     size_t n, struct icmp_message *ret);
+enum icmp_decode_result icmp6_decode(const struct ip_addr *src, const struct ip_addr *dst,
+                                     const uint8_t *bytes, size_t n, struct icmp_message *ret);
 const char *icmp_decode_result_name(enum icmp_decode_result r);
 const char *icmp_kind_name(enum icmp_kind k);
 
 static inline bool icmp_is_error(const struct icmp_message *m)
 {
-    return m->kind == ICMP_KIND_UNREACHABLE || m->kind == ICMP_KIND_TOO_BIG || m->kind == ICMP_KIND_TIME_EXCEEDED ||
-           m->kind == ICMP_KIND_PARAM_PROBLEM || m->kind == ICMP_KIND_SOURCE_QUENCH;
+    return m->kind == ICMP_KIND_UNREACHABLE || m->kind == ICMP_KIND_TOO_BIG ||
+           m->kind == ICMP_KIND_TIME_EXCEEDED || m->kind == ICMP_KIND_PARAM_PROBLEM ||
+           m->kind == ICMP_KIND_SOURCE_QUENCH;
 }
 
 /* What an error quotes: the start of a packet that we sent (src is ours). */
 struct icmp_quote {
     struct ip_addr src;
     struct ip_addr dst;
-    uint8_t proto;    /* enum ip_proto, behind extension headers */
-    bool ports_ok;    /* TCP or UDP, and 4 bytes of its header are there */
-    bool tcp_seq_ok;  /* TCP, and 8 bytes are there (RFC 5927 section 4.1: check seq against the window) */
+    uint8_t proto;   /* enum ip_proto, behind extension headers */
+    bool ports_ok;   /* TCP or UDP, and 4 bytes of its header are there */
+    bool tcp_seq_ok; /* TCP, and 8 bytes are there (RFC 5927 section 4.1: check seq against the window) */
     uint16_t src_port;
     uint16_t dst_port;
     uint32_t tcp_seq;
@@ -158,25 +161,27 @@ enum icmp_quote_result {
     ICMP_QUOTE_N
 };
 
-/* Reads the packet quoted by an error of `family`; `scope` is for link-local addresses. ret untouched unless OK. */
-enum icmp_quote_result icmp_quote_decode(enum ip_family family, const uint8_t *bytes, size_t n, uint16_t scope,
-                                         struct icmp_quote *ret);
+/* Reads the packet quoted by an error of `family`; `scope` is for link-local addresses. ret untouched unless
+ * OK. */
+enum icmp_quote_result icmp_quote_decode(enum ip_family family, const uint8_t *bytes, size_t n,
+                                         uint16_t scope, struct icmp_quote *ret);
 const char *icmp_quote_result_name(enum icmp_quote_result r);
 
 /*
- * Writes an echo message of 8 + `bytes` into out, checksum included; the family is src's. Returns its length, 0 if
- * `room` is too small. `data` may already lie at out + 8.
+ * Writes an echo message of 8 + `bytes` into out, checksum included; the family is src's. Returns its length,
+ * 0 if `room` is too small. `data` may already lie at out + 8.
  */
-size_t icmp_echo_encode(const struct ip_addr *src, const struct ip_addr *dst, bool reply, uint16_t id, uint16_t seq,
-                        const uint8_t *data, size_t bytes, uint8_t *out, size_t room);
+size_t icmp_echo_encode(const struct ip_addr *src, const struct ip_addr *dst, bool reply, uint16_t id,
+                        uint16_t seq, const uint8_t *data, size_t bytes, uint8_t *out, size_t room);
 
 /*
  * Writes an error {type, code, info} that quotes the packet (from its IP header on) cut to ICMP4_QUOTE_MAX or
- * ICMP6_QUOTE_MAX and to `room`; checksum included; the family is src's. `info` is the 32-bit word behind the checksum:
- * the MTU of Packet Too Big, the pointer of Parameter Problem, otherwise 0; for ICMPv4 it is placed by type (MTU in the
- * low half, pointer in the top byte). Returns the length, 0 if `room` is below 8.
+ * ICMP6_QUOTE_MAX and to `room`; checksum included; the family is src's. `info` is the 32-bit word behind the
+ * checksum: the MTU of Packet Too Big, the pointer of Parameter Problem, otherwise 0; for ICMPv4 it is placed
+ * by type (MTU in the low half, pointer in the top byte). Returns the length, 0 if `room` is below 8.
  */
 size_t icmp_error_encode(const struct ip_addr *src, const struct ip_addr *dst, uint8_t type, uint8_t code,
-                         uint32_t info, const uint8_t *packet, size_t packet_bytes, uint8_t *out, size_t room);
+                         uint32_t info, const uint8_t *packet, size_t packet_bytes, uint8_t *out,
+                         size_t room);
 
 #endif

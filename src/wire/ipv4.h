@@ -12,7 +12,7 @@
 #include "base/ipaddr.h"
 
 #define IPV4_HEADER_BYTES 20
-#define IPV4_HEADER_MAX 60
+#define IPV4_HEADER_MAX   60
 
 enum ip_proto {
     IP_PROTO_HOP_BY_HOP = 0,
@@ -32,40 +32,41 @@ enum ip_proto {
 struct ipv4_header {
     struct ip_addr src;
     struct ip_addr dst;
-    uint8_t tos;          /* without the ECN bits */
-    uint8_t ecn;          /* enum ip_ecn */
+    uint8_t tos; /* without the ECN bits */
+    uint8_t ecn; /* enum ip_ecn */
     uint8_t ttl;
-    uint8_t proto;        /* enum ip_proto */
+    uint8_t proto; /* enum ip_proto */
     uint16_t id;
     uint16_t total_bytes; /* header and payload; the frame may be longer (padding) */
     uint16_t frag_offset; /* bytes, a multiple of 8 */
     uint8_t header_bytes; /* 20..60; set by decode, ignored by encode (20) */
     bool dont_fragment;
     bool more_fragments;
-    bool source_route;    /* carries LSRR or SSRR (RFC 791 section 3.1); other options are skipped */
+    bool source_route; /* carries LSRR or SSRR (RFC 791 section 3.1); other options are skipped */
 };
 
 enum ipv4_decode_result {
     IPV4_DECODE_OK,
-    IPV4_DECODE_SHORT,            /* fewer bytes than the header */
+    IPV4_DECODE_SHORT, /* fewer bytes than the header */
     IPV4_DECODE_BAD_VERSION,
     IPV4_DECODE_BAD_HEADER_BYTES, /* IHL below 5 or behind the frame */
     IPV4_DECODE_BAD_TOTAL,        /* total length below the header's */
     IPV4_DECODE_TRUNCATED,        /* total length behind the frame */
     IPV4_DECODE_BAD_CSUM,
-    IPV4_DECODE_BAD_FRAGMENT,     /* would end behind 65,535 bytes */
+    IPV4_DECODE_BAD_FRAGMENT, /* would end behind 65,535 bytes */
     IPV4_DECODE_N
 };
 
 /*
- * `n` bytes begin behind the Ethernet header. `verify` checks the header checksum. ret is untouched unless OK.
- * The payload is bytes[header_bytes .. total_bytes).
+ * `n` bytes begin behind the Ethernet header. `verify` checks the header checksum. ret is untouched unless
+ * OK. The payload is bytes[header_bytes .. total_bytes).
  */
-enum ipv4_decode_result ipv4_header_decode(const uint8_t *bytes, size_t n, bool verify, struct ipv4_header *ret);
+enum ipv4_decode_result ipv4_header_decode(const uint8_t *bytes, size_t n, bool verify,
+                                           struct ipv4_header *ret);
 
 /*
- * The same for the start of a packet that may be cut off (quoted in an ICMP error): only the header must be there,
- * total_bytes is not compared with `n`, and the checksum is not verified.
+ * The same for the start of a packet that may be cut off (quoted in an ICMP error): only the header must be
+ * there, total_bytes is not compared with `n`, and the checksum is not verified.
  */
 enum ipv4_decode_result ipv4_header_decode_quoted(const uint8_t *bytes, size_t n, struct ipv4_header *ret);
 

@@ -1,6 +1,6 @@
 /*
- * wire/mld.h: multicast listener reports and queries (MLDv2, RFC 3810; MLDv1, RFC 2710). Without reports, snooping
- * bridges drop the solicited-node groups and neighbour discovery with them.
+ * wire/mld.h: multicast listener reports and queries (MLDv2, RFC 3810; MLDv1, RFC 2710). Without reports,
+ * snooping bridges drop the solicited-node groups and neighbour discovery with them.
  */
 #ifndef TAUT_WIRE_MLD_H
 #define TAUT_WIRE_MLD_H
@@ -26,12 +26,13 @@ struct mld_record {
 #define MLD_REPORT_BYTES(n_records) (40 + 8 + 8 + 20 * (n_records))
 
 /*
- * Writes a whole IPv6 packet to ff02::16: header (hop limit 1), hop-by-hop router alert (RFC 2711), version 2 report
- * with its checksum. `src` is a link-local address or :: while there is none (RFC 3810 section 5.2.13). Returns its
- * length, 0 if `room` is too small. The Ethernet destination is 33:33:00:00:00:16.
+ * Writes a whole IPv6 packet to ff02::16: header (hop limit 1), hop-by-hop router alert (RFC 2711), version 2
+ * report with its checksum. `src` is a link-local address or :: while there is none (RFC 3810
+ * section 5.2.13). Returns its length, 0 if `room` is too small. The Ethernet destination is
+ * 33:33:00:00:00:16.
  */
-size_t mld_report_encode(const struct ip_addr *src, const struct mld_record *record, size_t n_records, uint8_t *out,
-                         size_t room);
+size_t mld_report_encode(const struct ip_addr *src, const struct mld_record *record, size_t n_records,
+                         uint8_t *out, size_t room);
 
 struct mld_query {
     uint8_t version;       /* 1 or 2 */
@@ -57,7 +58,8 @@ enum mld_decode_result {
 
 /* `bytes` begin with the ICMPv6 type; the checksum has been verified. ret is untouched unless OK. */
 enum mld_decode_result mld_query_decode(const struct ip_addr *src, uint8_t hop_limit, bool router_alert,
-                                        const uint8_t *bytes, size_t n, uint16_t scope, struct mld_query *ret);
+                                        const uint8_t *bytes, size_t n, uint16_t scope,
+                                        struct mld_query *ret);
 const char *mld_decode_result_name(enum mld_decode_result r);
 
 #endif

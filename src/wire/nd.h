@@ -1,9 +1,10 @@
 /*
- * wire/nd.h: neighbour discovery (RFC 4861), its messages, options and the addresses made for it (RFC 4291, RFC 4862).
+ * wire/nd.h: neighbour discovery (RFC 4861), its messages, options and the addresses made for it (RFC 4291,
+ * RFC 4862).
  *
- * Input is an ICMPv6 message whose checksum icmp6_decode() has verified. What the IP header must fulfil (hop limit
- * 255, source link-local for RAs) is handed in as facts, so that every rule of RFC 4861 sections 6.1 and 7.1 is
- * checked in one place. Options are read by one step function.
+ * Input is an ICMPv6 message whose checksum icmp6_decode() has verified. What the IP header must fulfil (hop
+ * limit 255, source link-local for RAs) is handed in as facts, so that every rule of RFC 4861 sections 6.1
+ * and 7.1 is checked in one place. Options are read by one step function.
  */
 #ifndef TAUT_WIRE_ND_H
 #define TAUT_WIRE_ND_H
@@ -14,7 +15,7 @@
 #include "base/ipaddr.h"
 #include "wire/eth.h"
 
-#define ND_HOP_LIMIT 255
+#define ND_HOP_LIMIT   255
 #define ND_MESSAGE_MAX 32 /* NS or NA with one link-layer address option */
 
 enum nd_option_type {
@@ -30,9 +31,9 @@ enum nd_option_type {
 struct nd_prefix {
     struct ip_addr prefix; /* bits behind `bits` are zero */
     uint8_t bits;
-    bool on_link;          /* L */
-    bool autonomous;       /* A */
-    uint32_t valid_s;      /* seconds; UINT32_MAX: infinity */
+    bool on_link;     /* L */
+    bool autonomous;  /* A */
+    uint32_t valid_s; /* seconds; UINT32_MAX: infinity */
     uint32_t preferred_s;
 };
 
@@ -45,7 +46,7 @@ struct nd_route {
 
 /* One option; `type` says which member counts. */
 struct nd_option {
-    uint8_t type;    /* enum nd_option_type; 0: unknown or of a length that its type does not have: skip it */
+    uint8_t type; /* enum nd_option_type; 0: unknown or of a length that its type does not have: skip it */
     struct eth_addr ll;
     uint32_t mtu;
     struct nd_prefix prefix;
@@ -60,26 +61,26 @@ enum nd_option_result { ND_OPTION_OK, ND_OPTION_END, ND_OPTION_BAD };
 enum nd_option_result nd_option_step(const uint8_t *bytes, size_t n, size_t *pos, struct nd_option *ret);
 
 struct nd_message {
-    uint8_t type;            /* ICMP6_TYPE_ROUTER_SOLICIT .. ICMP6_TYPE_REDIRECT */
-    struct ip_addr target;   /* NS, NA, redirect; scoped */
+    uint8_t type;                /* ICMP6_TYPE_ROUTER_SOLICIT .. ICMP6_TYPE_REDIRECT */
+    struct ip_addr target;       /* NS, NA, redirect; scoped */
     struct ip_addr redirect_dst; /* redirect */
-    bool router;             /* NA: R */
-    bool solicited;          /* NA: S */
-    bool override;           /* NA: O */
-    bool managed;            /* RA: M */
-    bool other;              /* RA: O */
-    int8_t preference;       /* RA: RFC 4191 section 2.2, -1 low, 0 medium, 1 high */
-    uint8_t cur_hop_limit;   /* RA: 0 unspecified */
-    uint16_t router_lifetime_s; /* RA: 0: not a default router */
-    uint32_t reachable_ms;   /* RA: 0 unspecified */
-    uint32_t retrans_ms;     /* RA: 0 unspecified */
+    bool router;                 /* NA: R */
+    bool solicited;              /* NA: S */
+    bool override;               /* NA: O */
+    bool managed;                /* RA: M */
+    bool other;                  /* RA: O */
+    int8_t preference;           /* RA: RFC 4191 section 2.2, -1 low, 0 medium, 1 high */
+    uint8_t cur_hop_limit;       /* RA: 0 unspecified */
+    uint16_t router_lifetime_s;  /* RA: 0: not a default router */
+    uint32_t reachable_ms;       /* RA: 0 unspecified */
+    uint32_t retrans_ms;         /* RA: 0 unspecified */
     bool source_ll_ok;
     bool target_ll_ok;
     bool mtu_ok;
     struct eth_addr source_ll;
     struct eth_addr target_ll;
     uint32_t mtu;
-    const uint8_t *options;  /* all of them, for nd_option_step() (prefixes, routes, nonce); in the input */
+    const uint8_t *options; /* all of them, for nd_option_step() (prefixes, routes, nonce); in the input */
     size_t options_bytes;
 };
 
@@ -94,30 +95,31 @@ struct nd_context {
 enum nd_decode_result {
     ND_DECODE_OK,
     ND_DECODE_SHORT,
-    ND_DECODE_NOT_ND,         /* another ICMPv6 type */
-    ND_DECODE_BAD_HOP_LIMIT,  /* not 255: forwarded, so from off-link */
-    ND_DECODE_BAD_CODE,       /* not 0 */
-    ND_DECODE_BAD_OPTION,     /* an option of length 0, or behind the end */
-    ND_DECODE_BAD_TARGET,     /* multicast target */
-    ND_DECODE_BAD_SOURCE,     /* RA or redirect not from link-local; unspecified source where not allowed */
+    ND_DECODE_NOT_ND,          /* another ICMPv6 type */
+    ND_DECODE_BAD_HOP_LIMIT,   /* not 255: forwarded, so from off-link */
+    ND_DECODE_BAD_CODE,        /* not 0 */
+    ND_DECODE_BAD_OPTION,      /* an option of length 0, or behind the end */
+    ND_DECODE_BAD_TARGET,      /* multicast target */
+    ND_DECODE_BAD_SOURCE,      /* RA or redirect not from link-local; unspecified source where not allowed */
     ND_DECODE_BAD_DESTINATION, /* DAD probe not to a solicited-node address; solicited NA to multicast */
     ND_DECODE_N
 };
 
 /* `bytes` begin with the ICMPv6 type. ret is untouched unless OK. */
-enum nd_decode_result nd_decode(const struct nd_context *ctx, const uint8_t *bytes, size_t n, struct nd_message *ret);
+enum nd_decode_result nd_decode(const struct nd_context *ctx, const uint8_t *bytes, size_t n,
+                                struct nd_message *ret);
 const char *nd_decode_result_name(enum nd_decode_result r);
 
 /*
- * Encoders write the ICMPv6 message with its checksum for {src, dst} and return its length (<= ND_MESSAGE_MAX). The IP
- * header must carry hop limit ND_HOP_LIMIT.
+ * Encoders write the ICMPv6 message with its checksum for {src, dst} and return its length (<=
+ * ND_MESSAGE_MAX). The IP header must carry hop limit ND_HOP_LIMIT.
  */
 /* Source link-layer address option unless `mac` is NULL (it must be for src = ::, a DAD probe). */
 size_t nd_ns_encode(const struct ip_addr *src, const struct ip_addr *dst, const struct ip_addr *target,
                     const struct eth_addr *mac, uint8_t out[ND_MESSAGE_MAX]);
 /* Target link-layer address option unless `mac` is NULL. The router flag is never set. */
-size_t nd_na_encode(const struct ip_addr *src, const struct ip_addr *dst, const struct ip_addr *target, bool solicited,
-                    bool override, const struct eth_addr *mac, uint8_t out[ND_MESSAGE_MAX]);
+size_t nd_na_encode(const struct ip_addr *src, const struct ip_addr *dst, const struct ip_addr *target,
+                    bool solicited, bool override, const struct eth_addr *mac, uint8_t out[ND_MESSAGE_MAX]);
 /* Source link-layer address option unless `mac` is NULL. */
 size_t nd_rs_encode(const struct ip_addr *src, const struct ip_addr *dst, const struct eth_addr *mac,
                     uint8_t out[ND_MESSAGE_MAX]);

@@ -1,6 +1,6 @@
 /*
- * wire/vnet.h: the virtio-net header that precedes a frame on a TAP opened with IFF_VNET_HDR (Virtual I/O Device
- * 1.2, section 5.1.6), in little-endian form (TUNSETVNETLE), 10 bytes or 12 with num_buffers.
+ * wire/vnet.h: the virtio-net header that precedes a frame on a TAP opened with IFF_VNET_HDR (Virtual I/O
+ * Device 1.2, section 5.1.6), in little-endian form (TUNSETVNETLE), 10 bytes or 12 with num_buffers.
  */
 #ifndef TAUT_WIRE_VNET_H
 #define TAUT_WIRE_VNET_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VNET_HEADER_BYTES 10
+#define VNET_HEADER_BYTES     10
 #define VNET_HEADER_MRG_BYTES 12
 
 enum vnet_gso { VNET_GSO_NONE = 0, VNET_GSO_TCPV4 = 1, VNET_GSO_TCPV6 = 4 };
@@ -35,8 +35,8 @@ enum vnet_decode_result {
 };
 
 /*
- * Decodes the header of `header_bytes` (10 or 12) at `bytes`; `n` counts header and frame. ret is untouched unless OK.
- * GSO without NEEDS_CSUM is accepted (the kernel does that on received LRO/GRO frames).
+ * Decodes the header of `header_bytes` (10 or 12) at `bytes`; `n` counts header and frame. ret is untouched
+ * unless OK. GSO without NEEDS_CSUM is accepted (the kernel does that on received LRO/GRO frames).
  */
 enum vnet_decode_result vnet_header_decode(const uint8_t *bytes, size_t n, size_t header_bytes,
                                            struct vnet_header *ret);
