@@ -38,7 +38,11 @@
 
 struct tcp;
 
-/* generation << 32 | worker << 24 | slot; 0 is never a connection. */
+/*
+ * generation << 32 | worker << 24 | slot; 0 is never a connection. The generation's upper 12 bits are the engine's
+ * (tcp_params.generation modulo 2^12), its lower 20 count the uses of the slot, so that an old id stays stale until
+ * its slot was used 2^20 times again.
+ */
 typedef uint64_t tcp_id;
 
 /* Given at creation, secret, kept over a restart. */
@@ -62,6 +66,7 @@ struct tcp_params {
     uint32_t generation;    /* of ids; a restart continues with another one */
     uint8_t worker;
     void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
+    bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 
 /* NULL on lack of memory. */
@@ -141,8 +146,10 @@ struct tcp_listen_args {
 int tcp_listen(struct tcp *t, const struct tcp_listen_args *args, uint32_t *ret_listener);
 /* Ends it: half-open entries go, unaccepted connections are reset. */
 void tcp_listen_close(struct tcp *t, uint32_t listener, uint64_t now);
-/* The owner took a connection out of its accept queue (the engine counts what lies in it). */
+/* The owner took the oldest connection out of its accept queue (the engine counts what lies in it). */
 void tcp_listen_accepted(struct tcp *t, uint32_t listener);
+/* listen(2) again: another accept backlog, capped by somaxconn. 0 or -ENOENT. */
+int tcp_listen_set_backlog(struct tcp *t, uint32_t listener, uint32_t backlog);
 
 struct tcp_listen_info {
     struct ip_addr addr;
@@ -167,6 +174,11 @@ enum tcp_send_flag { TCP_SEND_MORE = 1, TCP_SEND_URGENT = 2, TCP_SEND_EOR = 4 };
 
 /* Bytes that the send buffer still takes (0: full; TCP_EVENT_WRITABLE will come once a third is free). */
 size_t tcp_send_space(const struct tcp *t, tcp_id id);
+/*
+ * Linux's sk_stream_is_writeable(): a third is free. False marks it for TCP_EVENT_WRITABLE (SOCK_NOSPACE). True for
+ * what is no connection of an owner: sending tells why.
+ */
+bool tcp_send_writable(struct tcp *t, tcp_id id);
 /*
  * Room to fill: up to `max` places of together at most `want` bytes, into which the caller writes (readv, recvmmsg)
  * and then commits the bytes written, a prefix. Returns the number of places, 0 when there is no room now (marked for
@@ -213,13 +225,17 @@ enum tcp_opt {
     TCP_OPT_SYNCNT,
     TCP_OPT_MAXSEG,          /* before connect/listen */
     TCP_OPT_WINDOW_CLAMP,    /* bytes */
-    TCP_OPT_SNDBUF,          /* bytes; locks autotuning */
-    TCP_OPT_RCVBUF,          /* bytes; locks autotuning */
+    TCP_OPT_SNDBUF,          /* bytes; doubled for overhead (read back so); locks autotuning */
+    TCP_OPT_RCVBUF,          /* the same */
     TCP_OPT_TOS,
     TCP_OPT_MAX
 };
 int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now);
 int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret);
+/* What the SYN-ACKs of its half-open entries need to know: TCP_OPT_MAXSEG, TCP_OPT_RCVBUF; others: 0, ignored. */
+int tcp_listen_set_opt(struct tcp *t, uint32_t listener, enum tcp_opt opt, int32_t value);
+/* Name of its congestion control ("reno"); id 0: of new connections. NULL: no such connection. */
+const char *tcp_congestion_name(const struct tcp *t, tcp_id id);
 
 /* ---- Events --------------------------------------------------------------------------------------------------- */
 

@@ -3,8 +3,10 @@
  *
  * Where things are:
  *
- *   table.c     engine and connection life cycle, slots and ids, hash lookup, READY, EVENT and dirty lists, the choke
- *               points (state change, drop, event, counters), config table
+ *   table.c     slots and ids, hash lookup, listeners by port and number
+ *   engine.c    engine and connection life cycle, READY, EVENT and dirty lists, the choke points (state change, drop,
+ *               event, counters)
+ *   config.c, enums.c   the configuration table, names
  *   input.c     a segment arrives: RFC 9293 section 3.10.7, one function per step
  *   request.c   half-open entries: SYN in LISTEN, SYN-ACK timer, completing ACK -> connection
  *   timewait.c  TIME-WAIT entries
@@ -16,10 +18,12 @@
  *   sndbuf.c    bytes to send, in chunks, by sequence number
  *   sndq.c      sent-segment queue: descriptors that mean what a Linux skb means
  *   output.c    the one maker of connection segments; may-send predicates; Nagle, SWS, super-frame sizing
- *   rcvq.c      received bytes in order and out of order, SACK blocks, receive window, autotuning
+ *   rcvq.c      received bytes in order and out of order (a pure queue), SACK blocks
+ *   rcv.c       steps 6-8 on a connection: what to do with data, FIN behind a hole, pressure
+ *   rcvwnd.c    the receive window: choosing it, growing it, autotuning of the receive buffer
  *   ackowed.c   ACKs owed: delayed, quick, and facts (out of order, duplicates)
  *   timers.c    a connection's timers by name and their expiry
- *   api.c       the calls of programs
+ *   api.c       the calls of programs; listen.c: listeners; options.c: options of a connection
  *   icmp.c      ICMP errors
  *   record.c    the flat record: save, restore, check, dump, commit
  *   info.c      tcp_info; check.c: tcp_check()
@@ -72,8 +76,6 @@ enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
 
 struct tcp_conn {
     /* identity; hot for lookup */
-    uint64_t hash;
-    struct tcp_conn *hash_next;
     struct ip_tuple tuple;
     tcp_id id;
     uint64_t user;
@@ -81,6 +83,7 @@ struct tcp_conn {
     uint8_t state;              /* enum tcp_state; changed by tcp_set_state() only */
     uint8_t shutdown;           /* TCP_SHUT_RD | TCP_SHUT_WR of the owner */
     bool owned;                 /* someone will call tcp_close()/tcp_abort() */
+    bool orphan;                /* no longer owned and not in CLOSE: counted in t->orphans */
     bool in_accept_queue;       /* counted in its listener's accept_queue */
     bool dead;                  /* free at the end of the verb: owner gone and CLOSE */
     bool suspended;             /* the stack holds it: neighbour unresolved */
@@ -112,7 +115,7 @@ struct tcp_conn {
     uint32_t iss, snd_una, snd_nxt, write_seq;
     uint32_t snd_wnd, max_window, snd_wl1;
     uint32_t snd_up;            /* end of urgent data, if urg_mode */
-    uint32_t pushed_seq;        /* last byte that was to be pushed */
+    uint32_t pushed_seq;        /* end of the last segment sent with PSH */
     uint32_t snd_sml;           /* end of the last small segment (Nagle, Minshall) */
     bool urg_mode;
     bool fin_queued;            /* FIN occupies write_seq */
@@ -151,6 +154,11 @@ struct tcp_conn {
     bool is_cwnd_limited;
     uint32_t cwnd_usage_seq, max_packets_out;
     uint64_t lsndtime;          /* last data sent */
+    uint32_t snd_cwnd_used;     /* most in flight since snd_cwnd_stamp, while not limited by cwnd */
+    uint64_t snd_cwnd_stamp;    /* when cwnd was last used in full, or changed */
+    bool send_more;             /* TCP_SEND_MORE of the last send: corked until the next one, or an ACK */
+    bool tso_deferred;          /* tso_should_defer held tso_deferred_end back: until an ACK or more data comes */
+    uint32_t tso_deferred_end;
 
     /* pacing gate */
     uint64_t pacing_rate;       /* bytes/s, UINT64_MAX: none */
@@ -203,12 +211,14 @@ struct tcp_tw;
 
 struct tcp_listener {
     struct list_node link;      /* in its port's bucket */
+    struct list_node number_link; /* in its number's bucket */
     uint32_t number;            /* its name; never reused within an engine's life */
     struct ip_addr addr;
     uint16_t port;
     uint64_t user;
     uint32_t backlog, accept_queue, half_open;
     uint16_t user_mss;
+    uint32_t rcvbuf;            /* SO_RCVBUF, truesize; 0: configuration */
     struct list_node unaccepted; /* struct tcp_conn.listener_link */
 };
 
@@ -226,15 +236,19 @@ struct tcp {
     struct tcp_params params;
     struct rng rng;
     struct wheel wheel;
+    struct tcp_desc_slab descs;      /* of all sent-segment queues; zeroed is empty, tcp_desc_slab_destroy() ends it */
     struct tcp_table *table;
     struct tcp_requests *requests;
     struct tcp_timewaits *timewaits;
     struct tcp_replies *replies;
     struct tcp_records *records;
     struct list_node listeners[64];  /* by port */
+    struct list_node listeners_by_number[64];
+    uint32_t last_listener, n_listeners;
     struct list_node ready_urgent, ready_bulk, events, dirty;
     uint32_t gso_max_bytes;
     uint32_t orphans, n_conns, n_ready;
+    uint32_t n_established;          /* ESTABLISHED and CLOSE_WAIT: Linux's CurrEstab */
     uint64_t challenge_window_at;    /* rate limit of challenge ACKs */
     uint32_t challenge_count;
     struct tcp_counters counters;
@@ -243,6 +257,16 @@ struct tcp {
 };
 
 /* ---- table.c ------------------------------------------------------------------------------------------------- */
+
+int tcp_table_init(struct tcp *t);
+void tcp_table_destroy(struct tcp *t);
+/* The entry in a slot < tcp_table_slots(), NULL if it is free: for scans. */
+void *tcp_table_at(const struct tcp *t, uint32_t slot, enum tcp_kind *ret_kind, tcp_id *ret_id);
+uint32_t tcp_table_slots(const struct tcp *t);
+/* Enters `entry` under an id of old (restoring a record); false: its slot is taken or out of range. */
+bool tcp_table_restore(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple);
+void tcp_listener_add(struct tcp *t, struct tcp_listener *l);
+void tcp_listener_remove(struct tcp_listener *l);
 
 /* Any entry with an id; NULL for a stale one. The kind says what it is. */
 void *tcp_lookup_id(const struct tcp *t, tcp_id id, enum tcp_kind *ret_kind);
@@ -257,21 +281,37 @@ struct tcp_listener *tcp_listener_by_number(const struct tcp *t, uint32_t number
  * -> connection -> TIME-WAIT keep one id).
  */
 tcp_id tcp_table_enter(struct tcp *t, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple);
+/* The tuple is free for another entry; the id stays valid. tcp_done() does it: what is in CLOSE is found by id only. */
+void tcp_table_unhash(struct tcp *t, tcp_id id);
 void tcp_table_leave(struct tcp *t, tcp_id id);
 void tcp_table_rebind(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry);
+
+/* ---- engine.c ------------------------------------------------------------------------------------------------ */
 
 /* A zeroed connection in CLOSE with its sub-structures initialised, entered in no table; NULL: limit or no memory. */
 struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now);
 /* Releases all memory, chunks, timers and list places; the id goes unless it was rebound. */
 void tcp_conn_free(struct tcp *t, struct tcp_conn *c);
-/* At the end of a verb: frees what is dead. Called by every public entry that may have ended a connection. */
+/* At the end of a verb: frees what is dead, else checks it. Every public entry that may have ended one calls it. */
 void tcp_conn_reap(struct tcp *t, struct tcp_conn *c);
+/* Its owner is gone, it lives on: counted as an orphan unless it is in CLOSE, where it is dead (or sends its RST). */
+void tcp_disown(struct tcp *t, struct tcp_conn *c);
 
 /* The choke points. */
 void tcp_set_state(struct tcp *t, struct tcp_conn *c, enum tcp_state state, uint64_t now);
 void tcp_drop(struct tcp *t, struct tcp_conn *c, enum tcp_drop reason); /* c may be NULL; counts 1 */
 void tcp_raise(struct tcp *t, struct tcp_conn *c, unsigned event_bits); /* an owned connection's event */
-void tcp_mark_ready(struct tcp *t, struct tcp_conn *c);  /* it may have something to send */
+/*
+ * It may have something to send: links it in ready_urgent or ready_bulk, without asking tcp_may_send(). tcp_output()
+ * takes it off where nothing is to be sent now. No effect while the stack holds it (suspended).
+ */
+void tcp_mark_ready(struct tcp *t, struct tcp_conn *c);
+void tcp_unmark_ready(struct tcp *t, struct tcp_conn *c);
+/*
+ * The connection ends with a RST: rst_pending is set, then tcp_done(). tcp_output() makes the RST from snd_nxt and
+ * rcv_nxt, clears rst_pending, sets dead if nobody owns it, and reaps it.
+ */
+void tcp_send_reset(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, int error, bool keep_unread, uint64_t now);
 void tcp_mark_dirty(struct tcp *t, struct tcp_conn *c);
 /* Counts a segment that leaves: causes, out_segs, retrans_segs, bytes. Called by the three makers of tcp_out. */
 void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out);
@@ -295,7 +335,13 @@ void tcp_requests_destroy(struct tcp *t);
 /* LISTEN, third step: a SYN for `l`. Makes an entry and marks its SYN-ACK, or drops with a reason. */
 void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg, const struct tcp_path *path,
                     uint64_t now);
-/* A segment for a half-open entry (tcp_check_req). A connection it made is returned and has yet to process `seg`. */
+/*
+ * A segment for a half-open entry (tcp_check_req). A connection it made is returned in SYN_RECV and has yet to process
+ * `seg` (step 5 of tcp_input() makes it ESTABLISHED). It is set up already: id by rebind, owned, listener,
+ * listener_link and in_accept_queue with the listener's accept_queue counted, TCP_EVENT_ACCEPT raised; snd_una = iss,
+ * snd_nxt = write_seq = iss + 1, options, windows, ts_recent; retrans_stamp = when its SYN-ACK left first,
+ * total_syn_retrans = how often it left again.
+ */
 struct tcp_conn *tcp_req_input(struct tcp *t, struct tcp_req *r, const struct tcp_seg *seg, uint64_t now);
 bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret);
 void tcp_req_expire(struct tcp *t, uint64_t now);
@@ -308,10 +354,16 @@ uint32_t tcp_req_count(const struct tcp *t);
 /* ---- timewait.c ---------------------------------------------------------------------------------------------- */
 int tcp_tw_init(struct tcp *t);
 void tcp_tw_destroy(struct tcp *t);
-/* The connection becomes a TIME-WAIT entry with its id (or just goes: limit); c is dead afterwards unless owned. */
+/*
+ * The connection becomes a TIME-WAIT entry (or just goes: limit) and is ended by tcp_done(c, 0, keep unread data). An
+ * orphan hands its id over by rebind and is dead; one that is owned keeps its id (readable, in CLOSE) and the entry
+ * gets another one. The ACK of the peer's FIN is the caller's.
+ */
 void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* A segment for a TIME-WAIT entry; true: it was a SYN that may reuse the pair, the entry is gone, go on in LISTEN. */
 bool tcp_tw_input(struct tcp *t, struct tcp_tw *w, const struct tcp_seg *seg, uint64_t now);
+/* request.c, for the SYN that did so: its connection's ISS, beyond the old sequence space. Once. */
+bool tcp_tw_take_iss(struct tcp *t, const struct ip_tuple *tuple, uint32_t *ret_iss);
 /* An active open may take the pair over (RFC 6191, 1 s): the entry goes, *ret_iss is beyond its old sequence space. */
 bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_iss);
 bool tcp_tw_may_reuse(const struct tcp *t, const struct tcp_tw *w, uint64_t now);
@@ -343,7 +395,11 @@ bool tcp_challenge_allowed(struct tcp *t, uint64_t now);
 bool tcp_invalid_ack_allowed(struct tcp *t, uint64_t *last_at, uint64_t now);
 
 /* ---- input.c ------------------------------------------------------------------------------------------------- */
-/* FIN reached in order (step 8): state changes, PEER_CLOSED. Called by tcp_data_in() too, for a FIN behind a hole. */
+/*
+ * FIN reached in order (step 8): state changes, ACK owed, PEER_CLOSED. Called by tcp_data_in() only, once, for a FIN
+ * in order or behind a hole that was filled; rcv_nxt is behind it and fin_received set already. The connection may be
+ * in CLOSE and dead on return (TIME-WAIT), but is not freed: tcp_input() reaps it.
+ */
 void tcp_fin_in(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The connection was reset: error by state (ECONNREFUSED, EPIPE, ECONNRESET), tcp_done(). */
 void tcp_reset_in(struct tcp *t, struct tcp_conn *c, uint64_t now);
@@ -359,7 +415,10 @@ enum tcp_ack_verdict {
 enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
 /* At establishment: mss, cwnd, rtt sample of the handshake (rtt_us UINT64_MAX: none), first window; iss is acked. */
 void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us, uint64_t now);
-/* Before the SYN: congestion control by name, window, rto. */
+/*
+ * Before the SYN, or when a half-open entry becomes a connection: c->iss is set. snd_una = snd_nxt = iss, write_seq =
+ * iss + 1, sndbuf and sndq begin there; congestion control by name, window, rto, mss from path, mss_clamp, ts_ok.
+ */
 void tcp_snd_init(struct tcp *t, struct tcp_conn *c);
 /* Payload per segment from pmtu, mss_clamp, user_mss and options (tcp_sync_mss). Recounts descriptors. */
 void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu);
@@ -368,6 +427,11 @@ void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now); /* ma
 void tcp_probe0_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* Arms RETRANS or PROBE0 as the state of the queues asks (tcp_rearm_rto, tcp_check_probe_timer). */
 void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* Segments the peer has out of order: told by SACK, or guessed from duplicate ACKs. */
+static inline uint32_t tcp_sacked_out(const struct tcp_conn *c)
+{
+    return c->sndq.sacked_out + c->dup_acks;
+}
 /* In flight = packets_out - (sacked + lost) + retrans_out. */
 uint32_t tcp_in_flight(const struct tcp_conn *c);
 void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c); /* raises WRITABLE when it is time */
@@ -382,21 +446,46 @@ enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uin
 /* ---- rcvq.c, ackowed.c on a connection (receiving half) ------------------------------------------------------- */
 /* Buffers, window and scale before SYN or SYN-ACK (tcp_select_initial_window). */
 void tcp_rcv_init(struct tcp *t, struct tcp_conn *c, uint16_t mss, bool wscale_ok);
-/* Initial window and scale for a SYN or SYN-ACK without a connection block. */
-void tcp_rcv_initial_window(const struct tcp *t, uint16_t mss, bool wscale_ok, uint16_t *ret_wnd, uint8_t *ret_wscale);
+/* Initial window and scale for a SYN or SYN-ACK without a connection block. rcvbuf 0: of the configuration. */
+void tcp_rcv_initial_window(const struct tcp *t, uint32_t rcvbuf, uint16_t mss, bool wscale_ok, uint16_t *ret_wnd,
+                            uint8_t *ret_wscale);
 /* Steps 6-8, text: in order, out of order, old, beyond the window; owes ACKs; FIN in order -> tcp_fin_in(). */
 void tcp_data_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* At establishment: first rcv_mss, autotuning and window clamp (tcp_init_buffer_space). Repeated calls do nothing. */
+void tcp_rcv_established(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The window to announce now, unscaled bytes; becomes rcv_wnd, moves rcv_wup (tcp_select_window). Only output calls. */
 uint32_t tcp_select_window(struct tcp *t, struct tcp_conn *c);
 uint32_t tcp_receive_window(const struct tcp_conn *c); /* what is announced and still open */
-/* The program has read: does the window deserve an update? marks (tcp_cleanup_rbuf). */
+/*
+ * The program has read (api.c: tcp_rcvq_consume(), copied_seq += bytes, then this): autotuning, and does the window
+ * deserve an update? marks (tcp_rcv_space_adjust, tcp_cleanup_rbuf).
+ */
 void tcp_rcv_read(struct tcp *t, struct tcp_conn *c, size_t bytes, uint64_t now);
-/* SACK and D-SACK blocks for the ACK being made; up to `max`. */
+/* Appends SACK blocks to ret->sack (behind a D-SACK that the maker put there from its fact); up to `max` in all. */
 void tcp_sack_blocks(const struct tcp_conn *c, struct tcp_options *ret, unsigned max);
 /* Owe an ACK at once, with its cause. */
 void tcp_owe_ack(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause);
 /* RFC 5961 challenge or out-of-window ACK, rate limited; dropped with reason where not allowed. */
 void tcp_owe_challenge(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uint64_t now);
+/* ACK of a segment refused by the sequence or PAWS check, with D-SACK if its data is old (tcp_send_dupack). No limit. */
+void tcp_owe_dupack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, enum tcp_cause cause);
+/* Data left: is this connection interactive (tcp_event_data_sent)? output.c calls it for every data segment. */
+void tcp_ackowed_data_sent(struct tcp_conn *c, uint64_t now);
+/* Up to 16 ACKs at once from now on (tcp_enter_quickack_mode); quick off: pingpong (TCP_OPT_QUICKACK). */
+void tcp_enter_quickack_mode(struct tcp_conn *c, unsigned max_quickacks);
+void tcp_quickack_set(struct tcp *t, struct tcp_conn *c, bool on, uint64_t now);
+/* In-order data came: now or later (tcp_event_data_recv's ato part, __tcp_ack_snd_check). rcv.c calls them. */
+void tcp_ackowed_data_received(struct tcp_conn *c, uint64_t now);
+void tcp_ack_snd_check(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* An ACK of its own for this segment; dsack may be NULL. Marks ready. */
+void tcp_owe_fact(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, const struct tcp_sack_block *dsack);
+/* rcv.c tells rcvwnd.c: `len` payload bytes of seg came in order (or out of order: grow only), charged `truesize`. */
+void tcp_rcvwnd_data(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+void tcp_grow_window(struct tcp *t, struct tcp_conn *c, uint32_t len, uint32_t truesize);
+void tcp_rcv_rtt_measure_ts(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+bool tcp_memory_pressure(const struct tcp *t); /* most of the chunk budget is used */
+/* The window that would be announced now, if shrinking were allowed (__tcp_select_window). */
+uint32_t tcp_wanted_window(struct tcp *t, struct tcp_conn *c);
 void tcp_delack_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* A segment with an ACK left: delayed ACK and owed in-order ACKs are paid (tcp_event_ack_sent). */
 void tcp_ack_sent(struct tcp *t, struct tcp_conn *c, uint64_t now);
@@ -415,12 +504,24 @@ void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint
 void tcp_timers_off(struct tcp *t, struct tcp_conn *c);
 /* Everything of one connection whose time has come. */
 void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* KEEPALIVE from now, if the option is on (tcp_finish_connect). */
+void tcp_keepalive_start(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* How long an orphan stays in FIN-WAIT-2, ns. */
+uint64_t tcp_fin_time(const struct tcp *t, const struct tcp_conn *c);
 /* Orphan rules (tcp_close, tcp_out_of_resources): true if it was reset for lack of room. */
 bool tcp_orphan_over_limit(struct tcp *t);
 /* Write timeout: gives up, tells the owner (ETIMEDOUT or the soft error). */
 void tcp_write_error(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* Has this many timeouts, or the user timeout, passed? (tcp_write_timeout, retransmits_timed_out) */
 bool tcp_timed_out(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+
+/* ---- api.c --------------------------------------------------------------------------------------------------- */
+/* FIN behind what is queued, with the change of state that goes with it (tcp_close_state, tcp_send_fin). */
+void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The owner is gone at once: RST where the state asks for it (tcp_disconnect). Frees c, or lets its RST do so. */
+void tcp_disconnect(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uint64_t now);
+/* advmss, windows and the sending half, as path, user_mss, buffers and offers ask; again after they changed. */
+void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c);
 
 /* ---- record.c, check.c --------------------------------------------------------------------------------------- */
 int tcp_records_init(struct tcp *t);

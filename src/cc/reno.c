@@ -1,0 +1,49 @@
+/*
+ * cc/reno.c: NewReno's window rules (RFC 5681 sections 3.1 and 3.2): one segment per acknowledged one below ssthresh,
+ * one per window above it, half the window on loss. Keeps no state of its own.
+ */
+#include "cc/reno.h"
+
+static void reno_init(void *state, struct cc_window *w, uint64_t now)
+{
+    (void)state;
+    (void)w;
+    (void)now;
+}
+
+/* RFC 5681 equation (4), on cwnd instead of flight size, as Linux: the engine keeps cwnd honest when it is not used. */
+static uint32_t reno_ssthresh(void *state, const struct cc_window *w, uint32_t in_flight)
+{
+    (void)state;
+    (void)in_flight;
+    return w->cwnd / 2 > 2 ? w->cwnd / 2 : 2;
+}
+
+static void reno_cong_avoid(void *state, struct cc_window *w, const struct cc_sample *s)
+{
+    uint32_t acked = s->acked;
+
+    (void)state;
+    if (!s->cwnd_limited)
+        return;
+    if (w->cwnd < w->ssthresh) {
+        acked = cc_slow_start(w, acked);
+        if (acked == 0)
+            return;
+    }
+    cc_additive_increase(w, w->cwnd, acked);
+}
+
+static uint32_t reno_undo_cwnd(void *state, const struct cc_window *w, uint32_t prior_cwnd)
+{
+    (void)state;
+    return w->cwnd > prior_cwnd ? w->cwnd : prior_cwnd;
+}
+
+const struct cc_ops cc_reno = {
+    .name = "reno",
+    .init = reno_init,
+    .ssthresh = reno_ssthresh,
+    .cong_avoid = reno_cong_avoid,
+    .undo_cwnd = reno_undo_cwnd,
+};

@@ -1,0 +1,600 @@
+/*
+ * tcp/ack.c: an ACK goes through a pipeline of values (RFC 9293 section 3.10.7.4, fifth step, and what came since):
+ *
+ *     verdict -> window -> sent queue up to ack -> SACK blocks -> RTT -> recovery -> RTO timer -> congestion window
+ *
+ * struct tcp_ack_value carries what each stage found to the next ones; no stage calls back. Afterwards snd_una =
+ * sndq.una, the send buffer holds nothing below it, and RETRANS runs exactly if something is in flight, otherwise
+ * PROBE0 exactly if something is stuck. Called by input.c; builds no segment.
+ */
+#include "tcp/recovery.h"
+
+#define PROBE0_MIN_NS (200 * NSEC_PER_MSEC) /* Linux tcp_probe0_base: at least TCP_RTO_MIN */
+
+static uint32_t rto_max_us(const struct tcp *t)
+{
+    return (uint32_t)t->config->tcp_rto_max * 1000u;
+}
+
+uint64_t tcp_rto_ns(const struct tcp *t, const struct tcp_conn *c)
+{
+    return tcp_rtt_backed_off_us(&c->rtt, c->backoff, rto_max_us(t)) * NSEC_PER_USEC;
+}
+
+uint32_t tcp_in_flight(const struct tcp_conn *c)
+{
+    const struct tcp_sndq *q = &c->sndq;
+
+    return q->packets_out - (tcp_sacked_out(c) + q->lost_out) + q->retrans_out;
+}
+
+/* ---- verdict -------------------------------------------------------------------------------------------------- */
+
+/*
+ * RFC 5961 section 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT; as Linux, what was never acknowledged at all
+ * narrows the lower bound.
+ */
+static enum tcp_ack_verdict verdict_of(const struct tcp_conn *c, uint32_t ack)
+{
+    uint32_t back = c->bytes_acked < c->max_window ? (uint32_t)c->bytes_acked : c->max_window;
+
+    if (seq_gt(ack, c->snd_nxt))
+        return TCP_ACK_UNSENT;
+    if (seq_geq(ack, c->snd_una))
+        return TCP_ACK_OK;
+    return seq_lt(ack, c->snd_una - back) ? TCP_ACK_TOO_OLD : TCP_ACK_OLD;
+}
+
+static void begin(const struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
+{
+    *v = (struct tcp_ack_value){
+        .prior_una = c->snd_una,
+        .prior_fack = c->sack_ok ? c->sndq.highest_sack : c->snd_una,
+        .prior_in_flight = tcp_in_flight(c),
+        .prior_delivered = c->delivered,
+        .prior_packets = c->sndq.packets_out,
+        .has_data = tcp_seg_seq_len(seg) > 0,
+        .ts_seen = c->ts_ok && seg->opt.timestamps_ok,
+        .tsecr = seg->opt.tsecr,
+        .n_segs = seg->gso_size && seg->len > seg->gso_size ? (seg->len + seg->gso_size - 1) / seg->gso_size : 1,
+        .una_advanced = seq_gt(seg->ack, c->snd_una),
+        .rtt_us = UINT64_MAX,
+    };
+}
+
+/* ---- window --------------------------------------------------------------------------------------------------- */
+
+/* RFC 9293 section 3.10.7.4: SND.WL1 and SND.WL2 keep old segments from changing the window (tcp_may_update_window). */
+static bool may_update_window(const struct tcp_conn *c, const struct tcp_seg *seg, uint32_t wnd)
+{
+    return seq_gt(seg->ack, c->snd_una) || seq_gt(seg->seq, c->snd_wl1) ||
+           (seg->seq == c->snd_wl1 && (wnd > c->snd_wnd || wnd == 0));
+}
+
+static void update_window(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v,
+                          uint64_t now)
+{
+    uint32_t wnd = (uint32_t)seg->wnd << (seg->flags & TCP_SYN ? 0 : c->snd_wscale);
+
+    if (!may_update_window(c, seg, wnd))
+        return;
+    v->window_update = true;
+    c->snd_wl1 = seg->seq;
+    if (wnd == c->snd_wnd)
+        return;
+    c->snd_wnd = wnd;
+    if (tcp_unsent_bytes(c) > 0)
+        tcp_cwnd_restart_after_idle(t, c, now);
+    if (wnd > c->max_window) {
+        c->max_window = wnd;
+        tcp_sync_mss(t, c, c->pmtu);
+    }
+}
+
+/* ---- sent queue ----------------------------------------------------------------------------------------------- */
+
+/* What one descriptor, or its acknowledged head, tells (the loop body of tcp_clean_rtx_queue). */
+static void note_acked(struct tcp_conn *c, const struct tcp_desc *d, uint32_t segs, struct tcp_ack_value *v)
+{
+    if (d->flags & (TCP_DESC_EVER_RETRANS | TCP_DESC_RETRANS)) {
+        v->retrans_acked = true;
+    } else if (!(d->flags & TCP_DESC_SACKED)) {
+        if (v->first_sent_at == 0)
+            v->first_sent_at = d->sent_at;
+        v->last_sent_at = d->sent_at;
+        if (!v->reord_seen) {
+            v->reord_seen = true;
+            v->reord_seq = d->seq;
+        }
+        if (seq_leq(d->end, c->high_seq))
+            v->orig_sack_acked = true;
+    }
+    if (!(d->flags & TCP_DESC_SACKED) && c->sack_ok)
+        c->delivered += segs;
+    if (!(d->flags & TCP_DESC_SYN))
+        v->data_acked = true;
+    v->acked_segs += segs;
+}
+
+static void clean_sent(struct tcp_conn *c, uint32_t ack, struct tcp_ack_value *v)
+{
+    struct tcp_sndq *q = &c->sndq;
+
+    while (!tcp_sndq_empty(q) && seq_lt(q->una, ack)) {
+        struct tcp_desc *d = tcp_sndq_at(q, 0);
+
+        if (seq_leq(d->end, ack)) {
+            note_acked(c, d, d->pcount, v);
+            tcp_sndq_pop(q);
+        } else {
+            uint32_t before = d->pcount, segs = tcp_sndq_trim(q, ack);
+
+            if (segs > 0 && before > 0)
+                note_acked(c, d, segs, v);
+        }
+    }
+    if (!tcp_sndq_empty(q) && (tcp_sndq_at(q, 0)->flags & TCP_DESC_SACKED))
+        v->reneging = true;
+}
+
+static void una_moved(struct tcp *t, struct tcp_conn *c, uint32_t ack)
+{
+    uint32_t data_end = seq_min(seq_max(ack, c->sndbuf.start), c->sndbuf.end);
+
+    c->bytes_acked += ack - c->snd_una;
+    c->snd_una = ack;
+    tcp_sndbuf_free_to(&c->sndbuf, t->pool, data_end);
+    if (c->urg_mode && seq_geq(ack, c->snd_up))
+        c->urg_mode = false;
+    c->retransmits = 0;
+    c->send_more = false;
+}
+
+/* ---- SACK ----------------------------------------------------------------------------------------------------- */
+
+/* Is this first block a duplicate report? RFC 2883 section 4: below the ACK, or within the second block. */
+static bool is_dsack(const struct tcp_seg *seg)
+{
+    const struct tcp_sack_block *b = seg->opt.sack;
+
+    if (seq_lt(b[0].start, seg->ack))
+        return true;
+    return seg->opt.sack_count > 1 && seq_leq(b[0].end, b[1].end) && seq_geq(b[0].start, b[1].start);
+}
+
+/* tcp_is_sackblock_valid; una is the one of now. */
+static bool sack_block_valid(const struct tcp_conn *c, const struct tcp_sack_block *b, bool dsack)
+{
+    if (seq_gt(b->end, c->snd_nxt) || !seq_lt(b->start, b->end) || !seq_lt(b->start, c->snd_nxt))
+        return false;
+    if (seq_gt(b->start, c->snd_una))
+        return true;
+    if (!dsack || !c->undo_marker || seq_gt(b->end, c->snd_una))
+        return false;
+    if (seq_geq(b->start, c->undo_marker))
+        return true;
+    return seq_gt(b->end, c->undo_marker) && seq_geq(b->start, b->end - c->max_window);
+}
+
+/*
+ * A D-SACK: counted; where it answers retransmissions of this recovery, one less is left that may have been needed
+ * (tcp_check_dsack, tcp_dsack_seen).
+ */
+static void dsack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
+{
+    const struct tcp_sack_block *b = &seg->opt.sack[0];
+    uint32_t segs = (b->end - b->start + c->mss - 1u) / (c->mss ? c->mss : 1u);
+    int32_t left = (int32_t)c->undo_retrans;
+
+    if (!seq_lt(b->start, b->end) || b->end - b->start > c->max_window)
+        return;
+    c->dsack_dups += segs;
+    if (c->dsack_dups > c->total_retrans)
+        return; /* the network duplicated it, or the peer makes it up */
+    t->counters.dsack_recv++;
+    v->dsack = true;
+    if (c->undo_marker && left > 0 && seq_leq(b->end, seq_max(v->prior_una, c->sndq.highest_sack)) &&
+        seq_gt(b->end, c->undo_marker))
+        c->undo_retrans = (uint32_t)(left > (int32_t)segs ? left - (int32_t)segs : 0);
+}
+
+/* Blocks in ascending order, so that reordering is seen against what was sacked before this ACK. */
+static unsigned sorted_blocks(const struct tcp_conn *c, const struct tcp_seg *seg, unsigned first,
+                              struct tcp_sack_block *out)
+{
+    unsigned n = 0, k;
+
+    for (unsigned i = first; i < seg->opt.sack_count && i < TCP_SACK_BLOCKS_MAX; i++) {
+        const struct tcp_sack_block *b = &seg->opt.sack[i];
+
+        if (!sack_block_valid(c, b, false))
+            continue;
+        for (k = n++; k > 0 && seq_lt(b->start, out[k - 1].start); k--)
+            out[k] = out[k - 1];
+        out[k] = *b;
+    }
+    return n;
+}
+
+static void sack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
+{
+    struct tcp_sack_block block[TCP_SACK_BLOCKS_MAX];
+    unsigned n, first = 0;
+
+    if (!c->sack_ok || seg->opt.sack_count == 0)
+        return;
+    if (is_dsack(seg)) {
+        dsack_in(t, c, seg, v);
+        first = 1;
+    }
+    n = sorted_blocks(c, seg, first, block);
+    for (unsigned i = 0; i < n; i++)
+        tcp_sndq_sack(&c->sndq, block[i].start, block[i].end, &v->sack);
+    c->delivered += v->sack.segs;
+    if (v->sack.reordered && c->ca_state != TCP_CA_LOSS)
+        tcp_check_reordering(t, c, v->sack.reord_seq);
+}
+
+/* ---- RTT ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t tsecr_rtt_us(const struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
+{
+    uint32_t ms = tcp_ts_clock(now, c->ts_offset) - v->tsecr;
+
+    if (ms >= (uint32_t)INT32_MAX / 1000)
+        return UINT64_MAX;
+    return ms ? ms * 1000ull : 1000ull;
+}
+
+/*
+ * RFC 6298 section 3 (Karn): only what was sent once gives a sample; a SACKed one as good as an acknowledged one; the
+ * timestamp echo (RFC 7323 section 4) where only retransmissions were acknowledged. True: a sample was taken.
+ */
+static bool take_rtt(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
+{
+    bool acked = v->first_sent_at && !v->retrans_acked;
+    uint64_t seq_us = UINT64_MAX, ca_us = UINT64_MAX;
+
+    if (acked) {
+        seq_us = time_since(now, v->first_sent_at) / NSEC_PER_USEC;
+        ca_us = time_since(now, v->last_sent_at) / NSEC_PER_USEC;
+    }
+    if (v->sack.first_sent_at) {
+        ca_us = time_since(now, v->sack.last_sent_at) / NSEC_PER_USEC;
+        if (!acked)
+            seq_us = time_since(now, v->sack.first_sent_at) / NSEC_PER_USEC;
+    }
+    if (seq_us == UINT64_MAX && v->ts_seen && v->tsecr && v->acked_segs > 0)
+        seq_us = ca_us = tsecr_rtt_us(c, v, now);
+    v->rtt_us = ca_us;
+    if (seq_us >= UINT32_MAX)
+        return false;
+    tcp_rtt_update_min(&c->rtt, (uint32_t)ca_us, now);
+    tcp_rtt_sample(&c->rtt, (uint32_t)seq_us, c->snd_una, c->snd_nxt, (uint32_t)t->config->tcp_rto_min * 1000u,
+                   rto_max_us(t));
+    c->backoff = 0;
+    return true;
+}
+
+/* Does the RTO start anew? On progress; or where a SACK's RTT is younger than the head's last sending. */
+static void judge_timer(struct tcp_conn *c, struct tcp_ack_value *v, bool sampled, uint64_t now)
+{
+    uint64_t head_at = tcp_sndq_empty(&c->sndq) ? 0 : tcp_sndq_at(&c->sndq, 0)->sent_at;
+
+    if (v->acked_segs > 0)
+        v->rearm = true;
+    else if (sampled && head_at && v->sack.first_sent_at && time_since(now, v->sack.first_sent_at) > now - head_at)
+        v->rearm = true;
+}
+
+static void reordering_from_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v)
+{
+    if (v->acked_segs == 0)
+        return;
+    if (!c->sack_ok) {
+        tcp_remove_reno_sacks(t, c, v->acked_segs);
+        if (v->retrans_acked)
+            v->orig_sack_acked = false;
+    } else if (v->reord_seen && seq_lt(v->reord_seq, v->prior_fack)) {
+        tcp_check_reordering(t, c, v->reord_seq);
+    }
+}
+
+/* ---- timers --------------------------------------------------------------------------------------------------- */
+
+/* Nothing in flight, something to send, and it may not go: a probe has to find out (RFC 9293 section 3.8.6.1). */
+static bool is_stuck(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    if (c->sndq.packets_out > 0 || (tcp_unsent_bytes(c) == 0 && !tcp_fin_unsent(c)))
+        return false;
+    switch (tcp_send_limit(t, c, now)) {
+    case TCP_LIMIT_RWND:
+    case TCP_LIMIT_NAGLE:
+    case TCP_LIMIT_CORK:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static uint64_t probe0_ns(const struct tcp *t, const struct tcp_conn *c)
+{
+    uint64_t base = time_max(c->rtt.rto_us * NSEC_PER_USEC, PROBE0_MIN_NS);
+    uint64_t when = base << (c->backoff < 20 ? c->backoff : 20);
+
+    return time_min(when, rto_max_us(t) * NSEC_PER_USEC);
+}
+
+void tcp_arm_probe0(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    uint64_t at = now + probe0_ns(t, c);
+
+    if (c->user_timeout_ms && c->probe_begun_at)
+        at = time_min(at, time_max(now + 2 * NSEC_PER_MSEC, c->probe_begun_at + c->user_timeout_ms * NSEC_PER_MSEC));
+    tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
+    tcp_timer_set(t, c, TCP_TIMER_PROBE0, at);
+}
+
+void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (c->sndq.packets_out > 0) {
+        uint64_t at = now + tcp_rto_ns(t, c);
+
+        if (c->user_timeout_ms && c->retrans_stamp)
+            at = time_min(at, time_max(now + 2 * NSEC_PER_MSEC, c->retrans_stamp + c->user_timeout_ms * NSEC_PER_MSEC));
+        tcp_timer_set(t, c, TCP_TIMER_PROBE0, TIME_NEVER);
+        tcp_timer_set(t, c, TCP_TIMER_RETRANS, at);
+        return;
+    }
+    tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
+    if (!is_stuck(t, c, now))
+        tcp_timer_set(t, c, TCP_TIMER_PROBE0, TIME_NEVER);
+    else if (c->timer_at[TCP_TIMER_PROBE0] == TIME_NEVER)
+        tcp_arm_probe0(t, c, now);
+}
+
+/* An ACK with nothing in flight: the window opened, or the peer lives and keeps it closed (tcp_ack_probe). */
+static void ack_of_probe(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (is_stuck(t, c, now)) {
+        tcp_arm_probe0(t, c, now);
+        return;
+    }
+    c->backoff = 0;
+    c->probe_begun_at = 0;
+    if (c->probe_pending && c->probe_cause == TCP_CAUSE_PROBE_WINDOW)
+        c->probe_pending = false;
+    tcp_rearm_rto(t, c, now);
+}
+
+/* ---- send buffer ---------------------------------------------------------------------------------------------- */
+
+static uint32_t round_up_pow2(uint32_t n)
+{
+    uint32_t p = 1;
+
+    while (p < n)
+        p *= 2;
+    return p;
+}
+
+/* Room for two windows, as truesize (tcp_sndbuf_expand): one in flight, one to keep it full while ACKs come. */
+static void expand_sndbuf(const struct tcp *t, struct tcp_conn *c)
+{
+    uint32_t mss = c->mss_clamp > c->mss ? c->mss_clamp : c->mss;
+    uint32_t per_mss = round_up_pow2(mss + 640u) + 256u;
+    uint64_t segs = c->win.cwnd, want;
+
+    if (c->sndbuf_locked)
+        return;
+    if (segs < (uint32_t)t->config->tcp_initcwnd)
+        segs = (uint32_t)t->config->tcp_initcwnd;
+    if (segs < c->reordering + 1u)
+        segs = c->reordering + 1u;
+    want = 2 * segs * per_mss;
+    if (want > (uint32_t)t->config->tcp_wmem_max)
+        want = (uint32_t)t->config->tcp_wmem_max;
+    if (want > c->sndbuf.limit)
+        c->sndbuf.limit = (uint32_t)want;
+}
+
+/* Autotuning only where the program waits for room and cwnd, not the program, is the limit (tcp_new_space). */
+void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c)
+{
+    if (!c->want_writable)
+        return;
+    if (tcp_in_flight(c) < c->win.cwnd)
+        expand_sndbuf(t, c);
+    if (tcp_sndbuf_writable(&c->sndbuf)) {
+        c->want_writable = false;
+        tcp_raise(t, c, TCP_EVENT_WRITABLE);
+    }
+}
+
+/* ---- the pipeline --------------------------------------------------------------------------------------------- */
+
+static void take_counts(struct tcp *t, struct tcp_conn *c)
+{
+    t->counters.split += c->sndq.splits;
+    t->counters.merged += c->sndq.merges;
+    c->sndq.splits = c->sndq.merges = 0;
+}
+
+/* Below snd_una, yet its SACK blocks may be news (RFC 2018 section 5.1 allows any order). */
+static void old_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v, uint64_t now)
+{
+    if (!c->sack_ok || seg->opt.sack_count == 0)
+        return;
+    sack_in(t, c, seg, v);
+    if (v->sack.segs > 0 || v->dsack)
+        tcp_recovery_ack(t, c, v, now);
+    take_counts(t, c);
+}
+
+static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v, uint64_t now)
+{
+    bool sampled;
+
+    update_window(t, c, seg, v, now);
+    clean_sent(c, seg->ack, v);
+    if (v->una_advanced)
+        una_moved(t, c, seg->ack);
+    sack_in(t, c, seg, v);
+    if (v->prior_packets == 0) {
+        ack_of_probe(t, c, now);
+        return;
+    }
+    sampled = take_rtt(t, c, v, now);
+    judge_timer(c, v, sampled, now);
+    reordering_from_ack(t, c, v);
+    if (tcp_ack_is_dubious(c, v)) {
+        if (!v->una_advanced && !v->has_data && !v->window_update && !v->dsack)
+            v->num_dupack = v->n_segs;
+        tcp_recovery_ack(t, c, v, now);
+    }
+    if (v->rearm)
+        tcp_rearm_rto(t, c, now);
+    tcp_cong_control(t, c, v, now);
+}
+
+enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
+{
+    enum tcp_ack_verdict verdict = verdict_of(c, seg->ack);
+    struct tcp_ack_value v;
+
+    if (verdict == TCP_ACK_UNSENT || verdict == TCP_ACK_TOO_OLD)
+        return verdict;
+    begin(c, seg, &v);
+    c->tso_deferred = false;
+    if (verdict == TCP_ACK_OLD) {
+        old_ack(t, c, seg, &v, now);
+        return verdict;
+    }
+    stages(t, c, seg, &v, now);
+    take_counts(t, c);
+    if (v.una_advanced)
+        tcp_sndbuf_freed(t, c);
+    if (!v.has_data)
+        t->counters.pure_acks++;
+    return verdict;
+}
+
+/* ---- beginnings ----------------------------------------------------------------------------------------------- */
+
+void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
+{
+    const struct tcp_config *config = t->config;
+
+    c->snd_una = c->snd_nxt = c->snd_sml = c->snd_up = c->iss;
+    c->high_seq = c->undo_marker = c->retrans_high = c->iss;
+    c->write_seq = c->pushed_seq = c->iss + 1;
+    c->undo_marker = 0;
+    tcp_sndbuf_init(&c->sndbuf, c->iss + 1, c->sndbuf.limit);
+    tcp_sndq_init(&c->sndq, &t->descs, c->iss);
+    tcp_rtt_init(&c->rtt, (uint32_t)config->tcp_rto_initial * 1000u);
+    c->reordering = (uint16_t)config->tcp_reordering;
+    c->win = (struct cc_window){
+        .cwnd = (uint32_t)config->tcp_initcwnd, .cwnd_clamp = UINT32_MAX, .ssthresh = CC_SSTHRESH_INFINITE};
+    c->cc = cc_find("reno");
+    if (!c->max_pacing_rate)
+        c->max_pacing_rate = UINT64_MAX;
+    if (!c->pacing_rate)
+        c->pacing_rate = UINT64_MAX;
+    tcp_sync_mss(t, c, c->path.mtu);
+}
+
+/*
+ * RFC 6298 section 5.7: without a sample of the handshake (its SYN was repeated and there are no timestamps) the RTO
+ * starts from 3 s.
+ */
+static void first_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t now)
+{
+    const uint32_t fallback_us = 3000000;
+
+    if (rtt_us < UINT32_MAX) {
+        tcp_rtt_update_min(&c->rtt, (uint32_t)rtt_us, now);
+        tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt, (uint32_t)t->config->tcp_rto_min * 1000u,
+                       rto_max_us(t));
+    } else if (c->rtt.srtt_us == 0) {
+        c->rtt.rttvar_us = c->rtt.mdev_us = c->rtt.mdev_max_us = fallback_us;
+        c->rtt.rto_us = fallback_us;
+    }
+}
+
+/* RFC 6928; RFC 5681 section 3.1: one segment where more than one SYN was lost. */
+static uint32_t initial_cwnd(const struct tcp *t, const struct tcp_conn *c)
+{
+    if (c->total_syn_retrans > 1)
+        return 1;
+    return c->path.initcwnd ? c->path.initcwnd : (uint32_t)t->config->tcp_initcwnd;
+}
+
+void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us, uint64_t now)
+{
+    uint32_t ack = c->iss + 1;
+
+    while (!tcp_sndq_empty(&c->sndq) && seq_lt(c->sndq.una, ack))
+        tcp_sndq_pop(&c->sndq);
+    if (seq_lt(c->sndq.una, ack))
+        tcp_sndq_init(&c->sndq, &t->descs, ack);
+    c->snd_una = c->sndq.una;
+    c->snd_nxt = c->sndq.nxt;
+    c->snd_sml = c->snd_up = c->high_seq = c->snd_una;
+    c->pushed_seq = c->snd_una;
+    c->bytes_acked = 0;
+    c->snd_wnd = (uint32_t)seg->wnd << (seg->flags & TCP_SYN ? 0 : c->snd_wscale);
+    c->snd_wl1 = seg->seq;
+    c->max_window = c->snd_wnd > c->max_window ? c->snd_wnd : c->max_window;
+    c->backoff = 0;
+    c->retransmits = 0;
+    c->retrans_stamp = 0;
+    c->ca_state = TCP_CA_OPEN;
+    if (rtt_us == UINT64_MAX && c->ts_ok && seg->opt.timestamps_ok && seg->opt.tsecr) {
+        struct tcp_ack_value v = {.tsecr = seg->opt.tsecr};
+
+        rtt_us = tsecr_rtt_us(c, &v, now);
+    }
+    first_rtt(t, c, rtt_us, now);
+    tcp_sync_mss(t, c, c->pmtu ? c->pmtu : c->path.mtu);
+    c->win.cwnd = initial_cwnd(t, c);
+    c->win.cwnd_cnt = 0;
+    c->snd_cwnd_stamp = now;
+    c->lsndtime = now;
+    c->cwnd_usage_seq = c->snd_una;
+    c->cc->init(c->cc_state, &c->win, now);
+    expand_sndbuf(t, c);
+    tcp_rearm_rto(t, c, now);
+}
+
+/* ---- segment size --------------------------------------------------------------------------------------------- */
+
+/* Half the largest window seen, so that the receiver's SWS avoidance can't stall us (tcp_bound_to_half_wnd). */
+static uint32_t bound_to_half_window(const struct tcp_conn *c, uint32_t mss)
+{
+    uint32_t cutoff = c->max_window > TCP_MSS_DEFAULT ? c->max_window / 2 : c->max_window;
+
+    if (cutoff == 0 || mss <= cutoff)
+        return mss;
+    return cutoff > TCP_MIN_SND_MSS ? cutoff : TCP_MIN_SND_MSS;
+}
+
+/* RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss, tcp_sync_mss). */
+void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
+{
+    uint32_t headers = TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u);
+    uint32_t mss = pmtu > headers ? pmtu - headers : 0;
+
+    (void)t;
+    if (mss > c->mss_clamp)
+        mss = c->mss_clamp;
+    if (c->user_mss && mss > c->user_mss)
+        mss = c->user_mss;
+    if (mss < TCP_MIN_SND_MSS)
+        mss = TCP_MIN_SND_MSS;
+    if (c->ts_ok)
+        mss -= TCP_OPT_TS_ALIGNED;
+    mss = bound_to_half_window(c, mss);
+    c->pmtu = pmtu;
+    c->mss = (uint16_t)mss;
+    (void)tcp_sndq_set_mss(&c->sndq, c->mss);
+}

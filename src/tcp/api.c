@@ -1,0 +1,429 @@
+/*
+ * tcp/api.c: what programs call for a connection: connect, send, receive, shut down, close, abort. Semantics are those
+ * of tcp_sendmsg(), tcp_recvmsg(), tcp_shutdown(), tcp_close() and tcp_disconnect() of Linux, without the waiting.
+ *
+ * They change the state and mark what is to be sent; they build nothing. Errors come in Linux's order: what is unread
+ * first, then the connection's error once, then EPIPE or the end of the stream. A call that ends a connection whose
+ * owner has left frees it before it returns.
+ */
+#include "tcp/tcp_priv.h"
+
+static struct tcp_conn *owned_conn(const struct tcp *t, tcp_id id)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    return c && c->owned ? c : NULL;
+}
+
+/* At the end of a call that may have given the connection something to send. */
+static void kick(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (c->state != TCP_STATE_CLOSE && tcp_may_send(t, c, now))
+        tcp_mark_ready(t, c);
+    tcp_mark_dirty(t, c);
+    tcp_conn_reap(t, c);
+}
+
+/* ---- connect -------------------------------------------------------------------------------------------------- */
+
+bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    const void *entry = tcp_lookup_tuple(t, tuple, &kind);
+
+    return entry && !(kind == TCP_KIND_TW && tcp_tw_may_reuse(t, entry, now));
+}
+
+/* Linux: dst_metric_advmss(), then tcp_mss_clamp(). */
+static uint16_t advertised_mss(const struct tcp_conn *c)
+{
+    uint16_t header = c->tuple.local.family == IP_V6 ? 60 : 40;
+    uint16_t mss = c->path.advmss;
+
+    if (!mss)
+        mss = c->path.mtu > header + TCP_MIN_MSS ? (uint16_t)(c->path.mtu - header) : (uint16_t)TCP_MIN_MSS;
+    return c->user_mss && c->user_mss < mss ? c->user_mss : mss;
+}
+
+void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c)
+{
+    c->advmss = advertised_mss(c);
+    /* Whole segments of the announced size: whether timestamps will take a part is not known yet (tcp_connect_init). */
+    tcp_rcv_init(t, c, c->advmss, c->wscale_ok);
+    tcp_snd_init(t, c);
+}
+
+static void set_offers(struct tcp *t, struct tcp_conn *c)
+{
+    const struct tcp_config *config = t->config;
+
+    c->ts_ok = config->tcp_timestamps != 0;
+    c->ts_offset = config->tcp_timestamps == 1 ? tcp_ts_offset(t, &c->tuple) : 0;
+    c->sack_ok = config->tcp_sack != 0;
+    c->wscale_ok = config->tcp_window_scaling != 0;
+}
+
+int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now, tcp_id *ret)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    void *entry = tcp_lookup_tuple(t, &args->tuple, &kind);
+    uint32_t iss = tcp_isn(t, &args->tuple, now);
+    struct tcp_conn *c;
+
+    if (entry && kind != TCP_KIND_TW)
+        return -EADDRINUSE;
+    if (entry && !tcp_tw_may_reuse(t, entry, now))
+        return -EADDRINUSE;
+    if (t->n_conns >= t->params.max_conns)
+        return -ENFILE;
+    c = tcp_conn_new(t, now);
+    if (!c)
+        return -ENOMEM;
+    if (entry && !tcp_tw_reuse(t, entry, now, &iss)) {
+        tcp_conn_free(t, c);
+        return -EADDRINUSE;
+    }
+    c->tuple = args->tuple;
+    c->id = tcp_table_enter(t, TCP_KIND_CONN, c, &c->tuple);
+    if (!c->id) {
+        tcp_conn_free(t, c);
+        return -ENFILE;
+    }
+    c->path = args->path;
+    c->pmtu = args->path.mtu;
+    c->user = args->user;
+    c->owned = true;
+    c->iss = iss;
+    set_offers(t, c);
+    tcp_prepare_syn(t, c);
+    tcp_set_state(t, c, TCP_STATE_SYN_SENT, now);
+    c->syn_pending = true;
+    c->retrans_stamp = now ? now : 1;
+    tcp_timer_set(t, c, TCP_TIMER_RETRANS, time_add(now, c->rtt.rto_us * NSEC_PER_USEC));
+    t->counters.active_opens++;
+    tcp_mark_ready(t, c);
+    *ret = c->id;
+    tcp_conn_reap(t, c);
+    return 0;
+}
+
+const char *tcp_congestion_name(const struct tcp *t, tcp_id id)
+{
+    const struct tcp_conn *c = id ? tcp_conn_by_id(t, id) : NULL;
+
+    if (id && !c)
+        return NULL;
+    return c && c->cc ? c->cc->name : cc_name(0);
+}
+
+void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    if (c) {
+        c->user = user;
+        tcp_mark_dirty(t, c);
+    }
+}
+
+/* ---- send ----------------------------------------------------------------------------------------------------- */
+
+/* 1: bytes are taken; 0: not yet, the handshake goes on; else why not. Takes the connection's error (sk_err). */
+static int send_state(struct tcp_conn *c)
+{
+    int error = c->error;
+
+    if (error) {
+        c->error = 0;
+        return -error;
+    }
+    if (c->shutdown & TCP_SHUT_WR)
+        return -EPIPE;
+    switch (c->state) {
+    case TCP_STATE_ESTABLISHED:
+    case TCP_STATE_CLOSE_WAIT:
+        return 1;
+    case TCP_STATE_SYN_SENT:
+    case TCP_STATE_SYN_RECV:
+        return 0;
+    default:
+        return -EPIPE;
+    }
+}
+
+size_t tcp_send_space(const struct tcp *t, tcp_id id)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+    uint32_t space;
+
+    if (!c || (c->state != TCP_STATE_ESTABLISHED && c->state != TCP_STATE_CLOSE_WAIT) || (c->shutdown & TCP_SHUT_WR))
+        return 0;
+    space = tcp_sndbuf_space(&c->sndbuf);
+    c->want_writable = c->want_writable || !space;
+    return space;
+}
+
+bool tcp_send_writable(struct tcp *t, tcp_id id)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+
+    if (!c || tcp_sndbuf_writable(&c->sndbuf))
+        return true;
+    c->want_writable = true;
+    return false;
+}
+
+int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov, int max)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+    int n;
+
+    if (!c)
+        return -ENOENT;
+    n = send_state(c);
+    if (n == 1) {
+        n = tcp_sndbuf_reserve(&c->sndbuf, t->pool, want, iov, max);
+        /* Where bytes are unacknowledged, an ACK will free chunks and tell; else nothing would. */
+        if (n == -ENOMEM && tcp_sndbuf_bytes(&c->sndbuf))
+            n = 0;
+    }
+    if (n == 0)
+        c->want_writable = true;
+    return n;
+}
+
+/* Pushed at its end, unless the program says that more follows at once (MSG_MORE): output.c sets PSH by send_more. */
+static void take_bytes(struct tcp_conn *c, size_t bytes, unsigned flags)
+{
+    c->write_seq += (uint32_t)bytes;
+    c->send_more = (flags & TCP_SEND_MORE) != 0;
+    if (flags & TCP_SEND_URGENT) {
+        c->snd_up = c->write_seq;
+        c->urg_mode = true;
+    }
+}
+
+int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+
+    if (!c)
+        return -ENOENT;
+    if (c->state != TCP_STATE_ESTABLISHED && c->state != TCP_STATE_CLOSE_WAIT)
+        return -EPIPE;
+    tcp_sndbuf_commit(&c->sndbuf, t->pool, bytes);
+    if (bytes)
+        take_bytes(c, bytes, flags);
+    kick(t, c, now);
+    return 0;
+}
+
+int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now)
+{
+    const uint8_t *from = data;
+    size_t done = 0;
+
+    for (;;) {
+        struct tcp_iov iov[16];
+        size_t got = 0;
+        int n = tcp_send_reserve(t, id, bytes - done, iov, 16);
+
+        if (n < 0)
+            return done ? (int64_t)done : n;
+        for (int i = 0; i < n; i++) {
+            memcpy(iov[i].data, from + done + got, iov[i].len);
+            got += iov[i].len;
+        }
+        if (!got)
+            return done || !bytes ? (int64_t)done : -EAGAIN;
+        done += got;
+        tcp_send_commit(t, id, got, done < bytes ? flags | TCP_SEND_MORE : flags, now);
+        if (done == bytes)
+            return (int64_t)done;
+    }
+}
+
+/* ---- receive -------------------------------------------------------------------------------------------------- */
+
+static uint32_t iov_bytes(const struct tcp_iov *iov, int n)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < n; i++)
+        bytes += iov[i].len;
+    return (uint32_t)bytes;
+}
+
+int tcp_recv_peek(struct tcp *t, tcp_id id, struct tcp_iov *iov, int max, bool *ret_eof)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+    bool ended;
+    int n, error;
+
+    if (!c)
+        return -ENOENT;
+    n = tcp_rcvq_peek(&c->rcvq, 0, iov, max);
+    error = c->error;
+    if (c->rcvq.bytes == 0 && error) {
+        c->error = 0;
+        return -error;
+    }
+    ended = c->fin_received || c->state == TCP_STATE_CLOSE || (c->shutdown & TCP_SHUT_RD);
+    *ret_eof = ended && !error && iov_bytes(iov, n) == c->rcvq.bytes;
+    return n;
+}
+
+void tcp_recv_consume(struct tcp *t, tcp_id id, size_t bytes, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+    uint32_t n;
+
+    if (!c)
+        return;
+    n = bytes < c->rcvq.bytes ? (uint32_t)bytes : c->rcvq.bytes;
+    if (!n)
+        return;
+    tcp_rcvq_consume(&c->rcvq, t->pool, n);
+    c->copied_seq += n;
+    tcp_rcv_read(t, c, n, now);
+    kick(t, c, now);
+}
+
+/* ---- shutdown, close, abort ----------------------------------------------------------------------------------- */
+
+/* The owner's end of the stream, and the change of state that goes with it (tcp_close_state). */
+void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    switch (c->state) {
+    case TCP_STATE_ESTABLISHED:
+        tcp_set_state(t, c, TCP_STATE_FIN_WAIT1, now);
+        break;
+    case TCP_STATE_CLOSE_WAIT:
+        tcp_set_state(t, c, TCP_STATE_LAST_ACK, now);
+        break;
+    default:
+        return; /* SYN-RECEIVED: at establishment; the others have sent it */
+    }
+    c->fin_queued = true;
+    c->pushed_seq = c->write_seq;
+    tcp_mark_ready(t, c);
+}
+
+int tcp_shutdown_write(struct tcp *t, tcp_id id, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+
+    if (!c)
+        return -ENOENT;
+    if (c->state == TCP_STATE_CLOSE)
+        return -ENOTCONN;
+    c->shutdown |= TCP_SHUT_WR;
+    if (c->state == TCP_STATE_SYN_SENT)
+        tcp_done(t, c, ECONNRESET, false, now); /* inet_shutdown() disconnects */
+    else
+        tcp_queue_fin(t, c, now);
+    kick(t, c, now);
+    return 0;
+}
+
+int tcp_shutdown_read(struct tcp *t, tcp_id id, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+
+    if (!c)
+        return -ENOENT;
+    if (c->state == TCP_STATE_CLOSE)
+        return -ENOTCONN;
+    tcp_recv_consume(t, id, c->rcvq.bytes, now);
+    c->shutdown |= TCP_SHUT_RD;
+    kick(t, c, now);
+    return 0;
+}
+
+/* tcp_need_reset(), and data that never left in the last states. */
+static bool abort_needs_reset(const struct tcp_conn *c)
+{
+    switch (c->state) {
+    case TCP_STATE_ESTABLISHED:
+    case TCP_STATE_CLOSE_WAIT:
+    case TCP_STATE_FIN_WAIT1:
+    case TCP_STATE_FIN_WAIT2:
+    case TCP_STATE_SYN_RECV:
+        return true;
+    case TCP_STATE_CLOSING:
+    case TCP_STATE_LAST_ACK:
+        return c->snd_nxt != c->write_seq + (c->fin_queued ? 1u : 0u);
+    default:
+        return false;
+    }
+}
+
+void tcp_disconnect(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uint64_t now)
+{
+    tcp_disown(t, c);
+    if (abort_needs_reset(c))
+        tcp_send_reset(t, c, cause, 0, false, now);
+    else
+        tcp_done(t, c, 0, false, now);
+    tcp_conn_reap(t, c);
+}
+
+int tcp_abort(struct tcp *t, tcp_id id, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+
+    if (!c)
+        return -ENOENT;
+    tcp_disconnect(t, c, TCP_CAUSE_RST_ABORT, now);
+    return 0;
+}
+
+/* What an orphan does that has nothing unread. */
+static void close_orphan(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    switch (c->state) {
+    case TCP_STATE_SYN_SENT:
+        tcp_done(t, c, 0, false, now);
+        return;
+    case TCP_STATE_FIN_WAIT2:
+        if (c->linger2_s < 0) {
+            t->counters.abort_on_linger++;
+            tcp_send_reset(t, c, TCP_CAUSE_RST_TIMEOUT, 0, false, now);
+            return;
+        }
+        tcp_timer_set(t, c, TCP_TIMER_LINGER, time_add(now, tcp_fin_time(t, c)));
+        break;
+    default:
+        tcp_queue_fin(t, c, now);
+        break;
+    }
+    if (tcp_orphan_over_limit(t)) {
+        t->counters.abort_on_memory++;
+        tcp_send_reset(t, c, TCP_CAUSE_RST_ORPHAN_LIMIT, 0, false, now);
+    }
+}
+
+int tcp_close(struct tcp *t, tcp_id id, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+    bool unread;
+
+    if (!c)
+        return -ENOENT;
+    unread = c->rcvq.bytes != 0;
+    c->shutdown = TCP_SHUT_RD | TCP_SHUT_WR;
+    tcp_disown(t, c);
+    if (c->state == TCP_STATE_CLOSE) {
+        tcp_conn_reap(t, c);
+        return 0;
+    }
+    if (unread) {
+        /* RFC 1122 section 4.2.2.13, RFC 2525 section 2.17 */
+        t->counters.abort_on_data++;
+        tcp_send_reset(t, c, TCP_CAUSE_RST_UNREAD_DATA, 0, false, now);
+    } else {
+        close_orphan(t, c, now);
+    }
+    kick(t, c, now);
+    return 0;
+}

@@ -1,0 +1,102 @@
+/*
+ * tcp/icmp.c: ICMP errors about segments that we sent (RFC 5927, RFC 1122 section 4.2.3.9, Linux tcp_v4_err()).
+ *
+ * An error is believed only if its sequence number is in flight: snd_una <= seq < snd_nxt. A hard error ends an active
+ * open; on a connection that is established it is only remembered (error_soft) for when the timeouts give up. A path
+ * MTU is only ever lowered here, not below what every IP path carries.
+ */
+#include "tcp/tcp_priv.h"
+
+#define PMTU_MIN_V4 552u /* Linux ip_rt_min_pmtu: smaller claims are raised to it */
+#define PMTU_MIN_V6 1280u /* RFC 8200 section 5 */
+
+static bool in_flight(const struct tcp_conn *c, uint32_t seq)
+{
+    return seq_geq(seq, c->snd_una) && seq_lt(seq, c->snd_nxt);
+}
+
+/* Everything sent in segments of more than `mss` went nowhere. True if there was any. */
+static bool mark_larger_lost(struct tcp_conn *c, uint32_t mss)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < c->sndq.count; i++) {
+        struct tcp_desc *d = tcp_sndq_at(&c->sndq, i);
+        uint32_t len = tcp_desc_len(d);
+
+        if ((len < d->mss ? len : d->mss) > mss && !(d->flags & TCP_DESC_SACKED))
+            any = tcp_sndq_mark_lost(&c->sndq, d) || any;
+    }
+    return any;
+}
+
+/*
+ * It is sent again at once, in pieces. The window stays as it is (nothing was congested), but growing waits until this
+ * is repaired (tcp_simple_retransmit).
+ */
+static void simple_retransmit(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
+{
+    uint32_t less = (uint32_t)c->pmtu - pmtu;
+    bool any = mark_larger_lost(c, c->mss > less ? c->mss - less : 0);
+
+    tcp_sync_mss(t, c, pmtu);
+    if (!any)
+        return;
+    if (c->ca_state != TCP_CA_LOSS) {
+        c->high_seq = c->snd_nxt;
+        c->win.ssthresh = c->cc->ssthresh(c->cc_state, &c->win, tcp_in_flight(c));
+        c->prior_ssthresh = 0;
+        c->undo_marker = 0;
+        c->ca_state = TCP_CA_LOSS;
+    }
+    tcp_mark_ready(t, c);
+}
+
+/* Packet too big, RFC 1191, RFC 8201: smaller segments from now on. */
+static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint16_t mtu)
+{
+    uint32_t least = c->tuple.local.family == IP_V6 ? PMTU_MIN_V6 : PMTU_MIN_V4;
+    uint32_t pmtu = mtu > least ? mtu : least;
+
+    if (c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV) {
+        if (pmtu < c->pmtu)
+            c->pmtu = (uint16_t)pmtu;
+        return;
+    }
+    if (pmtu < c->pmtu)
+        simple_retransmit(t, c, (uint16_t)pmtu);
+}
+
+static void conn_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *icmp, uint64_t now)
+{
+    if (!in_flight(c, icmp->seq)) {
+        tcp_drop(t, c, TCP_DROP_ICMP_BAD_SEQ);
+        return;
+    }
+    t->counters.icmp_errors++;
+    if (icmp->error == EMSGSIZE) {
+        packet_too_big(t, c, icmp->mtu);
+    } else if (c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV) {
+        if (icmp->error)
+            tcp_done(t, c, icmp->error, true, now);
+    } else {
+        c->error_soft = icmp->error;
+    }
+    if (c->state != TCP_STATE_CLOSE && tcp_may_send(t, c, now))
+        tcp_mark_ready(t, c);
+    tcp_mark_dirty(t, c);
+    tcp_conn_reap(t, c);
+}
+
+void tcp_icmp(struct tcp *t, const struct tcp_icmp *icmp, uint64_t now)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    void *entry = tcp_lookup_tuple(t, &icmp->tuple, &kind);
+
+    if (entry && kind == TCP_KIND_CONN)
+        conn_icmp(t, entry, icmp, now);
+    else if (entry && kind == TCP_KIND_REQ)
+        tcp_req_icmp(t, entry, icmp, now);
+    else if (!entry)
+        tcp_drop(t, NULL, TCP_DROP_ICMP_NO_SOCKET);
+}

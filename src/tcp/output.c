@@ -1,0 +1,731 @@
+/*
+ * tcp/output.c: the one maker of a connection's segments. Each call of tcp_output() makes one, of the first kind that
+ * is owed:
+ *
+ *     RST, SYN (or the SYN-ACK of a simultaneous open), ACKs that are facts (each its own segment), retransmissions,
+ *     new data, probes, the plain ACK if no data carried it
+ *
+ * What new data may go out now, and if none, why, is one predicate, plan_data(); tcp_may_send(), tcp_send_limit() and
+ * the maker all ask it, so they can't disagree. Where time alone will change its answer a timer runs (PACING, PROBE0,
+ * RETRANS), so after tcp_output() has returned false tcp_may_send() is false: no busy loop. Called by the stack; the
+ * rest of the engine only marks.
+ */
+#include "tcp/recovery.h"
+
+#define PACING_CREDIT_NS NSEC_PER_MSEC /* unused release time that may be made up for */
+#define GSO_BYTES_MAX 65400u           /* with the largest headers below 64 KiB */
+#define TSO_DEFER_NS NSEC_PER_MSEC     /* a writer silent for so long is not waited for */
+
+/* What to send next. */
+struct plan {
+    uint32_t len;
+    uint32_t mss;
+    bool fin;
+};
+
+/* ---- predicates ----------------------------------------------------------------------------------------------- */
+
+static bool in_handshake(const struct tcp_conn *c)
+{
+    return c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV;
+}
+
+uint32_t tcp_unsent_bytes(const struct tcp_conn *c)
+{
+    /* Before the SYN has left, snd_nxt is its place. */
+    uint32_t from = c->snd_nxt + (in_handshake(c) && c->snd_nxt == c->iss ? 1u : 0u);
+
+    return seq_lt(from, c->write_seq) ? c->write_seq - from : 0;
+}
+
+bool tcp_fin_unsent(const struct tcp_conn *c)
+{
+    return c->fin_queued && seq_leq(c->snd_nxt, c->write_seq);
+}
+
+static bool may_send_data(const struct tcp_conn *c)
+{
+    switch (c->state) {
+    case TCP_STATE_ESTABLISHED:
+    case TCP_STATE_CLOSE_WAIT:
+    case TCP_STATE_FIN_WAIT1:
+    case TCP_STATE_CLOSING:
+    case TCP_STATE_LAST_ACK:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* SACK blocks that an ACK made now would carry, at most `max`. */
+static unsigned sack_blocks(const struct tcp_conn *c, struct tcp_options *opt, unsigned max)
+{
+    opt->sack_count = 0;
+    if (c->sack_ok && max > 0)
+        tcp_sack_blocks(c, opt, max);
+    return opt->sack_count;
+}
+
+static unsigned sack_blocks_max(const struct tcp_conn *c)
+{
+    return c->ts_ok ? 3 : TCP_SACK_BLOCKS_MAX;
+}
+
+uint32_t tcp_current_mss(const struct tcp_conn *c)
+{
+    struct tcp_options opt;
+    uint32_t n, mss = c->mss;
+
+    if (c->rcvq.n_ranges == 0)
+        return mss;
+    n = sack_blocks(c, &opt, sack_blocks_max(c));
+    return n > 0 && mss > 4 + 8 * n + 8 ? mss - (4 + 8 * n) : mss;
+}
+
+static uint64_t pacing_rate(const struct tcp_conn *c)
+{
+    return c->pacing_rate < c->max_pacing_rate ? c->pacing_rate : c->max_pacing_rate;
+}
+
+static bool pacing_closed(const struct tcp_conn *c, uint64_t now)
+{
+    return pacing_rate(c) != UINT64_MAX && c->pacing_next_at > now;
+}
+
+/* Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, what the device takes. */
+static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t mss)
+{
+    uint32_t gso = t->gso_max_bytes < GSO_BYTES_MAX ? t->gso_max_bytes : GSO_BYTES_MAX, device = gso / mss;
+    uint64_t segs = (pacing_rate(c) >> 10) / mss;
+
+    if (segs < (uint32_t)t->config->tcp_min_tso_segs)
+        segs = (uint32_t)t->config->tcp_min_tso_segs;
+    if (segs > device)
+        segs = device;
+    if (segs > TCP_TSO_MAX_SEGS)
+        segs = TCP_TSO_MAX_SEGS;
+    return segs > 1 ? (uint32_t)segs : 1;
+}
+
+/* RFC 9293 section 3.7.4 with Minshall's change: small segments wait only for small ones (tcp_nagle_check). */
+static bool nagle_holds(const struct tcp_conn *c, bool small)
+{
+    if (!small)
+        return false;
+    if (c->cork || c->send_more)
+        return true;
+    return !c->nodelay && c->sndq.packets_out > 0 && seq_gt(c->snd_sml, c->snd_una) && seq_leq(c->snd_sml, c->snd_nxt);
+}
+
+static bool is_deferred(const struct tcp_conn *c)
+{
+    return c->tso_deferred && c->tso_deferred_end == c->write_seq && !c->fin_queued;
+}
+
+/*
+ * Is it better to wait for an ACK that lets a larger super-frame out (tcp_tso_should_defer)? Only while the program is
+ * writing, and the ACK is likely to come soon.
+ */
+static bool should_defer(const struct tcp *t, const struct tcp_conn *c, uint32_t unsent, uint32_t mss, uint64_t now)
+{
+    uint32_t segs = max_segs(t, c, mss), in_flight = tcp_in_flight(c), skb = segs * mss < unsent ? segs * mss : unsent;
+    uint64_t send_win = tcp_wnd_end(c) - c->snd_nxt, cong_win = (uint64_t)(c->win.cwnd - in_flight) * mss;
+    uint64_t limit = send_win < cong_win ? send_win : cong_win, chunk = (uint64_t)c->win.cwnd * mss;
+
+    if (c->ca_state >= TCP_CA_RECOVERY || time_since(now, c->lsndtime) > TSO_DEFER_NS)
+        return false;
+    if (limit >= (uint64_t)segs * mss)
+        return false;
+    if (t->config->tcp_tso_win_divisor) {
+        chunk = chunk < c->snd_wnd ? chunk : c->snd_wnd;
+        if (limit >= chunk / (uint32_t)t->config->tcp_tso_win_divisor)
+            return false;
+    } else if (limit > 3 * (uint64_t)mss) {
+        return false;
+    }
+    if (tcp_sndq_empty(&c->sndq))
+        return false;
+    /* The next ACK is more than half an RTT away. */
+    if (time_since(now, tcp_sndq_at(&c->sndq, 0)->sent_at) < (c->rtt.srtt_us >> 4) * NSEC_PER_USEC)
+        return false;
+    return limit <= skb || !c->fin_queued;
+}
+
+/* Bytes of a super-frame within window and quota; a small tail only if Nagle lets it (tcp_mss_split_point). */
+static uint32_t split_point(const struct tcp_conn *c, uint32_t unsent, uint32_t mss, uint32_t segs)
+{
+    uint32_t window = tcp_wnd_end(c) - c->snd_nxt, needed = unsent < window ? unsent : window, partial;
+
+    if (needed >= segs * mss)
+        return segs * mss;
+    partial = needed % mss;
+    return nagle_holds(c, partial != 0) ? needed - partial : needed;
+}
+
+/* Room that cwnd leaves, in segments; half of it at a time, for a smoother flow (tcp_cwnd_test). */
+static uint32_t cwnd_quota(const struct tcp_conn *c)
+{
+    uint32_t in_flight = tcp_in_flight(c), half = c->win.cwnd / 2 > 1 ? c->win.cwnd / 2 : 1, room;
+
+    if (in_flight >= c->win.cwnd)
+        return 0;
+    room = c->win.cwnd - in_flight;
+    return room < half ? room : half;
+}
+
+/* Why nothing may be sent whatever there is; READY: nothing stands against it. */
+static enum tcp_limit gate(const struct tcp_conn *c, uint64_t now)
+{
+    if (c->state == TCP_STATE_CLOSE)
+        return TCP_LIMIT_CLOSED;
+    if (c->suspended)
+        return TCP_LIMIT_NEIGHBOUR;
+    if (in_handshake(c))
+        return TCP_LIMIT_HANDSHAKE;
+    if (!may_send_data(c))
+        return TCP_LIMIT_NOTHING;
+    return pacing_closed(c, now) ? TCP_LIMIT_PACING : TCP_LIMIT_READY;
+}
+
+/* A single segment, the last for now: window and Nagle. */
+static enum tcp_limit plan_single(const struct tcp_conn *c, struct plan *p)
+{
+    uint32_t end = c->snd_nxt + p->len;
+
+    /* Sender's silly-window avoidance: whole or not at all, the probe timer breaks a stalemate. A FIN may follow. */
+    if (seq_gt(end + (p->fin ? 1u : 0u), tcp_wnd_end(c))) {
+        if (p->len == 0 || seq_gt(end, tcp_wnd_end(c)))
+            return TCP_LIMIT_RWND;
+        p->fin = false;
+    }
+    if (!p->fin && !c->urg_mode && nagle_holds(c, p->len < p->mss))
+        return c->cork || c->send_more ? TCP_LIMIT_CORK : TCP_LIMIT_NAGLE;
+    return TCP_LIMIT_READY;
+}
+
+/* The loop body of tcp_write_xmit: what new data goes next, or what it waits for. */
+static enum tcp_limit plan_data(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
+{
+    uint32_t unsent = tcp_unsent_bytes(c), quota, segs;
+    enum tcp_limit limit = gate(c, now);
+    bool fin = tcp_fin_unsent(c);
+
+    if (unsent == 0 && !fin)
+        return limit == TCP_LIMIT_CLOSED ? limit : TCP_LIMIT_NOTHING;
+    if (limit != TCP_LIMIT_READY)
+        return limit;
+    *p = (struct plan){.mss = tcp_current_mss(c), .len = unsent, .fin = fin};
+    quota = cwnd_quota(c);
+    if (unsent <= p->mss) {
+        if (quota == 0 && !fin) /* the final FIN need not wait for cwnd */
+            return TCP_LIMIT_CWND;
+        return plan_single(c, p);
+    }
+    if (quota == 0)
+        return TCP_LIMIT_CWND;
+    if (seq_gt(c->snd_nxt + p->mss, tcp_wnd_end(c)))
+        return TCP_LIMIT_RWND;
+    if (is_deferred(c) || (!c->urg_mode && should_defer(t, c, unsent, p->mss, now)))
+        return TCP_LIMIT_TSO_DEFER;
+    segs = max_segs(t, c, p->mss);
+    segs = c->urg_mode ? 1 : segs < quota ? segs : quota;
+    p->len = split_point(c, unsent, p->mss, segs);
+    p->fin = fin && p->len == unsent && seq_lt(c->snd_nxt + p->len, tcp_wnd_end(c));
+    return TCP_LIMIT_READY;
+}
+
+/* May a LOST descriptor be sent again now? */
+static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
+{
+    if (c->sndq.lost_pending == 0 || !may_send_data(c) || pacing_closed(c, now))
+        return false;
+    /* Behind the window's edge only the head, which takes the place of a probe. */
+    if (seq_geq(seq_max(c->sndq.retrans_hint, c->snd_una), tcp_wnd_end(c)) && c->sndq.retrans_hint != c->snd_una)
+        return false;
+    return tcp_in_flight(c) < c->win.cwnd;
+}
+
+/* Something waits, and no timer would ever look at it. */
+static bool timer_missing(const struct tcp_conn *c, enum tcp_limit limit)
+{
+    if (limit == TCP_LIMIT_PACING)
+        return c->timer_at[TCP_TIMER_PACING] == TIME_NEVER;
+    if (c->sndq.packets_out > 0 || limit == TCP_LIMIT_NOTHING || !may_send_data(c))
+        return false;
+    return c->timer_at[TCP_TIMER_PROBE0] == TIME_NEVER && c->timer_at[TCP_TIMER_RETRANS] == TIME_NEVER;
+}
+
+bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    struct plan p;
+    enum tcp_limit limit;
+
+    if (c->suspended)
+        return false;
+    if (c->rst_pending)
+        return true;
+    if (c->state == TCP_STATE_CLOSE)
+        return false;
+    if (c->syn_pending || c->probe_pending || retrans_ready(c, now))
+        return true;
+    if (c->state == TCP_STATE_SYN_SENT)
+        return false;
+    if (tcp_ack_owed(c))
+        return true;
+    limit = plan_data(t, c, now, &p);
+    if (limit == TCP_LIMIT_READY || (limit == TCP_LIMIT_TSO_DEFER && !is_deferred(c)))
+        return true;
+    return timer_missing(c, limit);
+}
+
+bool tcp_is_urgent(const struct tcp *t, const struct tcp_conn *c)
+{
+    (void)t;
+    if (c->rst_pending || c->syn_pending)
+        return true;
+    return c->sndq.lost_pending == 0 && tcp_unsent_bytes(c) <= 2u * c->mss;
+}
+
+enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    struct plan p;
+
+    if (in_handshake(c) && !c->suspended)
+        return TCP_LIMIT_HANDSHAKE;
+    if (c->sndq.lost_pending > 0 && may_send_data(c) && !c->suspended) {
+        if (pacing_closed(c, now))
+            return TCP_LIMIT_PACING;
+        return tcp_in_flight(c) >= c->win.cwnd ? TCP_LIMIT_CWND
+               : retrans_ready(c, now)         ? TCP_LIMIT_READY
+                                               : TCP_LIMIT_RWND;
+    }
+    return plan_data(t, c, now, &p);
+}
+
+/* ---- what all segments have in common --------------------------------------------------------------------------- */
+
+static void start_segment(const struct tcp_conn *c, enum tcp_cause cause, uint32_t seq, unsigned flags,
+                          struct tcp_out *ret)
+{
+    struct tcp_seg *seg = &ret->seg;
+
+    memset(seg, 0, offsetof(struct tcp_seg, slice));
+    ret->id = c->id;
+    ret->cause = cause;
+    ret->retransmission = false;
+    seg->src = c->tuple.local;
+    seg->dst = c->tuple.remote;
+    seg->src_port = c->tuple.local_port;
+    seg->dst_port = c->tuple.remote_port;
+    seg->tos = c->tos;
+    seg->seq = seq;
+    seg->flags = (uint16_t)flags;
+}
+
+static void put_timestamps(const struct tcp_conn *c, uint64_t now, struct tcp_seg *seg)
+{
+    if (!c->ts_ok)
+        return;
+    seg->opt.timestamps_ok = true;
+    seg->opt.tsval = tcp_ts_clock(now, c->ts_offset);
+    seg->opt.tsecr = c->ts_recent;
+}
+
+/* ACK, window, timestamps and as many SACK blocks as `room` bytes of options hold; pays the ACKs that are owed. */
+static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t room, uint64_t now, struct tcp_seg *seg)
+{
+    uint32_t wnd = tcp_select_window(t, c) >> c->rcv_wscale, blocks = room >= 12 ? (room - 4) / 8 : 0;
+
+    if (blocks > sack_blocks_max(c))
+        blocks = sack_blocks_max(c);
+    seg->flags |= TCP_ACK;
+    seg->ack = ack;
+    seg->wnd = (uint16_t)(wnd > UINT16_MAX ? UINT16_MAX : wnd);
+    put_timestamps(c, now, seg);
+    if (c->sack_ok && blocks > 0)
+        tcp_sack_blocks(c, &seg->opt, blocks);
+    tcp_ack_sent(t, c, now);
+}
+
+/* SND.NXT, or the window's edge where the peer took back what we had used (tcp_acceptable_seq). */
+static uint32_t acceptable_seq(const struct tcp_conn *c)
+{
+    uint32_t end = tcp_wnd_end(c);
+
+    if (seq_geq(end, c->snd_nxt) || (c->wscale_ok && c->snd_nxt - end < (1u << c->snd_wscale)))
+        return c->snd_nxt;
+    return end;
+}
+
+/* RFC 9293 section 3.8.5: the pointer is the offset of the byte behind the urgent ones (as Linux). */
+static void put_urgent(const struct tcp_conn *c, struct tcp_seg *seg)
+{
+    uint32_t ahead = c->snd_up - seg->seq;
+
+    if (!c->urg_mode || !seq_lt(seg->seq, c->snd_up))
+        return;
+    if (ahead > UINT16_MAX) {
+        if (!seq_gt(seg->seq + UINT16_MAX, c->snd_nxt))
+            return;
+        ahead = UINT16_MAX;
+    }
+    seg->flags |= TCP_URG;
+    seg->urg_ptr = (uint16_t)ahead;
+}
+
+/* Bytes [seq, seq + len) in segments of mss. */
+static void put_payload(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss, struct tcp_seg *seg)
+{
+    uint32_t n = tcp_sndbuf_slices(&c->sndbuf, seq, len, seg->slice, TCP_SLICES_MAX, &seg->n_slices);
+
+    assert(n == len); /* 64 KiB touch at most 34 pieces */
+    seg->len = n;
+    seg->gso_size = (uint16_t)(len > mss ? mss : 0);
+}
+
+/* The gate moves on from its last release; time that nobody used is credit, but not much of it. */
+static void pace(struct tcp *t, struct tcp_conn *c, uint32_t bytes, uint64_t now)
+{
+    uint64_t rate = pacing_rate(c), from = c->pacing_next_at;
+
+    if (rate == UINT64_MAX || bytes == 0)
+        return;
+    if (from + PACING_CREDIT_NS < now)
+        from = now - PACING_CREDIT_NS;
+    c->pacing_next_at = from + bytes * NSEC_PER_SEC / (rate ? rate : 1);
+    tcp_timer_set(t, c, TCP_TIMER_PACING, c->pacing_next_at > now ? c->pacing_next_at : TIME_NEVER);
+}
+
+/* Payload or FIN left, for the first time or again (tcp_event_data_sent). */
+static void data_left(struct tcp *t, struct tcp_conn *c, uint32_t segs, const struct tcp_seg *seg, uint64_t now)
+{
+    if (tcp_in_cwnd_reduction(c))
+        c->prr_out += segs;
+    c->lsndtime = now;
+    pace(t, c, seg->len, now);
+    if (seg->len > 0)
+        tcp_ackowed_data_sent(c, now);
+}
+
+/* ---- RST and SYN ---------------------------------------------------------------------------------------------- */
+
+static bool make_rst(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    if (!c->rst_pending)
+        return false;
+    start_segment(c, c->rst_cause, acceptable_seq(c), TCP_RST, ret);
+    put_ack(t, c, c->rcv_nxt, 0, now, &ret->seg);
+    c->rst_pending = false;
+    if (!c->owned && c->state == TCP_STATE_CLOSE)
+        c->dead = true;
+    return true;
+}
+
+static enum tcp_cause syn_cause(const struct tcp_conn *c, bool again)
+{
+    if (c->state == TCP_STATE_SYN_SENT)
+        return again ? TCP_CAUSE_SYN_RETRANS : TCP_CAUSE_SYN;
+    return c->retransmits > 0 ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK;
+}
+
+/* Its place in the queue: the first time a descriptor, then the same one again. */
+static bool syn_left(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (!tcp_sndq_empty(&c->sndq)) {
+        tcp_sndq_sent_again(&c->sndq, tcp_sndq_at(&c->sndq, 0), now);
+        return true;
+    }
+    if (!tcp_sndq_push(&c->sndq, 0, TCP_MSS_DEFAULT, TCP_DESC_SYN, now))
+        return false;
+    c->snd_nxt = c->sndq.nxt;
+    c->retrans_stamp = now;
+    tcp_rearm_rto(t, c, now);
+    return true;
+}
+
+/* RFC 9293 section 3.5, RFC 7323 section 2.2 and 3.2, RFC 2018 section 2. The window of a SYN is never scaled. */
+static bool make_syn(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    bool again = !tcp_sndq_empty(&c->sndq), synack = c->state == TCP_STATE_SYN_RECV;
+    struct tcp_seg *seg = &ret->seg;
+
+    if (!c->syn_pending || (c->state != TCP_STATE_SYN_SENT && !synack))
+        return false;
+    start_segment(c, syn_cause(c, again), c->iss, TCP_SYN, ret);
+    if (!syn_left(t, c, now))
+        return false;
+    ret->retransmission = again && !(synack && c->retransmits == 0);
+    c->syn_pending = false;
+    seg->wnd = (uint16_t)(c->rcv_wnd > UINT16_MAX ? UINT16_MAX : c->rcv_wnd);
+    seg->opt.mss_ok = true;
+    seg->opt.mss = c->advmss;
+    seg->opt.sack_permitted = c->sack_ok;
+    seg->opt.wscale_ok = c->wscale_ok;
+    seg->opt.wscale = c->rcv_wscale;
+    put_timestamps(c, now, seg);
+    if (synack) {
+        seg->flags |= TCP_ACK;
+        seg->ack = c->rcv_nxt;
+        tcp_ack_sent(t, c, now);
+    } else {
+        seg->opt.tsecr = 0;
+    }
+    return true;
+}
+
+/* ---- retransmissions ------------------------------------------------------------------------------------------ */
+
+/* Segments of this descriptor that may go: cwnd, super-frame, and the window (tcp_retransmit_skb). */
+static uint32_t retrans_segs(const struct tcp *t, const struct tcp_conn *c, const struct tcp_desc *d)
+{
+    uint32_t room = c->win.cwnd - tcp_in_flight(c), segs = max_segs(t, c, d->mss);
+    uint32_t wnd = seq_lt(d->seq, tcp_wnd_end(c)) ? tcp_wnd_end(c) - d->seq : d->mss;
+
+    segs = segs < room ? segs : room;
+    if (segs > wnd / d->mss)
+        segs = wnd / d->mss;
+    return segs > 0 ? segs : 1;
+}
+
+static void retrans_left(struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, uint32_t index, uint64_t now)
+{
+    tcp_sndq_sent_again(&c->sndq, d, now);
+    c->undo_retrans = ((int32_t)c->undo_retrans < 0 ? 0 : c->undo_retrans) + d->pcount;
+    if (!c->retrans_stamp)
+        c->retrans_stamp = now;
+    if (c->ca_state == TCP_CA_LOSS)
+        t->counters.slow_start_retrans += d->pcount;
+    else
+        t->counters.fast_retrans += d->pcount;
+    if (index == 0)
+        tcp_rearm_rto(t, c, now);
+}
+
+static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    enum tcp_cause cause = c->ca_state == TCP_CA_LOSS ? TCP_CAUSE_RETRANS_RTO : TCP_CAUSE_RETRANS_FAST;
+    uint32_t i, segs, len, payload;
+    struct tcp_desc *d;
+
+    if (!retrans_ready(c, now) || !tcp_sndq_prepare(&c->sndq) || !(d = tcp_sndq_next_lost(&c->sndq, &i)))
+        return false;
+    if (!retrans_ready(c, now))
+        return false; /* retrans_hint is exact now: it lies behind the window */
+    segs = retrans_segs(t, c, d);
+    if (d->pcount > segs)
+        (void)tcp_sndq_split(&c->sndq, i, segs);
+    else
+        while (!c->urg_mode && d->pcount == 1 && tcp_sndq_collapse(&c->sndq, i, c->mss))
+            ;
+    len = tcp_desc_len(d);
+    payload = len < d->mss ? len : d->mss;
+    start_segment(c, cause, d->seq, d->flags & TCP_DESC_FIN ? TCP_FIN : 0u, ret);
+    ret->retransmission = true;
+    if (d->flags & TCP_DESC_PSH)
+        ret->seg.flags |= TCP_PSH;
+    put_payload(c, d->seq, len, d->mss, &ret->seg);
+    put_urgent(c, &ret->seg);
+    put_ack(t, c, c->rcv_nxt, c->mss > payload ? c->mss - payload : 0, now, &ret->seg);
+    retrans_left(t, c, d, i, now);
+    data_left(t, c, d->pcount, &ret->seg, now);
+    return true;
+}
+
+/* ---- new data ------------------------------------------------------------------------------------------------- */
+
+/* PSH where the queue runs empty, and at least every half window (forced_push). */
+static bool wants_push(const struct tcp_conn *c, uint32_t end)
+{
+    if (end == c->write_seq && !c->send_more)
+        return true;
+    return seq_gt(end, c->pushed_seq + (c->max_window >> 1));
+}
+
+static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint32_t len, uint64_t now)
+{
+    bool was_idle = c->sndq.packets_out == d->pcount;
+
+    c->snd_nxt = c->sndq.nxt;
+    if (len < d->pcount * d->mss)
+        c->snd_sml = c->snd_nxt;
+    c->tso_deferred = false;
+    if (was_idle)
+        tcp_rearm_rto(t, c, now);
+}
+
+/* Sends `p`, whatever limits said: the caller asked them. */
+static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, enum tcp_cause cause, uint64_t now,
+                      struct tcp_out *ret)
+{
+    uint32_t seq = c->snd_nxt, payload = p->len < p->mss ? p->len : p->mss;
+    unsigned flags = p->fin ? TCP_DESC_FIN : 0u;
+    struct tcp_desc *d;
+
+    if (!tcp_sndq_prepare(&c->sndq))
+        return false;
+    if (p->len > 0 && wants_push(c, seq + p->len)) {
+        flags |= TCP_DESC_PSH;
+        c->pushed_seq = seq + p->len;
+    }
+    if (tcp_in_flight(c) == 0 && c->cc->event)
+        c->cc->event(c->cc_state, &c->win, CC_EVENT_TX_START, now);
+    d = tcp_sndq_push(&c->sndq, p->len, (uint16_t)p->mss, flags, now);
+    if (!d)
+        return false;
+    d->delivered = c->delivered;
+    start_segment(c, cause, seq, (p->fin ? TCP_FIN : 0u) | (flags & TCP_DESC_PSH ? TCP_PSH : 0u), ret);
+    put_payload(c, seq, p->len, p->mss, &ret->seg);
+    put_urgent(c, &ret->seg);
+    new_data_left(t, c, d, p->len, now);
+    put_ack(t, c, c->rcv_nxt, c->mss > payload ? c->mss - payload : 0, now, &ret->seg);
+    data_left(t, c, d->pcount, &ret->seg, now);
+    return true;
+}
+
+/* Does cwnd, and nothing else, keep the next byte back? */
+static bool limited_by_cwnd(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    struct plan p;
+
+    if (tcp_in_flight(c) >= c->win.cwnd)
+        return true;
+    return plan_data(t, c, now, &p) == TCP_LIMIT_TSO_DEFER &&
+           tcp_wnd_end(c) - c->snd_nxt > (uint64_t)(c->win.cwnd - tcp_in_flight(c)) * c->mss;
+}
+
+static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    struct plan p;
+
+    if (c->sndq.packets_out == 0 && tcp_unsent_bytes(c) > 0)
+        tcp_cwnd_restart_after_idle(t, c, now);
+    if (plan_data(t, c, now, &p) != TCP_LIMIT_READY)
+        return false;
+    if (!make_data(t, c, &p, p.len > 0 ? TCP_CAUSE_DATA : TCP_CAUSE_FIN, now, ret))
+        return false;
+    tcp_cwnd_validate(t, c, limited_by_cwnd(t, c, now), now);
+    return true;
+}
+
+/* ---- probes and ACKs ------------------------------------------------------------------------------------------ */
+
+/*
+ * tcp_write_wakeup: into an open but small window the part of a segment that fits (RFC 9293 section 3.8.6.2.1: the
+ * override); else an old sequence number without data, which makes the peer answer (tcp_xmit_probe_skb).
+ */
+static bool make_probe(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    struct plan p = {.mss = tcp_current_mss(c), .len = tcp_unsent_bytes(c)};
+    uint32_t room = seq_lt(c->snd_nxt, tcp_wnd_end(c)) ? tcp_wnd_end(c) - c->snd_nxt : 0;
+    bool stuck = c->sndq.packets_out == 0 && (p.len > 0 || tcp_fin_unsent(c));
+
+    c->probe_pending = false;
+    if (!may_send_data(c) && c->state != TCP_STATE_FIN_WAIT2)
+        return false;
+    if (c->probe_cause == TCP_CAUSE_PROBE_WINDOW && !stuck)
+        return false;
+    if (stuck && room > 0 && c->probe_cause == TCP_CAUSE_PROBE_WINDOW) {
+        bool whole = p.len <= p.mss && p.len <= room;
+
+        p.fin = whole && tcp_fin_unsent(c) && p.len < room;
+        p.len = whole ? p.len : p.mss < room ? p.mss : room;
+        c->pushed_seq = c->snd_nxt - (c->max_window >> 1) - 1; /* PSH */
+        c->probes_out = 0;
+        c->probe_begun_at = 0;
+        c->backoff = 0;
+        if (p.len > 0 || p.fin)
+            return make_data(t, c, &p, TCP_CAUSE_PROBE_WINDOW, now, ret);
+    }
+    start_segment(c, c->probe_cause, c->snd_una - 1, 0, ret);
+    put_ack(t, c, c->rcv_nxt, TCP_OPTIONS_MAX, now, &ret->seg);
+    if (c->probe_cause == TCP_CAUSE_PROBE_KEEPALIVE)
+        t->counters.keepalive++;
+    return true;
+}
+
+/* The next ACK that is owed: a fact has its own number and perhaps a D-SACK (RFC 2883 section 4). */
+static bool make_ack(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    struct tcp_ack_fact fact;
+
+    if (!tcp_ack_take(c, &fact))
+        return false;
+    start_segment(c, fact.cause, acceptable_seq(c), 0, ret);
+    if (fact.dsack && c->sack_ok) {
+        ret->seg.opt.sack[0] = fact.dsack_block;
+        ret->seg.opt.sack_count = 1;
+    }
+    put_ack(t, c, fact.ack, TCP_OPTIONS_MAX, now, &ret->seg);
+    return true;
+}
+
+/* ---- the verb ------------------------------------------------------------------------------------------------- */
+
+static bool make_segment(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    if (make_rst(t, c, now, ret))
+        return true;
+    if (c->state == TCP_STATE_CLOSE)
+        return false;
+    if (make_syn(t, c, now, ret))
+        return true;
+    c->syn_pending = false;
+    if (c->state == TCP_STATE_SYN_SENT)
+        return false;
+    if (c->ackowed.fact_count > 0 && make_ack(t, c, now, ret))
+        return true;
+    return make_retransmission(t, c, now, ret) || make_new_data(t, c, now, ret) ||
+           (c->probe_pending && make_probe(t, c, now, ret)) || make_ack(t, c, now, ret);
+}
+
+/* Nothing to send now: what waits is left to a timer or to an ACK. */
+static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    struct plan p;
+    enum tcp_limit limit;
+
+    if (c->state == TCP_STATE_CLOSE || c->suspended || c->state == TCP_STATE_SYN_SENT)
+        return;
+    limit = plan_data(t, c, now, &p);
+    if (limit == TCP_LIMIT_TSO_DEFER && !c->tso_deferred) {
+        c->tso_deferred = true;
+        c->tso_deferred_end = c->write_seq;
+    }
+    if (limit == TCP_LIMIT_CWND)
+        tcp_cwnd_validate(t, c, true, now);
+    if (!timer_missing(c, limit))
+        return;
+    if (limit == TCP_LIMIT_PACING)
+        tcp_timer_set(t, c, TCP_TIMER_PACING, c->pacing_next_at);
+    else
+        tcp_arm_probe0(t, c, now);
+}
+
+bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
+    bool made;
+
+    if (!c)
+        return false;
+    tcp_unmark_ready(t, c);
+    if (c->suspended)
+        return false;
+    made = make_segment(t, c, now, ret);
+    if (made)
+        tcp_count_out(t, c, ret);
+    else
+        settle(t, c, now);
+    if (made && tcp_may_send(t, c, now))
+        tcp_mark_ready(t, c);
+    tcp_mark_dirty(t, c);
+    tcp_conn_reap(t, c);
+    return made;
+}
+
+/* Nothing is undone: it counts as sent, its timer runs, and the peer's silence brings it back. */
+void tcp_tx_failed(struct tcp *t, const struct tcp_out *out)
+{
+    (void)out;
+    t->counters.tx_failed++;
+}

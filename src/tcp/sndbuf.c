@@ -1,0 +1,279 @@
+/*
+ * tcp/sndbuf.c: see tcp/sndbuf.h.
+ *
+ * The ring holds `count` pieces with bytes and behind them `reserved` pieces of length 0, whose chunks wait for a
+ * commit. A chunk belongs to exactly one piece; a piece may grow while it is the last. Called by api.c (reserve,
+ * commit), ack.c (free) and output.c (slices); it reads no payload byte.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/seq.h"
+#include "tcp/sndbuf.h"
+#include "tcp/tcp.h"
+
+#define RING_MIN 8u
+#define RING_KEEP 64u            /* a larger ring is given back when the buffer runs empty */
+#define BULK_WANT_BYTES 16384u   /* one call that deserves a big chunk */
+#define BULK_QUEUED_BYTES 32768u /* so much is waiting that small writes are bulk too */
+
+static struct tcp_snd_piece *piece_at(const struct tcp_sndbuf *b, uint32_t i)
+{
+    return &b->ring[(b->head + i) & (b->cap - 1)];
+}
+
+void tcp_sndbuf_init(struct tcp_sndbuf *b, uint32_t seq, uint32_t limit)
+{
+    memset(b, 0, sizeof *b);
+    b->start = b->end = seq;
+    b->limit = limit;
+}
+
+static void release(struct tcp_sndbuf *b, struct chunk_pool *pool, struct chunk *chunk)
+{
+    b->truesize -= chunk->size;
+    chunk_unref(pool, chunk);
+}
+
+static void drop_reserved(struct tcp_sndbuf *b, struct chunk_pool *pool)
+{
+    for (; b->reserved > 0; b->reserved--)
+        release(b, pool, piece_at(b, b->count + b->reserved - 1)->chunk);
+}
+
+void tcp_sndbuf_clear(struct tcp_sndbuf *b, struct chunk_pool *pool)
+{
+    drop_reserved(b, pool);
+    for (uint32_t i = 0; i < b->count; i++)
+        release(b, pool, piece_at(b, i)->chunk);
+    free(b->ring);
+    tcp_sndbuf_init(b, b->end, b->limit);
+}
+
+/* Room behind the last byte in its chunk. */
+static uint32_t tail_room(const struct tcp_sndbuf *b)
+{
+    const struct tcp_snd_piece *p;
+
+    if (b->count == 0)
+        return 0;
+    p = piece_at(b, b->count - 1);
+    return p->chunk->size - p->offset - p->len;
+}
+
+/* Chunks reserved and not committed are room, not load. */
+static uint32_t used(const struct tcp_sndbuf *b)
+{
+    uint32_t bytes = b->truesize;
+
+    for (uint32_t i = 0; i < b->reserved; i++)
+        bytes -= piece_at(b, b->count + i)->chunk->size;
+    return bytes;
+}
+
+uint32_t tcp_sndbuf_space(const struct tcp_sndbuf *b)
+{
+    uint32_t load = used(b);
+
+    return tail_room(b) + (load < b->limit ? b->limit - load : 0);
+}
+
+bool tcp_sndbuf_writable(const struct tcp_sndbuf *b)
+{
+    uint32_t load = used(b);
+
+    return load < b->limit && b->limit - load >= load / 2;
+}
+
+static bool ring_grow(struct tcp_sndbuf *b)
+{
+    uint32_t n = b->count + b->reserved, cap = b->cap ? 2 * b->cap : RING_MIN;
+    struct tcp_snd_piece *ring;
+
+    if (n < b->cap)
+        return true;
+    ring = malloc(cap * sizeof *ring);
+    if (!ring)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        ring[i] = *piece_at(b, i);
+    free(b->ring);
+    b->ring = ring;
+    b->cap = cap;
+    b->head = 0;
+    return true;
+}
+
+/* As Linux, a chunk may be taken while anything of the limit is left; only small ones overshoot it. */
+static int reserve_chunk(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want)
+{
+    bool bulk = want >= BULK_WANT_BYTES || tcp_sndbuf_bytes(b) >= BULK_QUEUED_BYTES;
+    struct chunk *chunk = NULL;
+
+    if (b->truesize >= b->limit)
+        return 0;
+    if (!ring_grow(b))
+        return -ENOMEM;
+    if (bulk && b->limit - b->truesize >= CHUNK_BIG_BYTES)
+        chunk = chunk_alloc(pool, CHUNK_BIG_BYTES);
+    if (!chunk)
+        chunk = chunk_alloc(pool, CHUNK_SMALL_BYTES);
+    if (!chunk)
+        return -ENOMEM;
+    b->truesize += chunk->size;
+    *piece_at(b, b->count + b->reserved) = (struct tcp_snd_piece){.chunk = chunk};
+    b->reserved++;
+    return 1;
+}
+
+int tcp_sndbuf_reserve(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want, struct tcp_iov *iov, int max)
+{
+    uint32_t room = tail_room(b), next = 0;
+    int n = 0;
+
+    if (want > 0 && max > 0 && room > 0) {
+        const struct tcp_snd_piece *p = piece_at(b, b->count - 1);
+
+        iov[n].data = p->chunk->data + p->offset + p->len;
+        iov[n].len = want < room ? want : room;
+        want -= iov[n++].len;
+    }
+    while (want > 0 && n < max) {
+        struct chunk *chunk;
+
+        if (next == b->reserved) {
+            int r = reserve_chunk(b, pool, want);
+
+            if (r <= 0)
+                return n > 0 ? n : r;
+        }
+        chunk = piece_at(b, b->count + next++)->chunk;
+        iov[n].data = chunk->data;
+        iov[n].len = want < chunk->size ? want : chunk->size;
+        want -= iov[n++].len;
+    }
+    return n;
+}
+
+void tcp_sndbuf_commit(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t bytes)
+{
+    uint32_t room = tail_room(b), take;
+
+    if (room > 0 && bytes > 0) {
+        take = bytes < room ? (uint32_t)bytes : room;
+        piece_at(b, b->count - 1)->len += take;
+        b->end += take;
+        bytes -= take;
+    }
+    while (bytes > 0) {
+        struct tcp_snd_piece *p = piece_at(b, b->count);
+
+        assert(b->reserved > 0);
+        take = bytes < p->chunk->size ? (uint32_t)bytes : p->chunk->size;
+        p->seq = b->end;
+        p->len = take;
+        b->end += take;
+        bytes -= take;
+        b->count++;
+        b->reserved--;
+    }
+    drop_reserved(b, pool);
+}
+
+void tcp_sndbuf_free_to(struct tcp_sndbuf *b, struct chunk_pool *pool, uint32_t seq)
+{
+    assert(seq_leq(b->start, seq) && seq_leq(seq, b->end));
+    while (b->count > 0) {
+        struct tcp_snd_piece *p = piece_at(b, 0);
+        uint32_t gone = seq - p->seq;
+
+        if (gone < p->len) {
+            p->seq += gone;
+            p->offset += gone;
+            p->len -= gone;
+            break;
+        }
+        release(b, pool, p->chunk);
+        b->head = (b->head + 1) & (b->cap - 1);
+        b->count--;
+    }
+    b->start = seq;
+    if (b->count + b->reserved == 0 && b->cap > RING_KEEP) {
+        free(b->ring);
+        b->ring = NULL;
+        b->cap = b->head = 0;
+    }
+}
+
+/* Index of the piece that holds the byte `seq`, start <= seq < end. */
+static uint32_t piece_find(const struct tcp_sndbuf *b, uint32_t seq)
+{
+    uint32_t low = 0, high = b->count, key = seq - b->start;
+
+    while (high - low > 1) {
+        uint32_t mid = low + (high - low) / 2;
+
+        if (piece_at(b, mid)->seq - b->start <= key)
+            low = mid;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
+                           unsigned max, uint16_t *ret_n)
+{
+    uint32_t done = 0, i;
+    uint16_t n = 0;
+
+    assert(seq - b->start + len <= tcp_sndbuf_bytes(b));
+    if (len > 0) {
+        for (i = piece_find(b, seq); done < len && n < max; i++, n++) {
+            const struct tcp_snd_piece *p = piece_at(b, i);
+            uint32_t skip = seq + done - p->seq, left = len - done;
+            uint32_t take = p->len - skip < left ? p->len - skip : left;
+
+            slice[n].data = p->chunk->data + p->offset + skip;
+            slice[n].len = take;
+            slice[n].chunk = p->chunk;
+            done += take;
+        }
+    }
+    *ret_n = n;
+    return done;
+}
+
+const struct tcp_snd_piece *tcp_sndbuf_piece(const struct tcp_sndbuf *b, uint32_t i)
+{
+    return piece_at(b, i);
+}
+
+const char *tcp_sndbuf_check(const struct tcp_sndbuf *b)
+{
+    uint32_t seq = b->start, truesize = 0;
+
+    if (b->cap & (b->cap - 1) || b->count + b->reserved > b->cap)
+        return "sndbuf: ring size";
+    for (uint32_t i = 0; i < b->count + b->reserved; i++) {
+        const struct tcp_snd_piece *p = piece_at(b, i);
+
+        if (p->chunk->refs == 0)
+            return "sndbuf: a piece in a free chunk";
+        truesize += p->chunk->size;
+        if (i >= b->count)
+            continue;
+        if (p->len == 0 || p->seq != seq)
+            return "sndbuf: pieces are not contiguous";
+        if (p->offset + p->len > p->chunk->size)
+            return "sndbuf: a piece beyond its chunk";
+        seq += p->len;
+    }
+    if (seq != b->end)
+        return "sndbuf: pieces do not sum up to [start, end)";
+    if (truesize != b->truesize)
+        return "sndbuf: truesize is not the sum of chunks";
+    return NULL;
+}
