@@ -105,6 +105,19 @@ struct sock_event {
 /* Drains the engine's events into sockets and returns the next socket whose readiness changed. */
 bool sock_next_event(struct socks *ss, struct sock_event *ret);
 
+/*
+ * State changes of connections that have a socket, for whoever follows them all; kept (at most 1024) only while watched.
+ * state 0: the socket was closed; what is left of the connection (an orphan, TIME-WAIT) is told no more.
+ */
+struct sock_state_change {
+    tcp_id id;
+    uint8_t state; /* enum tcp_state, or 0 */
+    int error;     /* errno > 0 that ended it */
+    uint32_t lost; /* changes dropped since the last one: the ring was full */
+};
+void socks_watch_states(struct socks *ss, bool on);
+bool sock_next_state_change(struct socks *ss, struct sock_state_change *ret);
+
 /* Listeners, for listings: iterate from NULL. */
 struct sock *sock_next_listener(struct socks *ss, struct sock *after);
 int sock_listen_info(const struct sock *s, struct tcp_listen_info *ret);

@@ -1,0 +1,138 @@
+/*
+ * sock/event.c: what the engine tells becomes what a socket knows, and what a program must hear.
+ *
+ * socks_drain() empties the engine's event list into the sockets; each event finds its socket by connection id, never
+ * by pointer, so an event of a connection that was closed meanwhile finds nobody. Every call of this room begins with
+ * it. sock_mark() collects readiness per socket; sock_next_event() hands it out, keeping only bits that hold at that
+ * moment (as epoll does): data read before the event was taken makes no event.
+ */
+#include "sock/sock_priv.h"
+
+void sock_mark(struct sock *s, unsigned bits)
+{
+    s->pending_bits |= bits;
+    /* One in an accept queue has no program yet; its bits wait for accept(). */
+    if (s->pending_bits != 0 && !s->parent && !list_linked(&s->pending))
+        list_add_tail(&s->ss->pending, &s->pending);
+}
+
+/* Listeners by their engine number: few, and looked up once per accepted connection. */
+static struct sock *listener_by_number(struct socks *ss, uint64_t user, uint32_t number)
+{
+    list_for_each(node, &ss->listeners) {
+        struct sock *s = list_entry(node, struct sock, listener_link);
+
+        if (s->listener == number && (uint64_t)(uintptr_t)s == user)
+            return s;
+    }
+    return NULL;
+}
+
+/*
+ * A connection was established through a listener: it waits in the accept queue as a socket of its own, so that what
+ * becomes of it meanwhile (data, RST) is there when it is accepted.
+ */
+static struct sock *event_accept(struct socks *ss, const struct tcp_event *e)
+{
+    struct sock *l = listener_by_number(ss, e->user, e->listener);
+    struct sock *child = l ? sock_alloc(ss, l->family, NULL) : NULL;
+    struct tcp_info info;
+
+    if (!child || tcp_get_info(ss->tcp, e->id, ss->now, &info) < 0) {
+        free(child);
+        tcp_abort(ss->tcp, e->id, ss->now); /* takes it out of the engine's accept queue too */
+        return NULL;
+    }
+    child->phase = SOCK_CONNECTED;
+    child->state = info.state;
+    child->bind_addr = l->bind_addr;
+    child->parent = l;
+    sock_inherit_options(child, l);
+    sock_conn_attach(child, e->id, &info.tuple);
+    (void)sock_bind_claim_tuple(child, &info.tuple, true); /* without memory: a bind conflict goes unseen */
+    sock_apply_options(child, ss->now);
+    list_add_tail(&l->accept_queue, &child->accept_link);
+    sock_mark(l, SOCK_POLLIN);
+    return child;
+}
+
+static void event_apply(struct sock *s, const struct tcp_event *e)
+{
+    const unsigned hup = SOCK_POLLIN | SOCK_POLLOUT | SOCK_POLLRDHUP | SOCK_POLLHUP;
+    unsigned bits = 0;
+
+    if (e->state != 0)
+        s->state = (uint8_t)e->state;
+    if (e->bits & TCP_EVENT_CONNECTED)
+        bits |= SOCK_POLLOUT;
+    if (e->bits & TCP_EVENT_READABLE)
+        bits |= SOCK_POLLIN;
+    if (e->bits & TCP_EVENT_WRITABLE)
+        bits |= SOCK_POLLOUT;
+    if (e->bits & TCP_EVENT_URGENT) {
+        s->urgent = true;
+        bits |= SOCK_POLLPRI;
+    }
+    if (e->bits & TCP_EVENT_PEER_CLOSED) {
+        s->shutdown |= SOCK_SHUTDOWN_RCV;
+        s->done = true;
+        bits |= SOCK_POLLIN | SOCK_POLLRDHUP | SOCK_POLLHUP;
+    }
+    if (e->bits & TCP_EVENT_ERROR) {
+        s->err = e->error;
+        bits |= SOCK_POLLERR | hup;
+    }
+    /* tcp_done(): both ways are shut, and a port that the program did not choose is free (inet_put_port()). */
+    if (s->state == TCP_STATE_CLOSE) {
+        if (!s->port_locked)
+            sock_bind_release(s);
+        s->shutdown = SOCK_SHUTDOWN_MASK;
+        bits |= hup;
+    }
+    sock_mark(s, bits);
+}
+
+/* The socket of a connection, accepted or not. */
+static struct sock *any_by_conn(struct socks *ss, tcp_id id)
+{
+    list_for_each(node, sock_conn_bucket(ss, id)) {
+        struct sock *s = list_entry(node, struct sock, conn_link);
+
+        if (s->conn == id)
+            return s;
+    }
+    return NULL;
+}
+
+void socks_drain(struct socks *ss)
+{
+    struct tcp_event e;
+
+    while (tcp_next_event(ss->tcp, &e)) {
+        struct sock *s = e.bits & TCP_EVENT_ACCEPT ? event_accept(ss, &e) : any_by_conn(ss, e.id);
+
+        if (s)
+            event_apply(s, &e);
+        if (e.bits & (TCP_EVENT_STATE | TCP_EVENT_ACCEPT | TCP_EVENT_CLOSED) && e.state != 0)
+            sock_watch_note(ss, e.id, e.state, e.error);
+    }
+}
+
+bool sock_next_event(struct socks *ss, struct sock_event *ret)
+{
+    struct list_node *node;
+
+    socks_drain(ss);
+    while ((node = list_pop(&ss->pending)) != NULL) {
+        struct sock *s = list_entry(node, struct sock, pending);
+        unsigned bits = s->pending_bits;
+
+        s->pending_bits = 0;
+        bits &= sock_poll(s);
+        if (bits == 0)
+            continue;
+        *ret = (struct sock_event){.sock = s, .user = s->user, .bits = bits};
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,413 @@
+/*
+ * sock/options.c: setsockopt() and getsockopt() with Linux's numbers, ranges and units.
+ *
+ * What a program sets is kept in the socket and, where a connection exists, passed on at once. A connection made later
+ * gets it by sock_apply_options(); accepted sockets inherit it from their listener. Invariant: bit o of opt_set is set
+ * exactly if opt[o] holds a value in the engine's units. One table row per plain integer option.
+ */
+#include <assert.h>
+#include "sock/sock_priv.h"
+
+enum value_kind {
+    VALUE_BOOL,  /* anything but 0 is 1 */
+    VALUE_RANGE, /* min..max, else EINVAL */
+};
+
+struct option_row {
+    uint8_t level, name, opt; /* enum sock_level, number, enum tcp_opt */
+    uint8_t kind;
+    int32_t min, max;
+};
+
+static const struct option_row rows[] = {
+    {SOCK_LEVEL_SOCKET, SOCK_SO_KEEPALIVE, TCP_OPT_KEEPALIVE, VALUE_BOOL, 0, 0},
+    {SOCK_LEVEL_TCP, SOCK_TCP_NODELAY, TCP_OPT_NODELAY, VALUE_BOOL, 0, 0},
+    {SOCK_LEVEL_TCP, SOCK_TCP_CORK, TCP_OPT_CORK, VALUE_BOOL, 0, 0},
+    {SOCK_LEVEL_TCP, SOCK_TCP_QUICKACK, TCP_OPT_QUICKACK, VALUE_BOOL, 0, 0},
+    {SOCK_LEVEL_TCP, SOCK_TCP_KEEPIDLE, TCP_OPT_KEEPIDLE, VALUE_RANGE, 1, 32767},
+    {SOCK_LEVEL_TCP, SOCK_TCP_KEEPINTVL, TCP_OPT_KEEPINTVL, VALUE_RANGE, 1, 32767},
+    {SOCK_LEVEL_TCP, SOCK_TCP_KEEPCNT, TCP_OPT_KEEPCNT, VALUE_RANGE, 1, 127},
+    {SOCK_LEVEL_TCP, SOCK_TCP_SYNCNT, TCP_OPT_SYNCNT, VALUE_RANGE, 1, 127},
+    {SOCK_LEVEL_TCP, SOCK_TCP_USER_TIMEOUT, TCP_OPT_USER_TIMEOUT, VALUE_RANGE, 0, INT32_MAX},
+};
+static_assert(TCP_OPT_MAX <= 32, "opt_set has 32 bits");
+
+static const struct option_row *find_row(int level, int name)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].level == level && rows[i].name == name)
+            return &rows[i];
+    }
+    return NULL;
+}
+
+static int store(struct sock *s, enum tcp_opt opt, int32_t value, uint64_t now)
+{
+    s->opt[opt] = value;
+    s->opt_set |= 1u << opt;
+    if (s->listener != 0)
+        (void)tcp_listen_set_opt(s->ss->tcp, s->listener, opt, value);
+    else if (s->conn != 0)
+        (void)tcp_set_opt(s->ss->tcp, s->conn, opt, value, now);
+    return 0;
+}
+
+/* DSCP goes by the family that the connection speaks: a mapped address is IPv4. */
+static int32_t traffic_class(const struct sock *s)
+{
+    return s->tuple.remote.family == IP_V6 ? s->tclass : s->tos;
+}
+
+static void apply_tos(struct sock *s, uint64_t now)
+{
+    if (s->conn != 0)
+        (void)tcp_set_opt(s->ss->tcp, s->conn, TCP_OPT_TOS, traffic_class(s), now);
+}
+
+void sock_apply_options(struct sock *s, uint64_t now)
+{
+    for (unsigned o = 0; o < TCP_OPT_MAX; o++) {
+        if (s->opt_set & 1u << o)
+            (void)tcp_set_opt(s->ss->tcp, s->conn, (enum tcp_opt)o, s->opt[o], now);
+    }
+    if (traffic_class(s) != 0)
+        apply_tos(s, now);
+}
+
+void sock_inherit_options(struct sock *child, const struct sock *listener)
+{
+    child->reuse = listener->reuse;
+    child->v6only = listener->v6only;
+    child->linger_on = listener->linger_on;
+    child->linger_s = listener->linger_s;
+    child->tos = listener->tos;
+    child->tclass = listener->tclass;
+    child->opt_set = listener->opt_set;
+    memcpy(child->opt, listener->opt, sizeof child->opt);
+}
+
+/* ---- Setting --------------------------------------------------------------------------------------------------- */
+
+/* Kept as asked, the engine doubles it for overhead. The cap is compared unsigned, as in Linux: negative is the most. */
+static int set_buffer(struct sock *s, enum tcp_opt opt, int32_t value, bool force, uint64_t now)
+{
+    bool snd = opt == TCP_OPT_SNDBUF;
+    uint32_t most = (uint32_t)(snd ? s->ss->config->tcp_wmem_max : s->ss->config->tcp_rmem_max);
+    uint32_t v = (uint32_t)value;
+
+    if (force)
+        v = value < 0 ? 0 : v;
+    else if (v > most)
+        v = most;
+    if (v > INT32_MAX / 2)
+        v = INT32_MAX / 2;
+    return store(s, opt, (int32_t)v, now);
+}
+
+static int set_linger(struct sock *s, const void *value, size_t bytes)
+{
+    int32_t linger[2]; /* struct linger: l_onoff, l_linger */
+
+    if (bytes < sizeof linger)
+        return -EINVAL;
+    memcpy(linger, value, sizeof linger);
+    s->linger_on = linger[0] != 0;
+    if (s->linger_on)
+        s->linger_s = linger[1];
+    return 0;
+}
+
+static int set_socket(struct sock *s, int name, int32_t v, uint64_t now)
+{
+    switch (name) {
+    case SOCK_SO_REUSEADDR:
+        s->reuse = v != 0;
+        if (s->bind)
+            s->bind->reuse = s->reuse;
+        return 0;
+    case SOCK_SO_REUSEPORT: /* not had: no listener shares its port */
+        return v ? -ENOPROTOOPT : 0;
+    case SOCK_SO_SNDBUF:
+    case SOCK_SO_SNDBUFFORCE:
+        return set_buffer(s, TCP_OPT_SNDBUF, v, name == SOCK_SO_SNDBUFFORCE, now);
+    case SOCK_SO_RCVBUF:
+    case SOCK_SO_RCVBUFFORCE:
+        return set_buffer(s, TCP_OPT_RCVBUF, v, name == SOCK_SO_RCVBUFFORCE, now);
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+static int set_tcp(struct sock *s, int name, int32_t v, uint64_t now)
+{
+    switch (name) {
+    case SOCK_TCP_MAXSEG: /* TCP_MIN_MSS, MAX_TCP_WINDOW */
+        return v != 0 && (v < 88 || v > 32767) ? -EINVAL : store(s, TCP_OPT_MAXSEG, v, now);
+    case SOCK_TCP_LINGER2: /* TCP_FIN_TIMEOUT_MAX is two minutes */
+        return store(s, TCP_OPT_LINGER2, v < 0 ? -1 : v > 120 ? 120 : v, now);
+    case SOCK_TCP_WINDOW_CLAMP:
+        if (v == 0 && s->state != TCP_STATE_CLOSE)
+            return -EINVAL;
+        return store(s, TCP_OPT_WINDOW_CLAMP, v != 0 && v < SOCK_MIN_RCVBUF / 2 ? SOCK_MIN_RCVBUF / 2 : v, now);
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+static int set_ip(struct sock *s, int32_t v, uint64_t now)
+{
+    s->tos = v & 0xfc; /* the ECN bits are TCP's own */
+    apply_tos(s, now);
+    return 0;
+}
+
+static int set_ipv6(struct sock *s, int name, int32_t v, uint64_t now)
+{
+    if (s->family != IP_V6)
+        return -ENOPROTOOPT;
+    switch (name) {
+    case SOCK_IPV6_V6ONLY:
+        if (s->bind)
+            return -EINVAL;
+        s->v6only = v != 0;
+        return 0;
+    case SOCK_IPV6_TCLASS:
+        if (v < -1 || v > 255)
+            return -EINVAL;
+        s->tclass = v == -1 ? 0 : v & 0xfc;
+        apply_tos(s, now);
+        return 0;
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+/* There is one controller for all connections as yet; asking for it by name is granted. */
+static int set_congestion(const struct sock *s, const void *value, size_t bytes)
+{
+    const char *name = tcp_congestion_name(s->ss->tcp, s->conn);
+
+    if (bytes < 1)
+        return -EINVAL;
+    return name && strnlen(value, bytes) == strlen(name) && memcmp(value, name, strlen(name)) == 0 ? 0 : -ENOENT;
+}
+
+int sock_setopt(struct sock *s, int level, int name, const void *value, size_t bytes, uint64_t now)
+{
+    const struct option_row *row = find_row(level, name);
+    int32_t v;
+
+    socks_enter(s->ss, now);
+    if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION)
+        return set_congestion(s, value, bytes);
+    if (level == SOCK_LEVEL_IP && name == SOCK_IP_TOS && bytes >= 1 && bytes < sizeof v)
+        return set_ip(s, *(const uint8_t *)value, now);
+    if (bytes < sizeof v)
+        return -EINVAL;
+    if (level == SOCK_LEVEL_SOCKET && name == SOCK_SO_LINGER)
+        return set_linger(s, value, bytes);
+    memcpy(&v, value, sizeof v);
+    if (row) {
+        if (row->kind == VALUE_BOOL)
+            v = v != 0;
+        else if (v < row->min || v > row->max)
+            return -EINVAL;
+        return store(s, (enum tcp_opt)row->opt, v, now);
+    }
+    switch (level) {
+    case SOCK_LEVEL_SOCKET:
+        return set_socket(s, name, v, now);
+    case SOCK_LEVEL_TCP:
+        return set_tcp(s, name, v, now);
+    case SOCK_LEVEL_IP:
+        return name == SOCK_IP_TOS ? set_ip(s, v, now) : -ENOPROTOOPT;
+    case SOCK_LEVEL_IPV6:
+        return set_ipv6(s, name, v, now);
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+/* ---- Getting --------------------------------------------------------------------------------------------------- */
+
+/* What holds where neither program nor connection said otherwise. */
+static int32_t default_of(const struct sock *s, enum tcp_opt opt)
+{
+    const struct tcp_config *c = s->ss->config;
+
+    switch (opt) {
+    case TCP_OPT_QUICKACK:
+        return 1;
+    case TCP_OPT_KEEPIDLE:
+        return c->tcp_keepalive_time;
+    case TCP_OPT_KEEPINTVL:
+        return c->tcp_keepalive_intvl;
+    case TCP_OPT_KEEPCNT:
+        return c->tcp_keepalive_probes;
+    case TCP_OPT_USER_TIMEOUT:
+        return c->tcp_user_timeout;
+    case TCP_OPT_LINGER2:
+        return c->tcp_fin_timeout;
+    case TCP_OPT_SYNCNT:
+        return c->tcp_syn_retries;
+    case TCP_OPT_SNDBUF:
+        return c->tcp_wmem_default;
+    case TCP_OPT_RCVBUF:
+        return c->tcp_rmem_default;
+    default:
+        return 0;
+    }
+}
+
+/* What the engine will make of a buffer size. */
+static int32_t doubled(int32_t v, int32_t least)
+{
+    return v * 2 > least ? v * 2 : least;
+}
+
+/* Those that the engine changes by itself are asked of it; the others are as the program left them. */
+static int32_t current(const struct sock *s, enum tcp_opt opt)
+{
+    bool moves = opt == TCP_OPT_SNDBUF || opt == TCP_OPT_RCVBUF || opt == TCP_OPT_QUICKACK || opt == TCP_OPT_WINDOW_CLAMP;
+    int32_t v;
+
+    if (moves && s->conn != 0 && tcp_get_opt(s->ss->tcp, s->conn, opt, &v) == 0)
+        return v;
+    if (!(s->opt_set & 1u << opt))
+        return default_of(s, opt);
+    if (opt == TCP_OPT_SNDBUF)
+        return doubled(s->opt[opt], SOCK_MIN_SNDBUF);
+    return opt == TCP_OPT_RCVBUF ? doubled(s->opt[opt], SOCK_MIN_RCVBUF) : s->opt[opt];
+}
+
+static int put(void *value, size_t *inout_bytes, const void *from, size_t bytes)
+{
+    if (*inout_bytes > bytes)
+        *inout_bytes = bytes;
+    memcpy(value, from, *inout_bytes);
+    return 0;
+}
+
+static int get_socket(struct sock *s, int name, int32_t *ret)
+{
+    switch (name) {
+    case SOCK_SO_REUSEADDR:
+        *ret = s->reuse;
+        return 0;
+    case SOCK_SO_REUSEPORT:
+        *ret = 0;
+        return 0;
+    case SOCK_SO_TYPE:
+        *ret = SOCK_TYPE_STREAM;
+        return 0;
+    case SOCK_SO_ERROR:
+        *ret = -sock_error_once(s);
+        return 0;
+    case SOCK_SO_SNDBUF:
+        *ret = current(s, TCP_OPT_SNDBUF);
+        return 0;
+    case SOCK_SO_RCVBUF:
+        *ret = current(s, TCP_OPT_RCVBUF);
+        return 0;
+    case SOCK_SO_ACCEPTCONN:
+        *ret = s->state == TCP_STATE_LISTEN;
+        return 0;
+    case SOCK_SO_PROTOCOL:
+        *ret = SOCK_LEVEL_TCP;
+        return 0;
+    case SOCK_SO_DOMAIN:
+        *ret = s->family == IP_V6 ? SOCK_AF_INET6 : SOCK_AF_INET;
+        return 0;
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+/* mss_cache of a connection; before it the program's choice, or the default of RFC 9293 section 3.7.1. */
+static int32_t get_maxseg(struct sock *s, uint64_t now)
+{
+    struct tcp_info info;
+
+    if (s->state != TCP_STATE_CLOSE && s->conn != 0 && tcp_get_info(s->ss->tcp, s->conn, now, &info) == 0)
+        return (int32_t)info.snd_mss;
+    return s->opt[TCP_OPT_MAXSEG] != 0 ? s->opt[TCP_OPT_MAXSEG] : 536;
+}
+
+static int get_tcp(struct sock *s, int name, uint64_t now, int32_t *ret)
+{
+    switch (name) {
+    case SOCK_TCP_MAXSEG:
+        *ret = get_maxseg(s, now);
+        return 0;
+    case SOCK_TCP_LINGER2:
+        *ret = current(s, TCP_OPT_LINGER2);
+        if (*ret == 0)
+            *ret = s->ss->config->tcp_fin_timeout;
+        return 0;
+    case SOCK_TCP_WINDOW_CLAMP:
+        *ret = current(s, TCP_OPT_WINDOW_CLAMP);
+        return 0;
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+static int get_ipv6(const struct sock *s, int name, int32_t *ret)
+{
+    if (s->family != IP_V6 || (name != SOCK_IPV6_V6ONLY && name != SOCK_IPV6_TCLASS))
+        return -ENOPROTOOPT;
+    *ret = name == SOCK_IPV6_V6ONLY ? s->v6only : s->tclass;
+    return 0;
+}
+
+static int get_int(struct sock *s, int level, int name, uint64_t now, int32_t *ret)
+{
+    const struct option_row *row = find_row(level, name);
+
+    if (row) {
+        *ret = current(s, (enum tcp_opt)row->opt);
+        return 0;
+    }
+    switch (level) {
+    case SOCK_LEVEL_SOCKET:
+        return get_socket(s, name, ret);
+    case SOCK_LEVEL_TCP:
+        return get_tcp(s, name, now, ret);
+    case SOCK_LEVEL_IP:
+        *ret = s->tos;
+        return name == SOCK_IP_TOS ? 0 : -ENOPROTOOPT;
+    case SOCK_LEVEL_IPV6:
+        return get_ipv6(s, name, ret);
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+int sock_getopt(struct sock *s, int level, int name, void *value, size_t *inout_bytes, uint64_t now)
+{
+    int32_t v = 0;
+    int r;
+
+    socks_enter(s->ss, now);
+    if (level == SOCK_LEVEL_SOCKET && name == SOCK_SO_LINGER) {
+        int32_t linger[2] = {s->linger_on, s->linger_s};
+
+        return put(value, inout_bytes, linger, sizeof linger);
+    }
+    if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_INFO) {
+        struct sock_linux_info info;
+
+        sock_linux_info(s, now, &info);
+        return put(value, inout_bytes, &info, sizeof info);
+    }
+    if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION) {
+        char cc[16] = {0}; /* TCP_CA_NAME_MAX */
+        const char *text = tcp_congestion_name(s->ss->tcp, s->conn);
+
+        if (text)
+            snprintf(cc, sizeof cc, "%s", text);
+        return put(value, inout_bytes, cc, sizeof cc);
+    }
+    r = get_int(s, level, name, now, &v);
+    return r < 0 ? r : put(value, inout_bytes, &v, sizeof v);
+}
