@@ -1,6 +1,6 @@
 /*
- * cc/cc.c: the list of congestion controllers, and what they share: slow start and additive increase (RFC 5681
- * section 3.1), counted in segments as Linux does.
+ * cc/cc.c: the list of congestion controllers, and what they share: slow start and additive increase (RFC
+ * 5681 section 3.1), counted in segments as Linux does.
  *
  * Pure functions of the window. A controller is added by a line in the table.
  */

@@ -1,6 +1,6 @@
 /*
- * cc/reno.c: NewReno's window rules (RFC 5681 sections 3.1 and 3.2): one segment per acknowledged one below ssthresh,
- * one per window above it, half the window on loss. Keeps no state of its own.
+ * cc/reno.c: NewReno's window rules (RFC 5681 sections 3.1 and 3.2): one segment per acknowledged one below
+ * ssthresh, one per window above it, half the window on loss. Keeps no state of its own.
  */
 #include "cc/reno.h"
 
@@ -11,7 +11,10 @@ static void reno_init(void *state, struct cc_window *w, uint64_t now)
     (void)now;
 }
 
-/* RFC 5681 equation (4), on cwnd instead of flight size, as Linux: the engine keeps cwnd honest when it is not used. */
+/*
+ * RFC 5681 equation (4), on cwnd instead of flight size, as Linux: the engine keeps cwnd honest when it is
+ * not used.
+ */
 static uint32_t reno_ssthresh(void *state, const struct cc_window *w, uint32_t in_flight)
 {
     (void)state;

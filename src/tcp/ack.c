@@ -1,11 +1,12 @@
 /*
- * tcp/ack.c: an ACK goes through a pipeline of values (RFC 9293 section 3.10.7.4, fifth step, and what came since):
+ * tcp/ack.c: an ACK goes through a pipeline of values (RFC 9293 section 3.10.7.4, fifth step, and what came
+ * since):
  *
- *     verdict -> window -> sent queue up to ack -> SACK blocks -> RTT -> recovery -> RTO timer -> congestion window
+ *     verdict -> window -> sent queue up to ack -> SACK blocks -> RTT -> recovery -> RTO timer -> cwnd
  *
- * struct tcp_ack_value carries what each stage found to the next ones; no stage calls back. Afterwards snd_una =
- * sndq.una, the send buffer holds nothing below it, and RETRANS runs exactly if something is in flight, otherwise
- * PROBE0 exactly if something is stuck. Called by input.c; builds no segment.
+ * struct tcp_ack_value carries what each stage found to the next ones; no stage calls back. Afterwards
+ * snd_una = sndq.una, the send buffer holds nothing below it, and RETRANS runs exactly if something is in
+ * flight, otherwise PROBE0 exactly if something is stuck. Called by input.c; builds no segment.
  */
 #include "tcp/recovery.h"
 
@@ -28,11 +29,11 @@ uint32_t tcp_in_flight(const struct tcp_conn *c)
     return q->packets_out - (tcp_sacked_out(c) + q->lost_out) + q->retrans_out;
 }
 
-/* ---- verdict -------------------------------------------------------------------------------------------------- */
+/* ---- verdict ----------------------------------------------------------------------------------------- */
 
 /*
- * RFC 5961 section 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT; as Linux, what was never acknowledged at all
- * narrows the lower bound.
+ * RFC 5961 section 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT; as Linux, what was never acknowledged at
+ * all narrows the lower bound.
  */
 static enum tcp_ack_verdict verdict_of(const struct tcp_conn *c, uint32_t ack)
 {
@@ -56,23 +57,27 @@ static void begin(const struct tcp_conn *c, const struct tcp_seg *seg, struct tc
         .has_data = tcp_seg_seq_len(seg) > 0,
         .ts_seen = c->ts_ok && seg->opt.timestamps_ok,
         .tsecr = seg->opt.tsecr,
-        .n_segs = seg->gso_size && seg->len > seg->gso_size ? (seg->len + seg->gso_size - 1) / seg->gso_size : 1,
+        .n_segs =
+            seg->gso_size && seg->len > seg->gso_size ? (seg->len + seg->gso_size - 1) / seg->gso_size : 1,
         .una_advanced = seq_gt(seg->ack, c->snd_una),
         .rtt_us = UINT64_MAX,
     };
 }
 
-/* ---- window --------------------------------------------------------------------------------------------------- */
+/* ---- window ------------------------------------------------------------------------------------------ */
 
-/* RFC 9293 section 3.10.7.4: SND.WL1 and SND.WL2 keep old segments from changing the window (tcp_may_update_window). */
+/*
+ * RFC 9293 section 3.10.7.4: SND.WL1 and SND.WL2 keep old segments from changing the window
+ * (tcp_may_update_window).
+ */
 static bool may_update_window(const struct tcp_conn *c, const struct tcp_seg *seg, uint32_t wnd)
 {
     return seq_gt(seg->ack, c->snd_una) || seq_gt(seg->seq, c->snd_wl1) ||
            (seg->seq == c->snd_wl1 && (wnd > c->snd_wnd || wnd == 0));
 }
 
-static void update_window(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v,
-                          uint64_t now)
+static void update_window(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
+                          struct tcp_ack_value *v, uint64_t now)
 {
     uint32_t wnd = (uint32_t)seg->wnd << (seg->flags & TCP_SYN ? 0 : c->snd_wscale);
 
@@ -91,13 +96,14 @@ static void update_window(struct tcp *t, struct tcp_conn *c, const struct tcp_se
     }
 }
 
-/* ---- sent queue ----------------------------------------------------------------------------------------------- */
+/* ---- sent queue -------------------------------------------------------------------------------------- */
 
 /* What one descriptor, or its acknowledged head, tells (the loop body of tcp_clean_rtx_queue). */
 static void note_acked(struct tcp_conn *c, const struct tcp_desc *d, uint32_t segs, struct tcp_ack_value *v)
 {
     if (d->flags & (TCP_DESC_EVER_RETRANS | TCP_DESC_RETRANS)) {
         v->retrans_acked = true;
+        v->retrans_sent_at = d->sent_at;
     } else if (!(d->flags & TCP_DESC_SACKED)) {
         if (v->first_sent_at == 0)
             v->first_sent_at = d->sent_at;
@@ -150,7 +156,7 @@ static void una_moved(struct tcp *t, struct tcp_conn *c, uint32_t ack)
     c->send_more = false;
 }
 
-/* ---- SACK ----------------------------------------------------------------------------------------------------- */
+/* ---- SACK -------------------------------------------------------------------------------------------- */
 
 /* Is this first block a duplicate report? RFC 2883 section 4: below the ACK, or within the second block. */
 static bool is_dsack(const struct tcp_seg *seg)
@@ -177,8 +183,8 @@ static bool sack_block_valid(const struct tcp_conn *c, const struct tcp_sack_blo
 }
 
 /*
- * A D-SACK: counted; where it answers retransmissions of this recovery, one less is left that may have been needed
- * (tcp_check_dsack, tcp_dsack_seen).
+ * A D-SACK: counted; where it answers retransmissions of this recovery, one less is left that may have been
+ * needed (tcp_check_dsack, tcp_dsack_seen).
  */
 static void dsack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
 {
@@ -235,7 +241,7 @@ static void sack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg
         tcp_check_reordering(t, c, v->sack.reord_seq);
 }
 
-/* ---- RTT ------------------------------------------------------------------------------------------------------ */
+/* ---- RTT --------------------------------------------------------------------------------------------- */
 
 static uint64_t tsecr_rtt_us(const struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
 {
@@ -247,8 +253,9 @@ static uint64_t tsecr_rtt_us(const struct tcp_conn *c, const struct tcp_ack_valu
 }
 
 /*
- * RFC 6298 section 3 (Karn): only what was sent once gives a sample; a SACKed one as good as an acknowledged one; the
- * timestamp echo (RFC 7323 section 4) where only retransmissions were acknowledged. True: a sample was taken.
+ * RFC 6298 section 3 (Karn): only what was sent once gives a sample; a SACKed one as good as an acknowledged
+ * one; the timestamp echo (RFC 7323 section 4) where only retransmissions were acknowledged. True: a sample
+ * was taken.
  */
 static bool take_rtt(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
 {
@@ -270,8 +277,8 @@ static bool take_rtt(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v,
     if (seq_us >= UINT32_MAX)
         return false;
     tcp_rtt_update_min(&c->rtt, (uint32_t)ca_us, now);
-    tcp_rtt_sample(&c->rtt, (uint32_t)seq_us, c->snd_una, c->snd_nxt, (uint32_t)t->config->tcp_rto_min * 1000u,
-                   rto_max_us(t));
+    tcp_rtt_sample(&c->rtt, (uint32_t)seq_us, c->snd_una, c->snd_nxt,
+                   (uint32_t)t->config->tcp_rto_min * 1000u, rto_max_us(t));
     c->backoff = 0;
     return true;
 }
@@ -283,7 +290,8 @@ static void judge_timer(struct tcp_conn *c, struct tcp_ack_value *v, bool sample
 
     if (v->acked_segs > 0)
         v->rearm = true;
-    else if (sampled && head_at && v->sack.first_sent_at && time_since(now, v->sack.first_sent_at) > now - head_at)
+    else if (sampled && head_at && v->sack.first_sent_at &&
+             time_since(now, v->sack.first_sent_at) > now - head_at)
         v->rearm = true;
 }
 
@@ -300,9 +308,12 @@ static void reordering_from_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ac
     }
 }
 
-/* ---- timers --------------------------------------------------------------------------------------------------- */
+/* ---- timers ------------------------------------------------------------------------------------------ */
 
-/* Nothing in flight, something to send, and it may not go: a probe has to find out (RFC 9293 section 3.8.6.1). */
+/*
+ * Nothing in flight, something to send, and it may not go: a probe has to find out (RFC 9293
+ * section 3.8.6.1).
+ */
 static bool is_stuck(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
 {
     if (c->sndq.packets_out > 0 || (tcp_unsent_bytes(c) == 0 && !tcp_fin_unsent(c)))
@@ -330,7 +341,8 @@ void tcp_arm_probe0(struct tcp *t, struct tcp_conn *c, uint64_t now)
     uint64_t at = now + probe0_ns(t, c);
 
     if (c->user_timeout_ms && c->probe_begun_at)
-        at = time_min(at, time_max(now + 2 * NSEC_PER_MSEC, c->probe_begun_at + c->user_timeout_ms * NSEC_PER_MSEC));
+        at = time_min(
+            at, time_max(now + 2 * NSEC_PER_MSEC, c->probe_begun_at + c->user_timeout_ms * NSEC_PER_MSEC));
     tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
     tcp_timer_set(t, c, TCP_TIMER_PROBE0, at);
 }
@@ -341,7 +353,8 @@ void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now)
         uint64_t at = now + tcp_rto_ns(t, c);
 
         if (c->user_timeout_ms && c->retrans_stamp)
-            at = time_min(at, time_max(now + 2 * NSEC_PER_MSEC, c->retrans_stamp + c->user_timeout_ms * NSEC_PER_MSEC));
+            at = time_min(
+                at, time_max(now + 2 * NSEC_PER_MSEC, c->retrans_stamp + c->user_timeout_ms * NSEC_PER_MSEC));
         tcp_timer_set(t, c, TCP_TIMER_PROBE0, TIME_NEVER);
         tcp_timer_set(t, c, TCP_TIMER_RETRANS, at);
         return;
@@ -367,7 +380,7 @@ static void ack_of_probe(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_rearm_rto(t, c, now);
 }
 
-/* ---- send buffer ---------------------------------------------------------------------------------------------- */
+/* ---- send buffer ------------------------------------------------------------------------------------- */
 
 static uint32_t round_up_pow2(uint32_t n)
 {
@@ -378,7 +391,9 @@ static uint32_t round_up_pow2(uint32_t n)
     return p;
 }
 
-/* Room for two windows, as truesize (tcp_sndbuf_expand): one in flight, one to keep it full while ACKs come. */
+/*
+ * Room for two windows, as truesize (tcp_sndbuf_expand): one in flight, one to keep it full while ACKs come.
+ */
 static void expand_sndbuf(const struct tcp *t, struct tcp_conn *c)
 {
     uint32_t mss = c->mss_clamp > c->mss ? c->mss_clamp : c->mss;
@@ -398,7 +413,9 @@ static void expand_sndbuf(const struct tcp *t, struct tcp_conn *c)
         c->sndbuf.limit = (uint32_t)want;
 }
 
-/* Autotuning only where the program waits for room and cwnd, not the program, is the limit (tcp_new_space). */
+/*
+ * Autotuning only where the program waits for room and cwnd, not the program, is the limit (tcp_new_space).
+ */
 void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c)
 {
     if (!c->want_writable)
@@ -411,7 +428,7 @@ void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c)
     }
 }
 
-/* ---- the pipeline --------------------------------------------------------------------------------------------- */
+/* ---- the pipeline ------------------------------------------------------------------------------------ */
 
 static void take_counts(struct tcp *t, struct tcp_conn *c)
 {
@@ -421,7 +438,8 @@ static void take_counts(struct tcp *t, struct tcp_conn *c)
 }
 
 /* Below snd_una, yet its SACK blocks may be news (RFC 2018 section 5.1 allows any order). */
-static void old_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v, uint64_t now)
+static void old_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v,
+                    uint64_t now)
 {
     if (!c->sack_ok || seg->opt.sack_count == 0)
         return;
@@ -431,7 +449,8 @@ static void old_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg
     take_counts(t, c);
 }
 
-static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v, uint64_t now)
+static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v,
+                   uint64_t now)
 {
     bool sampled;
 
@@ -479,7 +498,7 @@ enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct 
     return verdict;
 }
 
-/* ---- beginnings ----------------------------------------------------------------------------------------------- */
+/* ---- beginnings -------------------------------------------------------------------------------------- */
 
 void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
 {
@@ -504,8 +523,8 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
 }
 
 /*
- * RFC 6298 section 5.7: without a sample of the handshake (its SYN was repeated and there are no timestamps) the RTO
- * starts from 3 s.
+ * RFC 6298 section 5.7: without a sample of the handshake (its SYN was repeated and there are no timestamps)
+ * the RTO starts from 3 s.
  */
 static void first_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t now)
 {
@@ -513,8 +532,8 @@ static void first_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64
 
     if (rtt_us < UINT32_MAX) {
         tcp_rtt_update_min(&c->rtt, (uint32_t)rtt_us, now);
-        tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt, (uint32_t)t->config->tcp_rto_min * 1000u,
-                       rto_max_us(t));
+        tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt,
+                       (uint32_t)t->config->tcp_rto_min * 1000u, rto_max_us(t));
     } else if (c->rtt.srtt_us == 0) {
         c->rtt.rttvar_us = c->rtt.mdev_us = c->rtt.mdev_max_us = fallback_us;
         c->rtt.rto_us = fallback_us;
@@ -529,7 +548,8 @@ static uint32_t initial_cwnd(const struct tcp *t, const struct tcp_conn *c)
     return c->path.initcwnd ? c->path.initcwnd : (uint32_t)t->config->tcp_initcwnd;
 }
 
-void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us, uint64_t now)
+void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us,
+                         uint64_t now)
 {
     uint32_t ack = c->iss + 1;
 
@@ -566,9 +586,11 @@ void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
     tcp_rearm_rto(t, c, now);
 }
 
-/* ---- segment size --------------------------------------------------------------------------------------------- */
+/* ---- segment size ------------------------------------------------------------------------------------ */
 
-/* Half the largest window seen, so that the receiver's SWS avoidance can't stall us (tcp_bound_to_half_wnd). */
+/*
+ * Half the largest window seen, so that the receiver's SWS avoidance can't stall us (tcp_bound_to_half_wnd).
+ */
 static uint32_t bound_to_half_window(const struct tcp_conn *c, uint32_t mss)
 {
     uint32_t cutoff = c->max_window > TCP_MSS_DEFAULT ? c->max_window / 2 : c->max_window;
@@ -578,7 +600,10 @@ static uint32_t bound_to_half_window(const struct tcp_conn *c, uint32_t mss)
     return cutoff > TCP_MIN_SND_MSS ? cutoff : TCP_MIN_SND_MSS;
 }
 
-/* RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss, tcp_sync_mss). */
+/*
+ * RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss,
+ * tcp_sync_mss).
+ */
 void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
 {
     uint32_t headers = TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u);

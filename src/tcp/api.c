@@ -1,10 +1,11 @@
 /*
- * tcp/api.c: what programs call for a connection: connect, send, receive, shut down, close, abort. Semantics are those
- * of tcp_sendmsg(), tcp_recvmsg(), tcp_shutdown(), tcp_close() and tcp_disconnect() of Linux, without the waiting.
+ * tcp/api.c: what programs call for a connection: connect, send, receive, shut down, close, abort. Semantics
+ * are those of tcp_sendmsg(), tcp_recvmsg(), tcp_shutdown(), tcp_close() and tcp_disconnect() of Linux,
+ * without the waiting.
  *
- * They change the state and mark what is to be sent; they build nothing. Errors come in Linux's order: what is unread
- * first, then the connection's error once, then EPIPE or the end of the stream. A call that ends a connection whose
- * owner has left frees it before it returns.
+ * They change the state and mark what is to be sent; they build nothing. Errors come in Linux's order: what
+ * is unread first, then the connection's error once, then EPIPE or the end of the stream. A call that ends a
+ * connection whose owner has left frees it before it returns.
  */
 #include "tcp/tcp_priv.h"
 
@@ -24,7 +25,8 @@ static void kick(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_conn_reap(t, c);
 }
 
-/* ---- connect -------------------------------------------------------------------------------------------------- */
+/* ---- connect
+ * -------------------------------------------------------------------------------------------------- */
 
 bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now)
 {
@@ -48,7 +50,8 @@ static uint16_t advertised_mss(const struct tcp_conn *c)
 void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c)
 {
     c->advmss = advertised_mss(c);
-    /* Whole segments of the announced size: whether timestamps will take a part is not known yet (tcp_connect_init). */
+    /* Whole segments of the announced size: whether timestamps will take a part is not known yet
+     * (tcp_connect_init). */
     tcp_rcv_init(t, c, c->advmss, c->wscale_ok);
     tcp_snd_init(t, c);
 }
@@ -126,9 +129,11 @@ void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user)
     }
 }
 
-/* ---- send ----------------------------------------------------------------------------------------------------- */
+/* ---- send
+ * ----------------------------------------------------------------------------------------------------- */
 
-/* 1: bytes are taken; 0: not yet, the handshake goes on; else why not. Takes the connection's error (sk_err). */
+/* 1: bytes are taken; 0: not yet, the handshake goes on; else why not. Takes the connection's error (sk_err).
+ */
 static int send_state(struct tcp_conn *c)
 {
     int error = c->error;
@@ -156,7 +161,8 @@ size_t tcp_send_space(const struct tcp *t, tcp_id id)
     struct tcp_conn *c = owned_conn(t, id);
     uint32_t space;
 
-    if (!c || (c->state != TCP_STATE_ESTABLISHED && c->state != TCP_STATE_CLOSE_WAIT) || (c->shutdown & TCP_SHUT_WR))
+    if (!c || (c->state != TCP_STATE_ESTABLISHED && c->state != TCP_STATE_CLOSE_WAIT) ||
+        (c->shutdown & TCP_SHUT_WR))
         return 0;
     space = tcp_sndbuf_space(&c->sndbuf);
     c->want_writable = c->want_writable || !space;
@@ -192,7 +198,8 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
     return n;
 }
 
-/* Pushed at its end, unless the program says that more follows at once (MSG_MORE): output.c sets PSH by send_more. */
+/* Pushed at its end, unless the program says that more follows at once (MSG_MORE): output.c sets PSH by
+ * send_more. */
 static void take_bytes(struct tcp_conn *c, size_t bytes, unsigned flags)
 {
     c->write_seq += (uint32_t)bytes;
@@ -243,7 +250,8 @@ int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsig
     }
 }
 
-/* ---- receive -------------------------------------------------------------------------------------------------- */
+/* ---- receive
+ * -------------------------------------------------------------------------------------------------- */
 
 static uint32_t iov_bytes(const struct tcp_iov *iov, int n)
 {
@@ -289,7 +297,8 @@ void tcp_recv_consume(struct tcp *t, tcp_id id, size_t bytes, uint64_t now)
     kick(t, c, now);
 }
 
-/* ---- shutdown, close, abort ----------------------------------------------------------------------------------- */
+/* ---- shutdown, close, abort
+ * ----------------------------------------------------------------------------------- */
 
 /* The owner's end of the stream, and the change of state that goes with it (tcp_close_state). */
 void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now)

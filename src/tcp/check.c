@@ -1,7 +1,7 @@
 /*
- * tcp/check.c: the invariants as code. tcp_check() says in a sentence which one does not hold; it changes nothing and
- * is called by tests, fuzzers and, with tcp_params.check, at the end of every verb. Assertions are about our own bugs
- * only: nothing a peer or a program can do may make one fail.
+ * tcp/check.c: the invariants as code. tcp_check() says in a sentence which one does not hold; it changes
+ * nothing and is called by tests, fuzzers and, with tcp_params.check, at the end of every verb. Assertions
+ * are about our own bugs only: nothing a peer or a program can do may make one fail.
  */
 #include "tcp/tcp_priv.h"
 
@@ -147,8 +147,7 @@ static uint32_t list_length(const struct list_node *list)
 {
     uint32_t n = 0;
 
-    list_for_each(node, list)
-        n++;
+    list_for_each(node, list) n++;
     return n;
 }
 

@@ -1,23 +1,24 @@
 /*
- * tcp/config.c: the configuration table as data, from the X-macro of tcp_config.h. Every value passes tcp_config_set(),
- * so a struct tcp_config that began with tcp_config_defaults() holds row.min <= value <= row.max for every row.
+ * tcp/config.c: the configuration table as data, from the X-macro of tcp_config.h. Every value passes
+ * tcp_config_set(), so a struct tcp_config that began with tcp_config_defaults() holds row.min <= value <=
+ * row.max for every row.
  */
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include "tcp/tcp_config.h"
 
-#define X(name, def, min, max, unit, scope, help)                                                              \
+#define X(name, def, min, max, unit, scope, help)                                                            \
     _Static_assert((min) <= (def) && (def) <= (max), #name ": default outside its range");
 TCP_CONFIG(X)
 #undef X
 
 const struct tcp_config_row tcp_config_rows[] = {
-#define X(name, def, min, max, unit, scope, help)                                                              \
+#define X(name, def, min, max, unit, scope, help)                                                            \
     {#name, def, min, max, unit, scope, help, (uint32_t)offsetof(struct tcp_config, name)},
     TCP_CONFIG(X)
 #undef X
-    {NULL, 0, 0, 0, NULL, NULL, NULL, 0},
+        {NULL, 0, 0, 0, NULL, NULL, NULL, 0},
 };
 
 void tcp_config_defaults(struct tcp_config *ret)

@@ -1,6 +1,6 @@
 /*
- * tcp/engine.c: the engine's and its connections' life, their lists, and the choke points: the only places that change
- * a state, raise an event, count a drop, count what leaves.
+ * tcp/engine.c: the engine's and its connections' life, their lists, and the choke points: the only places
+ * that change a state, raise an event, count a drop, count what leaves.
  *
  * A connection has an owner (owned), or is an orphan that the protocol still needs (orphan), or is dead:
  *
@@ -39,7 +39,8 @@ struct tcp *tcp_create(const struct tcp_params *params)
     rng_seed(&t->rng, params->secrets.rng_seed);
     wheel_init(&t->wheel, params->now);
     init_lists(t);
-    if (tcp_table_init(t) || tcp_requests_init(t) || tcp_tw_init(t) || tcp_replies_init(t) || tcp_records_init(t)) {
+    if (tcp_table_init(t) || tcp_requests_init(t) || tcp_tw_init(t) || tcp_replies_init(t) ||
+        tcp_records_init(t)) {
         tcp_destroy(t);
         return NULL;
     }
@@ -217,7 +218,8 @@ void tcp_done(struct tcp *t, struct tcp_conn *c, int error, bool keep_unread, ui
     tcp_mark_dirty(t, c);
 }
 
-void tcp_send_reset(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, int error, bool keep_unread, uint64_t now)
+void tcp_send_reset(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, int error, bool keep_unread,
+                    uint64_t now)
 {
     c->rst_pending = true;
     c->rst_cause = cause;
@@ -369,8 +371,8 @@ void tcp_resume(struct tcp *t, tcp_id id)
 }
 
 /*
- * What Linux makes of a failed neighbour or a missing route. The connection leaves READY, so that a shell without a
- * route doesn't spin; the retransmission timer brings it back even where nothing is in flight yet.
+ * What Linux makes of a failed neighbour or a missing route. The connection leaves READY, so that a shell
+ * without a route doesn't spin; the retransmission timer brings it back even where nothing is in flight yet.
  */
 void tcp_unreachable(struct tcp *t, tcp_id id, int error, uint64_t now)
 {

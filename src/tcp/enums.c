@@ -1,6 +1,7 @@
 /*
- * tcp/enums.c: the names of the engine's vocabulary, from the X-macros of tcp_enums.h. Names are the enumerators
- * without their prefix; numbers outside a list are "?", never a crash: they may come out of a damaged record.
+ * tcp/enums.c: the names of the engine's vocabulary, from the X-macros of tcp_enums.h. Names are the
+ * enumerators without their prefix; numbers outside a list are "?", never a crash: they may come out of a
+ * damaged record.
  */
 #include <assert.h>
 #include "tcp/tcp_enums.h"
@@ -10,8 +11,8 @@ static_assert(TCP_STATE_ESTABLISHED == 1 && TCP_STATE_NEW_SYN_RECV == 12, "state
 const char *tcp_state_name(enum tcp_state s)
 {
     switch (s) {
-#define X(name, number)                                                                                        \
-    case TCP_STATE_##name:                                                                                     \
+#define X(name, number)                                                                                      \
+    case TCP_STATE_##name:                                                                                   \
         return #name;
         TCP_STATES(X)
 #undef X
@@ -20,13 +21,13 @@ const char *tcp_state_name(enum tcp_state s)
     }
 }
 
-#define NAMES(function, type, last, list, column)                                                              \
-    const char *function(enum type v)                                                                          \
-    {                                                                                                          \
-        static const char *const names[] = {list(column)};                                                     \
-        static_assert(sizeof names / sizeof names[0] == last, "one per enumerator");                           \
-                                                                                                               \
-        return (unsigned)v < last ? names[v] : "?";                                                            \
+#define NAMES(function, type, last, list, column)                                                            \
+    const char *function(enum type v)                                                                        \
+    {                                                                                                        \
+        static const char *const names[] = {list(column)};                                                   \
+        static_assert(sizeof names / sizeof names[0] == last, "one per enumerator");                         \
+                                                                                                             \
+        return (unsigned)v < last ? names[v] : "?";                                                          \
     }
 #define NAME(name, text) #name,
 #define TEXT(name, text) text,

@@ -1,13 +1,14 @@
 /*
- * tcp/icmp.c: ICMP errors about segments that we sent (RFC 5927, RFC 1122 section 4.2.3.9, Linux tcp_v4_err()).
+ * tcp/icmp.c: ICMP errors about segments that we sent (RFC 5927, RFC 1122 section 4.2.3.9, Linux
+ * tcp_v4_err()).
  *
- * An error is believed only if its sequence number is in flight: snd_una <= seq < snd_nxt. A hard error ends an active
- * open; on a connection that is established it is only remembered (error_soft) for when the timeouts give up. A path
- * MTU is only ever lowered here, not below what every IP path carries.
+ * An error is believed only if its sequence number is in flight: snd_una <= seq < snd_nxt. A hard error ends
+ * an active open; on a connection that is established it is only remembered (error_soft) for when the
+ * timeouts give up. A path MTU is only ever lowered here, not below what every IP path carries.
  */
 #include "tcp/tcp_priv.h"
 
-#define PMTU_MIN_V4 552u /* Linux ip_rt_min_pmtu: smaller claims are raised to it */
+#define PMTU_MIN_V4 552u  /* Linux ip_rt_min_pmtu: smaller claims are raised to it */
 #define PMTU_MIN_V6 1280u /* RFC 8200 section 5 */
 
 static bool in_flight(const struct tcp_conn *c, uint32_t seq)
@@ -31,8 +32,8 @@ static bool mark_larger_lost(struct tcp_conn *c, uint32_t mss)
 }
 
 /*
- * It is sent again at once, in pieces. The window stays as it is (nothing was congested), but growing waits until this
- * is repaired (tcp_simple_retransmit).
+ * It is sent again at once, in pieces. The window stays as it is (nothing was congested), but growing waits
+ * until this is repaired (tcp_simple_retransmit).
  */
 static void simple_retransmit(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
 {

@@ -1,16 +1,17 @@
 /*
  * tcp/input.c: a segment arrives. RFC 9293 section 3.10.7, one function per step, in its order.
  *
- * tcp_input() finds what the segment belongs to; conn_input() runs the steps of the connection's state. A step returns
- * true to go on with the next one; with false the segment is done with (used up, or dropped with a reason). Steps mark
- * what is owed (ACKs, RSTs as reply intents, READY); none builds a segment. A step may end the connection (CLOSE,
- * dead); it is freed behind the last step only.
+ * tcp_input() finds what the segment belongs to; conn_input() runs the steps of the connection's state. A
+ * step returns true to go on with the next one; with false the segment is done with (used up, or dropped with
+ * a reason). Steps mark what is owed (ACKs, RSTs as reply intents, READY); none builds a segment. A step may
+ * end the connection (CLOSE, dead); it is freed behind the last step only.
  *
- * The checks are Linux's: PAWS before the sequence number (tcp_validate_incoming), RFC 5961 for RST, SYN and ACK.
+ * The checks are Linux's: PAWS before the sequence number (tcp_validate_incoming), RFC 5961 for RST, SYN and
+ * ACK.
  */
 #include "tcp/tcp_priv.h"
 
-#define PAWS_WINDOW 1          /* Linux TCP_PAWS_WINDOW: ticks of reordering forgiven */
+#define PAWS_WINDOW    1                   /* Linux TCP_PAWS_WINDOW: ticks of reordering forgiven */
 #define TIMEOUT_MIN_NS (2 * NSEC_PER_MSEC) /* Linux TCP_TIMEOUT_MIN with HZ 1000 */
 
 static uint32_t segments_of(const struct tcp_seg *seg)
@@ -30,7 +31,8 @@ static bool fin_acked(const struct tcp_conn *c)
     return c->fin_queued && c->snd_una == c->write_seq + 1;
 }
 
-/* ---- timestamps, RFC 7323 ------------------------------------------------------------------------------------- */
+/* ---- timestamps, RFC 7323
+ * ------------------------------------------------------------------------------------- */
 
 static void store_ts_recent(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
@@ -61,23 +63,25 @@ static bool disordered_ack(const struct tcp_conn *c, const struct tcp_seg *seg)
     uint32_t replay_ms = c->rtt.rto_us / 1000;
 
     return (seg->flags & TCP_ACK) && tcp_seg_seq_len(seg) == 0 && seg->seq == c->rcv_nxt &&
-           seg->ack == c->snd_una && !may_update_window(c, seg) &&
-           c->ts_recent - seg->opt.tsval <= replay_ms;
+           seg->ack == c->snd_una && !may_update_window(c, seg) && c->ts_recent - seg->opt.tsval <= replay_ms;
 }
 
 static bool paws_rejects(const struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
-    return c->ts_ok && seg->opt.timestamps_ok && !paws_passes(c, seg, PAWS_WINDOW, now) && !disordered_ack(c, seg);
+    return c->ts_ok && seg->opt.timestamps_ok && !paws_passes(c, seg, PAWS_WINDOW, now) &&
+           !disordered_ack(c, seg);
 }
 
-/* RFC 7323 section 4.3: only a segment at or before Last.ACK.sent may set TS.Recent (tcp_replace_ts_recent). */
+/* RFC 7323 section 4.3: only a segment at or before Last.ACK.sent may set TS.Recent (tcp_replace_ts_recent).
+ */
 static void replace_ts_recent(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
     if (c->ts_ok && seg->opt.timestamps_ok && seq_leq(seg->seq, c->rcv_wup) && paws_passes(c, seg, 0, now))
         store_ts_recent(c, seg, now);
 }
 
-/* ---- 3.10.7.1 CLOSED ------------------------------------------------------------------------------------------ */
+/* ---- 3.10.7.1 CLOSED
+ * ------------------------------------------------------------------------------------------ */
 
 static void closed_input(struct tcp *t, const struct tcp_seg *seg)
 {
@@ -89,7 +93,8 @@ static void closed_input(struct tcp *t, const struct tcp_seg *seg)
     tcp_reply_rst(t, seg, TCP_CAUSE_RST_NO_SOCKET);
 }
 
-/* ---- 3.10.7.2 LISTEN ------------------------------------------------------------------------------------------ */
+/* ---- 3.10.7.2 LISTEN
+ * ------------------------------------------------------------------------------------------ */
 
 static void listen_input(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
                          const struct tcp_path *path, uint64_t now)
@@ -117,7 +122,8 @@ static void listen_input(struct tcp *t, struct tcp_listener *l, const struct tcp
     tcp_listen_syn(t, l, seg, path, now);
 }
 
-/* ---- 3.10.7.3 SYN-SENT ---------------------------------------------------------------------------------------- */
+/* ---- 3.10.7.3 SYN-SENT
+ * ---------------------------------------------------------------------------------------- */
 
 /* Does the echoed timestamp lie between our first SYN's and now? (Linux: PAWSActiveRejected) */
 static bool tsecr_was_sent(const struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
@@ -183,7 +189,8 @@ static void take_syn_options(const struct tcp *t, struct tcp_conn *c, const stru
         store_ts_recent(c, seg, now);
 }
 
-/* RCV.NXT = SEG.SEQ + 1, IRS = SEG.SEQ, SND.WND = SEG.WND (windows of SYNs are not scaled, RFC 7323 section 2.2). */
+/* RCV.NXT = SEG.SEQ + 1, IRS = SEG.SEQ, SND.WND = SEG.WND (windows of SYNs are not scaled, RFC 7323
+ * section 2.2). */
 static void take_syn_numbers(struct tcp_conn *c, const struct tcp_seg *seg)
 {
     c->irs = seg->seq;
@@ -245,7 +252,8 @@ static void syn_sent_input(struct tcp *t, struct tcp_conn *c, const struct tcp_s
         syn_sent_syn(t, c, seg, now);
 }
 
-/* ---- 3.10.7.4 Otherwise --------------------------------------------------------------------------------------- */
+/* ---- 3.10.7.4 Otherwise
+ * --------------------------------------------------------------------------------------- */
 
 /* RFC 5961 section 4: a SYN on a synchronised connection is never believed. */
 static bool challenge_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
@@ -271,8 +279,8 @@ static void answer_refused(struct tcp *t, struct tcp_conn *c, const struct tcp_s
 /* A RST one below rcv_nxt, from a peer that doesn't count its FIN (Linux tcp_reset_check). */
 static bool rst_below_fin(const struct tcp_conn *c, const struct tcp_seg *seg)
 {
-    return seg->seq == c->rcv_nxt - 1 &&
-           (c->state == TCP_STATE_CLOSE_WAIT || c->state == TCP_STATE_LAST_ACK || c->state == TCP_STATE_CLOSING);
+    return seg->seq == c->rcv_nxt - 1 && (c->state == TCP_STATE_CLOSE_WAIT ||
+                                          c->state == TCP_STATE_LAST_ACK || c->state == TCP_STATE_CLOSING);
 }
 
 /* RFC 7323 section 5.3 R1. RSTs are exempt (section 5.2). */
@@ -298,8 +306,8 @@ static enum tcp_cause refused_cause(const struct tcp_conn *c, const struct tcp_s
 }
 
 /*
- * First, check sequence number. Linux's tcp_sequence(): anything that ends at or behind rcv_wup and begins at or before
- * the window's end will do; what of it lies outside is cut off with the text.
+ * First, check sequence number. Linux's tcp_sequence(): anything that ends at or behind rcv_wup and begins at
+ * or before the window's end will do; what of it lies outside is cut off with the text.
  */
 static bool step1_sequence(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
@@ -321,7 +329,8 @@ static bool step1_sequence(struct tcp *t, struct tcp_conn *c, const struct tcp_s
     return false;
 }
 
-/* The right edge of what we have out of order: a peer that lost its state may reset there (Linux, RFC 5961). */
+/* The right edge of what we have out of order: a peer that lost its state may reset there (Linux, RFC 5961).
+ */
 static bool rst_at_highest_sack(const struct tcp_conn *c, const struct tcp_seg *seg)
 {
     const struct tcp_rcvq *q = &c->rcvq;
@@ -430,7 +439,8 @@ static bool step5_fin_wait1(struct tcp *t, struct tcp_conn *c, const struct tcp_
 /* Fifth, check the ACK field. */
 static bool step5_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
-    bool ok = c->state == TCP_STATE_SYN_RECV ? step5_syn_recv(t, c, seg, now) : step5_synchronised(t, c, seg, now);
+    bool ok =
+        c->state == TCP_STATE_SYN_RECV ? step5_syn_recv(t, c, seg, now) : step5_synchronised(t, c, seg, now);
 
     if (!ok || !fin_acked(c))
         return ok;
@@ -448,7 +458,8 @@ static bool step5_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s
     }
 }
 
-/* Sixth, check the URG bit (tcp_check_urg): the mark only moves forward; where it points is Linux's choice. */
+/* Sixth, check the URG bit (tcp_check_urg): the mark only moves forward; where it points is Linux's choice.
+ */
 static void step6_urg(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg)
 {
     uint32_t up = seg->seq + seg->urg_ptr;
@@ -555,7 +566,8 @@ void tcp_reset_in(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_done(t, c, error, true, now);
 }
 
-/* ---- demultiplexing ------------------------------------------------------------------------------------------- */
+/* ---- demultiplexing
+ * ------------------------------------------------------------------------------------------- */
 
 static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
@@ -577,8 +589,9 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 }
 
 /*
- * A half-open entry was completed by a SYN-ACK: its SYN lies before the window and was cut off there; what is left is
- * an ACK, perhaps with text (RFC 9293 section 3.10.7.4, fourth step). The window of a SYN is not scaled.
+ * A half-open entry was completed by a SYN-ACK: its SYN lies before the window and was cut off there; what is
+ * left is an ACK, perhaps with text (RFC 9293 section 3.10.7.4, fourth step). The window of a SYN is not
+ * scaled.
  */
 static void completed_by_syn_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {

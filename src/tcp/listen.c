@@ -41,7 +41,8 @@ void tcp_listen_close(struct tcp *t, uint32_t listener, uint64_t now)
         return;
     tcp_req_listener_closed(t, l, now);
     while ((node = list_first(&l->unaccepted)) != NULL)
-        tcp_disconnect(t, list_entry(node, struct tcp_conn, listener_link), TCP_CAUSE_RST_LISTENER_CLOSED, now);
+        tcp_disconnect(t, list_entry(node, struct tcp_conn, listener_link), TCP_CAUSE_RST_LISTENER_CLOSED,
+                       now);
     tcp_listener_remove(l);
     t->n_listeners--;
     free(l);

@@ -4,11 +4,11 @@
  */
 #include "tcp/tcp_priv.h"
 
-#define MAX_KEEPIDLE 32767   /* Linux MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL */
-#define MAX_KEEPCNT 127      /* MAX_TCP_KEEPCNT, MAX_TCP_SYNCNT */
+#define MAX_KEEPIDLE      32767 /* Linux MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL */
+#define MAX_KEEPCNT       127   /* MAX_TCP_KEEPCNT, MAX_TCP_SYNCNT */
 #define FIN_TIMEOUT_MAX_S 120
-#define MIN_SNDBUF 4608      /* SOCK_MIN_SNDBUF */
-#define MIN_RCVBUF 2304      /* SOCK_MIN_RCVBUF */
+#define MIN_SNDBUF        4608 /* SOCK_MIN_SNDBUF */
+#define MIN_RCVBUF        2304 /* SOCK_MIN_RCVBUF */
 
 typedef int (*setter)(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now);
 typedef int32_t (*getter)(const struct tcp *t, const struct tcp_conn *c);
@@ -60,7 +60,7 @@ static int set_keepalive(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t 
     return 0;
 }
 
-/* tcp_sock_set_keepidle_locked(): what has passed already counts. */
+/* tcp_sock_set_keepidle_locked(): what has passed already counts; never due before this turn is over. */
 static int set_keepidle(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
 {
     uint64_t heard_at = time_max(c->last_data_recv_at, c->rcv_tstamp);
@@ -69,7 +69,8 @@ static int set_keepidle(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t n
         return -EINVAL;
     c->keepalive_time_s = (uint32_t)v;
     if (c->keepalive && c->state != TCP_STATE_CLOSE && c->state != TCP_STATE_SYN_SENT)
-        tcp_timer_set(t, c, TCP_TIMER_KEEPALIVE, time_max(now, time_add(heard_at, (uint32_t)v * NSEC_PER_SEC)));
+        tcp_timer_set(t, c, TCP_TIMER_KEEPALIVE,
+                      time_max(now + 1, time_add(heard_at, (uint32_t)v * NSEC_PER_SEC)));
     return 0;
 }
 

@@ -1,20 +1,20 @@
 /*
- * tcp/output.c: the one maker of a connection's segments. Each call of tcp_output() makes one, of the first kind that
- * is owed:
+ * tcp/output.c: the one maker of a connection's segments. Each call of tcp_output() makes one, of the first
+ * kind that is owed:
  *
- *     RST, SYN (or the SYN-ACK of a simultaneous open), ACKs that are facts (each its own segment), retransmissions,
- *     new data, probes, the plain ACK if no data carried it
+ *     RST, SYN (or the SYN-ACK of a simultaneous open), ACKs that are facts (each its own segment),
+ *     retransmissions, new data, probes, the plain ACK if no data carried it
  *
- * What new data may go out now, and if none, why, is one predicate, plan_data(); tcp_may_send(), tcp_send_limit() and
- * the maker all ask it, so they can't disagree. Where time alone will change its answer a timer runs (PACING, PROBE0,
- * RETRANS), so after tcp_output() has returned false tcp_may_send() is false: no busy loop. Called by the stack; the
- * rest of the engine only marks.
+ * What new data may go out now, and if none, why, is one predicate, plan_data(); tcp_may_send(),
+ * tcp_send_limit() and the maker all ask it, so they can't disagree. Where time alone will change its answer
+ * a timer runs (PACING, PROBE0, RETRANS), so after tcp_output() has returned false tcp_may_send() is false:
+ * no busy loop. Called by the stack; the rest of the engine only marks.
  */
 #include "tcp/recovery.h"
 
 #define PACING_CREDIT_NS NSEC_PER_MSEC /* unused release time that may be made up for */
-#define GSO_BYTES_MAX 65400u           /* with the largest headers below 64 KiB */
-#define TSO_DEFER_NS NSEC_PER_MSEC     /* a writer silent for so long is not waited for */
+#define GSO_BYTES_MAX    65400u        /* with the largest headers below 64 KiB */
+#define TSO_DEFER_NS     NSEC_PER_MSEC /* a writer silent for so long is not waited for */
 
 /* What to send next. */
 struct plan {
@@ -23,7 +23,7 @@ struct plan {
     bool fin;
 };
 
-/* ---- predicates ----------------------------------------------------------------------------------------------- */
+/* ---- predicates -------------------------------------------------------------------------------------- */
 
 static bool in_handshake(const struct tcp_conn *c)
 {
@@ -92,7 +92,10 @@ static bool pacing_closed(const struct tcp_conn *c, uint64_t now)
     return pacing_rate(c) != UINT64_MAX && c->pacing_next_at > now;
 }
 
-/* Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, what the device takes. */
+/*
+ * Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, what the device
+ * takes.
+ */
 static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t mss)
 {
     uint32_t gso = t->gso_max_bytes < GSO_BYTES_MAX ? t->gso_max_bytes : GSO_BYTES_MAX, device = gso / mss;
@@ -107,14 +110,17 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
     return segs > 1 ? (uint32_t)segs : 1;
 }
 
-/* RFC 9293 section 3.7.4 with Minshall's change: small segments wait only for small ones (tcp_nagle_check). */
+/*
+ * RFC 9293 section 3.7.4 with Minshall's change: small segments wait only for small ones (tcp_nagle_check).
+ */
 static bool nagle_holds(const struct tcp_conn *c, bool small)
 {
     if (!small)
         return false;
     if (c->cork || c->send_more)
         return true;
-    return !c->nodelay && c->sndq.packets_out > 0 && seq_gt(c->snd_sml, c->snd_una) && seq_leq(c->snd_sml, c->snd_nxt);
+    return !c->nodelay && c->sndq.packets_out > 0 && seq_gt(c->snd_sml, c->snd_una) &&
+           seq_leq(c->snd_sml, c->snd_nxt);
 }
 
 static bool is_deferred(const struct tcp_conn *c)
@@ -123,12 +129,14 @@ static bool is_deferred(const struct tcp_conn *c)
 }
 
 /*
- * Is it better to wait for an ACK that lets a larger super-frame out (tcp_tso_should_defer)? Only while the program is
- * writing, and the ACK is likely to come soon.
+ * Is it better to wait for an ACK that lets a larger super-frame out (tcp_tso_should_defer)? Only while the
+ * program is writing, and the ACK is likely to come soon.
  */
-static bool should_defer(const struct tcp *t, const struct tcp_conn *c, uint32_t unsent, uint32_t mss, uint64_t now)
+static bool should_defer(const struct tcp *t, const struct tcp_conn *c, uint32_t unsent, uint32_t mss,
+                         uint64_t now)
 {
-    uint32_t segs = max_segs(t, c, mss), in_flight = tcp_in_flight(c), skb = segs * mss < unsent ? segs * mss : unsent;
+    uint32_t segs = max_segs(t, c, mss), in_flight = tcp_in_flight(c),
+             skb = segs * mss < unsent ? segs * mss : unsent;
     uint64_t send_win = tcp_wnd_end(c) - c->snd_nxt, cong_win = (uint64_t)(c->win.cwnd - in_flight) * mss;
     uint64_t limit = send_win < cong_win ? send_win : cong_win, chunk = (uint64_t)c->win.cwnd * mss;
 
@@ -151,7 +159,9 @@ static bool should_defer(const struct tcp *t, const struct tcp_conn *c, uint32_t
     return limit <= skb || !c->fin_queued;
 }
 
-/* Bytes of a super-frame within window and quota; a small tail only if Nagle lets it (tcp_mss_split_point). */
+/*
+ * Bytes of a super-frame within window and quota; a small tail only if Nagle lets it (tcp_mss_split_point).
+ */
 static uint32_t split_point(const struct tcp_conn *c, uint32_t unsent, uint32_t mss, uint32_t segs)
 {
     uint32_t window = tcp_wnd_end(c) - c->snd_nxt, needed = unsent < window ? unsent : window, partial;
@@ -192,7 +202,10 @@ static enum tcp_limit plan_single(const struct tcp_conn *c, struct plan *p)
 {
     uint32_t end = c->snd_nxt + p->len;
 
-    /* Sender's silly-window avoidance: whole or not at all, the probe timer breaks a stalemate. A FIN may follow. */
+    /*
+     * Sender's silly-window avoidance: whole or not at all, the probe timer breaks a stalemate. A FIN may
+     * follow.
+     */
     if (seq_gt(end + (p->fin ? 1u : 0u), tcp_wnd_end(c))) {
         if (p->len == 0 || seq_gt(end, tcp_wnd_end(c)))
             return TCP_LIMIT_RWND;
@@ -240,7 +253,8 @@ static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
     if (c->sndq.lost_pending == 0 || !may_send_data(c) || pacing_closed(c, now))
         return false;
     /* Behind the window's edge only the head, which takes the place of a probe. */
-    if (seq_geq(seq_max(c->sndq.retrans_hint, c->snd_una), tcp_wnd_end(c)) && c->sndq.retrans_hint != c->snd_una)
+    if (seq_geq(seq_max(c->sndq.retrans_hint, c->snd_una), tcp_wnd_end(c)) &&
+        c->sndq.retrans_hint != c->snd_una)
         return false;
     return tcp_in_flight(c) < c->win.cwnd;
 }
@@ -302,7 +316,7 @@ enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uin
     return plan_data(t, c, now, &p);
 }
 
-/* ---- what all segments have in common --------------------------------------------------------------------------- */
+/* ---- what all segments have in common ---------------------------------------------------------------- */
 
 static void start_segment(const struct tcp_conn *c, enum tcp_cause cause, uint32_t seq, unsigned flags,
                           struct tcp_out *ret)
@@ -331,8 +345,12 @@ static void put_timestamps(const struct tcp_conn *c, uint64_t now, struct tcp_se
     seg->opt.tsecr = c->ts_recent;
 }
 
-/* ACK, window, timestamps and as many SACK blocks as `room` bytes of options hold; pays the ACKs that are owed. */
-static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t room, uint64_t now, struct tcp_seg *seg)
+/*
+ * ACK, window, timestamps and as many SACK blocks as `room` bytes of options hold; pays the ACKs that are
+ * owed.
+ */
+static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t room, uint64_t now,
+                    struct tcp_seg *seg)
 {
     uint32_t wnd = tcp_select_window(t, c) >> c->rcv_wscale, blocks = room >= 12 ? (room - 4) / 8 : 0;
 
@@ -374,7 +392,8 @@ static void put_urgent(const struct tcp_conn *c, struct tcp_seg *seg)
 }
 
 /* Bytes [seq, seq + len) in segments of mss. */
-static void put_payload(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss, struct tcp_seg *seg)
+static void put_payload(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss,
+                        struct tcp_seg *seg)
 {
     uint32_t n = tcp_sndbuf_slices(&c->sndbuf, seq, len, seg->slice, TCP_SLICES_MAX, &seg->n_slices);
 
@@ -397,7 +416,8 @@ static void pace(struct tcp *t, struct tcp_conn *c, uint32_t bytes, uint64_t now
 }
 
 /* Payload or FIN left, for the first time or again (tcp_event_data_sent). */
-static void data_left(struct tcp *t, struct tcp_conn *c, uint32_t segs, const struct tcp_seg *seg, uint64_t now)
+static void data_left(struct tcp *t, struct tcp_conn *c, uint32_t segs, const struct tcp_seg *seg,
+                      uint64_t now)
 {
     if (tcp_in_cwnd_reduction(c))
         c->prr_out += segs;
@@ -407,7 +427,7 @@ static void data_left(struct tcp *t, struct tcp_conn *c, uint32_t segs, const st
         tcp_ackowed_data_sent(c, now);
 }
 
-/* ---- RST and SYN ---------------------------------------------------------------------------------------------- */
+/* ---- RST and SYN ------------------------------------------------------------------------------------- */
 
 static bool make_rst(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {
@@ -443,7 +463,10 @@ static bool syn_left(struct tcp *t, struct tcp_conn *c, uint64_t now)
     return true;
 }
 
-/* RFC 9293 section 3.5, RFC 7323 section 2.2 and 3.2, RFC 2018 section 2. The window of a SYN is never scaled. */
+/*
+ * RFC 9293 section 3.5, RFC 7323 section 2.2 and 3.2, RFC 2018 section 2. The window of a SYN is never
+ * scaled.
+ */
 static bool make_syn(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {
     bool again = !tcp_sndq_empty(&c->sndq), synack = c->state == TCP_STATE_SYN_RECV;
@@ -473,7 +496,7 @@ static bool make_syn(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     return true;
 }
 
-/* ---- retransmissions ------------------------------------------------------------------------------------------ */
+/* ---- retransmissions --------------------------------------------------------------------------------- */
 
 /* Segments of this descriptor that may go: cwnd, super-frame, and the window (tcp_retransmit_skb). */
 static uint32_t retrans_segs(const struct tcp *t, const struct tcp_conn *c, const struct tcp_desc *d)
@@ -531,7 +554,7 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
     return true;
 }
 
-/* ---- new data ------------------------------------------------------------------------------------------------- */
+/* ---- new data ---------------------------------------------------------------------------------------- */
 
 /* PSH where the queue runs empty, and at least every half window (forced_push). */
 static bool wants_push(const struct tcp_conn *c, uint32_t end)
@@ -541,7 +564,8 @@ static bool wants_push(const struct tcp_conn *c, uint32_t end)
     return seq_gt(end, c->pushed_seq + (c->max_window >> 1));
 }
 
-static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint32_t len, uint64_t now)
+static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint32_t len,
+                          uint64_t now)
 {
     bool was_idle = c->sndq.packets_out == d->pcount;
 
@@ -554,8 +578,8 @@ static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_de
 }
 
 /* Sends `p`, whatever limits said: the caller asked them. */
-static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, enum tcp_cause cause, uint64_t now,
-                      struct tcp_out *ret)
+static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, enum tcp_cause cause,
+                      uint64_t now, struct tcp_out *ret)
 {
     uint32_t seq = c->snd_nxt, payload = p->len < p->mss ? p->len : p->mss;
     unsigned flags = p->fin ? TCP_DESC_FIN : 0u;
@@ -607,11 +631,12 @@ static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struc
     return true;
 }
 
-/* ---- probes and ACKs ------------------------------------------------------------------------------------------ */
+/* ---- probes and ACKs --------------------------------------------------------------------------------- */
 
 /*
- * tcp_write_wakeup: into an open but small window the part of a segment that fits (RFC 9293 section 3.8.6.2.1: the
- * override); else an old sequence number without data, which makes the peer answer (tcp_xmit_probe_skb).
+ * tcp_write_wakeup: into an open but small window the part of a segment that fits (RFC 9293
+ * section 3.8.6.2.1: the override); else an old sequence number without data, which makes the peer answer
+ * (tcp_xmit_probe_skb).
  */
 static bool make_probe(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {
@@ -659,7 +684,7 @@ static bool make_ack(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     return true;
 }
 
-/* ---- the verb ------------------------------------------------------------------------------------------------- */
+/* ---- the verb ---------------------------------------------------------------------------------------- */
 
 static bool make_segment(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {

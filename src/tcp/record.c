@@ -1,19 +1,20 @@
 /*
- * tcp/record.c: the flat record: save, restore, check, dump, and the output commit (tcp_record.h says what and why).
+ * tcp/record.c: the flat record: save, restore, check, dump, and the output commit (tcp_record.h says what
+ * and why).
  *
  * The arena is an array of
  *
  *     struct slot { selector; record[2]; }       indexed by the slot number of the connection's id
  *
- * selector 0: nothing published; else record[selector & 1] is whole. Only tcp_commit() and tcp_record_clear() store
- * selectors, with release order; nothing else writes to the arena. Records of one turn are published together, before
- * anything that they allow leaves (the shell's order of calls).
+ * selector 0: nothing published; else record[selector & 1] is whole. Only tcp_commit() and tcp_record_clear()
+ * store selectors, with release order; nothing else writes to the arena. Records of one turn are published
+ * together, before anything that they allow leaves (the shell's order of calls).
  */
 #include <stdio.h>
 #include "tcp/tcp_priv.h"
 #include "tcp/tcp_record.h"
 
-#define SLOT_MASK 0xffffffu
+#define SLOT_MASK      0xffffffu
 #define DESC_BYTES_MAX 65536u /* descriptors of restored data: so large, in multiples of mss */
 
 struct slot {
@@ -28,11 +29,13 @@ struct tcp_records {
 };
 
 static_assert(sizeof(struct tcp_record) % 8 == 0, "summed by words");
-static_assert(sizeof((struct tcp_conn *)0)->cc_state >= TCP_RECORD_CC_STATE_BYTES, "all of the controller's state");
+static_assert(sizeof((struct tcp_conn *)0)->cc_state >= TCP_RECORD_CC_STATE_BYTES,
+              "all of the controller's state");
 static_assert(sizeof(struct ip_tuple) == 44, "as in TCP_RECORD_FIELDS");
 static_assert(CC_NAME_MAX == TCP_RECORD_CC_NAME_BYTES, "names fit");
 
-/* ---- layout, sum, check --------------------------------------------------------------------------------------- */
+/* ---- layout, sum, check
+ * --------------------------------------------------------------------------------------- */
 
 static uint32_t fnv(uint32_t h, const char *text)
 {
@@ -46,7 +49,7 @@ uint32_t tcp_record_layout(void)
     uint32_t h = 2166136261u ^ TCP_RECORD_VERSION;
 
 #define V(type, name, member) h = fnv(h, #type " " #name ";");
-#define B(name, member, n) h = fnv(h, "bytes " #n " " #name ";");
+#define B(name, member, n)    h = fnv(h, "bytes " #n " " #name ";");
     TCP_RECORD_FIELDS(V, B)
 #undef V
 #undef B
@@ -65,7 +68,8 @@ static uint64_t record_sum(const struct tcp_record *r)
         memcpy(&word, at + i * 8, 8);
         lane[i % 4] = (lane[i % 4] ^ word) * k;
     }
-    return lane[0] ^ (lane[1] << 1 | lane[1] >> 63) ^ (lane[2] << 2 | lane[2] >> 62) ^ (lane[3] << 3 | lane[3] >> 61);
+    return lane[0] ^ (lane[1] << 1 | lane[1] >> 63) ^ (lane[2] << 2 | lane[2] >> 62) ^
+           (lane[3] << 3 | lane[3] >> 61);
 }
 
 static void seal(struct tcp_record *r, uint32_t layout)
@@ -145,7 +149,8 @@ int tcp_record_convert(const void *bytes, size_t n, struct tcp_record *ret)
     return -EINVAL;
 }
 
-/* ---- dump ----------------------------------------------------------------------------------------------------- */
+/* ---- dump
+ * ----------------------------------------------------------------------------------------------------- */
 
 static int add_number(char *text, size_t size, int at, const char *name, long long v)
 {
@@ -171,20 +176,21 @@ int tcp_record_dump(const struct tcp_record *r, char *text, size_t size)
     int at = 0;
 
 #define V(type, name, member) at = add_number(text, size, at, #name, (long long)r->name);
-#define B(name, member, n) at = add_bytes(text, size, at, #name, r->name, n);
+#define B(name, member, n)    at = add_bytes(text, size, at, #name, r->name, n);
     TCP_RECORD_FIELDS(V, B)
 #undef V
 #undef B
     return at;
 }
 
-/* ---- save ----------------------------------------------------------------------------------------------------- */
+/* ---- save
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void save(const struct tcp_conn *c, struct tcp_record *r, uint32_t layout)
 {
     memset(r, 0, sizeof *r);
 #define V(type, name, member) r->name = (type)c->member;
-#define B(name, member, n) memcpy(r->name, &c->member, n);
+#define B(name, member, n)    memcpy(r->name, &c->member, n);
     TCP_RECORD_FIELDS(V, B)
 #undef V
 #undef B
@@ -222,12 +228,13 @@ bool tcp_record_recv_range(const struct tcp *t, tcp_id id, uint32_t i, struct tc
     return c && tcp_rcvq_piece(&c->rcvq, i, c->copied_seq, &ret->seq, &ret->data, &ret->len);
 }
 
-/* ---- restore -------------------------------------------------------------------------------------------------- */
+/* ---- restore
+ * -------------------------------------------------------------------------------------------------- */
 
 static void load(struct tcp_conn *c, const struct tcp_record *r)
 {
 #define V(type, name, member) c->member = (__typeof__(c->member))r->name;
-#define B(name, member, n) memcpy(&c->member, r->name, n);
+#define B(name, member, n)    memcpy(&c->member, r->name, n);
     TCP_RECORD_FIELDS(V, B)
 #undef V
 #undef B
@@ -249,7 +256,8 @@ static uint32_t first_byte(const struct tcp_conn *c)
     return seq_gt(c->snd_una, bytes_end) ? bytes_end : c->snd_una;
 }
 
-static bool append_send(struct tcp *t, struct tcp_conn *c, const struct tcp_record_range *range, uint32_t from)
+static bool append_send(struct tcp *t, struct tcp_conn *c, const struct tcp_record_range *range,
+                        uint32_t from)
 {
     uint32_t done = from;
 
@@ -365,7 +373,8 @@ static void restore_timers(struct tcp *t, struct tcp_conn *c, const struct tcp_r
                       r->keepalive_at == TIME_NEVER ? now : time_max(r->keepalive_at, now));
     if (!c->owned && c->state == TCP_STATE_FIN_WAIT2)
         tcp_timer_set(t, c, TCP_TIMER_LINGER,
-                      r->linger_at == TIME_NEVER ? time_add(now, tcp_fin_time(t, c)) : time_max(r->linger_at, now));
+                      r->linger_at == TIME_NEVER ? time_add(now, tcp_fin_time(t, c))
+                                                 : time_max(r->linger_at, now));
     if (c->rcv_nxt != c->rcv_wup)
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
 }
@@ -396,7 +405,8 @@ static void join_engine(struct tcp *t, struct tcp_conn *c, unsigned state, uint6
     }
 }
 
-static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *payload, unsigned state)
+static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *payload,
+                          unsigned state)
 {
     int r = restore_recv(t, c, payload);
 
@@ -444,7 +454,8 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
     return 0;
 }
 
-/* ---- commit --------------------------------------------------------------------------------------------------- */
+/* ---- commit
+ * --------------------------------------------------------------------------------------------------- */
 
 size_t tcp_record_slot_bytes(void)
 {

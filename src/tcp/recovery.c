@@ -1,13 +1,13 @@
 /*
- * tcp/recovery.c: what is lost, what follows from it for cwnd, and when it is over: Linux's states Open, Disorder,
- * CWR, Recovery and Loss (RFC 5681, RFC 6582, RFC 6675, RFC 6937).
+ * tcp/recovery.c: what is lost, what follows from it for cwnd, and when it is over: Linux's states Open,
+ * Disorder, CWR, Recovery and Loss (RFC 5681, RFC 6582, RFC 6675, RFC 6937).
  *
  *     Open      nothing suspicious              Disorder   duplicate ACKs or SACKs, less than `reordering`
  *     Recovery  fast retransmit until high_seq  Loss       the RTO ran out, until high_seq
  *
- * Marks descriptors LOST; output.c sends them again as cwnd allows. Without SACK, dup_acks counts what duplicate ACKs
- * say to have arrived. Called by ack.c and the RTO; builds no segment. Rooms kept free: RACK and TLP mark losses next
- * to mark_losses(), F-RTO belongs into loss_state().
+ * Marks descriptors LOST; output.c sends them again as cwnd allows. Without SACK, dup_acks counts what
+ * duplicate ACKs say to have arrived. Called by ack.c and the RTO; builds no segment. Rooms kept free: RACK
+ * and TLP mark losses next to mark_losses(), F-RTO belongs into loss_state().
  */
 #include "tcp/recovery.h"
 
@@ -22,7 +22,7 @@ bool tcp_any_retrans_done(const struct tcp_conn *c)
            (!tcp_sndq_empty(&c->sndq) && (tcp_sndq_at(&c->sndq, 0)->flags & TCP_DESC_EVER_RETRANS));
 }
 
-/* ---- reordering ----------------------------------------------------------------------------------------------- */
+/* ---- reordering -------------------------------------------------------------------------------------- */
 
 static void set_reordering(const struct tcp *t, struct tcp_conn *c, uint32_t segs)
 {
@@ -80,7 +80,7 @@ void tcp_remove_reno_sacks(struct tcp *t, struct tcp_conn *c, uint32_t acked)
     check_reno_reordering(t, c, acked);
 }
 
-/* ---- cwnd ----------------------------------------------------------------------------------------------------- */
+/* ---- cwnd -------------------------------------------------------------------------------------------- */
 
 /* What ssthresh would be worth now (tcp_current_ssthresh). */
 static uint32_t current_ssthresh(const struct tcp_conn *c)
@@ -151,7 +151,7 @@ static void end_cwnd_reduction(struct tcp_conn *c, uint64_t now)
     cc_tell(c, CC_EVENT_COMPLETE_CWR, now);
 }
 
-/* ---- undo ----------------------------------------------------------------------------------------------------- */
+/* ---- undo -------------------------------------------------------------------------------------------- */
 
 /* Eifel (RFC 3522): the ACK echoes a timestamp older than the first retransmission: the original arrived. */
 static bool packet_delayed(const struct tcp_conn *c, const struct tcp_ack_value *v)
@@ -256,9 +256,11 @@ static bool try_undo_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_ac
     return true;
 }
 
-/* ---- marking -------------------------------------------------------------------------------------------------- */
+/* ---- marking ----------------------------------------------------------------------------------------- */
 
-/* NewReno: the head is lost at the third duplicate, and again with each partial ACK (RFC 6582 section 3.2). */
+/*
+ * NewReno: the head is lost at the third duplicate, and again with each partial ACK (RFC 6582 section 3.2).
+ */
 static void mark_reno(struct tcp_conn *c, struct tcp_ack_value *v)
 {
     bool in_recovery = c->ca_state == TCP_CA_RECOVERY;
@@ -300,7 +302,7 @@ static void enter_recovery(struct tcp *t, struct tcp_conn *c)
     set_ca_state(c, TCP_CA_RECOVERY);
 }
 
-/* ---- the state machine ---------------------------------------------------------------------------------------- */
+/* ---- the state machine ------------------------------------------------------------------------------- */
 
 bool tcp_ack_is_dubious(const struct tcp_conn *c, const struct tcp_ack_value *v)
 {
@@ -331,6 +333,15 @@ static bool exit_state(struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now
     return false;
 }
 
+/*
+ * Did this ACK come for a retransmission, not for an original that was late? As RACK judges: not sooner than
+ * the shortest round trip. Then what it leaves at the head is another hole (RFC 6582 section 3.2).
+ */
+static bool repaired(const struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
+{
+    return v->retrans_sent_at && time_since(now, v->retrans_sent_at) / NSEC_PER_USEC >= c->rtt.min_rtt_us;
+}
+
 static void recovery_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
 {
     bool partial = v->una_advanced;
@@ -349,7 +360,7 @@ static void recovery_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_val
             return;
         enter_recovery(t, c);
     }
-    mark_by_sack(c, v, partial && v->retrans_acked);
+    mark_by_sack(c, v, partial && repaired(c, v, now));
 }
 
 /* True: Loss was left, go on as in Open. */
@@ -389,8 +400,8 @@ static void open_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *
 }
 
 /*
- * RFC 2018 section 8: a peer may forget what it SACKed. The head being SACKed but not acknowledged tells it: wait half
- * an RTT for the ACK, then time out and forget all SACKs (tcp_check_sack_reneging).
+ * RFC 2018 section 8: a peer may forget what it SACKed. The head being SACKed but not acknowledged tells it:
+ * wait half an RTT for the ACK, then time out and forget all SACKs (tcp_check_sack_reneging).
  */
 static bool check_reneging(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
 {
@@ -425,7 +436,7 @@ void tcp_recovery_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v
     }
 }
 
-/* ---- growth --------------------------------------------------------------------------------------------------- */
+/* ---- growth ------------------------------------------------------------------------------------------ */
 
 static bool is_cwnd_limited(const struct tcp_conn *c)
 {
@@ -467,7 +478,8 @@ void tcp_cong_control(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_va
 /* RFC 2861 section 3.2: not limited by cwnd for an RTO: half way towards what was used. */
 static void application_limited(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    uint32_t init = (uint32_t)t->config->tcp_initcwnd, used = c->snd_cwnd_used > init ? c->snd_cwnd_used : init;
+    uint32_t init = (uint32_t)t->config->tcp_initcwnd,
+             used = c->snd_cwnd_used > init ? c->snd_cwnd_used : init;
 
     if (c->ca_state == TCP_CA_OPEN && used < c->win.cwnd) {
         c->win.ssthresh = current_ssthresh(c);
@@ -482,7 +494,8 @@ void tcp_cwnd_validate(struct tcp *t, struct tcp_conn *c, bool limited, uint64_t
     uint32_t out = c->sndq.packets_out;
 
     /* Remembers the most in flight of the last window, and whether that was all of cwnd. */
-    if (seq_geq(c->snd_una, c->cwnd_usage_seq) || limited || (!c->is_cwnd_limited && out > c->max_packets_out)) {
+    if (seq_geq(c->snd_una, c->cwnd_usage_seq) || limited ||
+        (!c->is_cwnd_limited && out > c->max_packets_out)) {
         c->is_cwnd_limited = limited;
         c->max_packets_out = out;
         c->cwnd_usage_seq = c->snd_nxt;
@@ -518,9 +531,12 @@ void tcp_cwnd_restart_after_idle(struct tcp *t, struct tcp_conn *c, uint64_t now
     c->lsndtime = now; /* once for this idle time */
 }
 
-/* ---- timeouts ------------------------------------------------------------------------------------------------- */
+/* ---- timeouts ---------------------------------------------------------------------------------------- */
 
-/* RFC 5681 section 3.1 (4), RFC 6298 section 5: all is lost but what was SACKed, cwnd is one (tcp_enter_loss). */
+/*
+ * RFC 5681 section 3.1 (4), RFC 6298 section 5: all is lost but what was SACKed, cwnd is one
+ * (tcp_enter_loss).
+ */
 static void enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     bool forget = !tcp_sndq_empty(&c->sndq) && (tcp_sndq_at(&c->sndq, 0)->flags & TCP_DESC_SACKED);
@@ -596,8 +612,8 @@ static unsigned max_probes(const struct tcp *t, const struct tcp_conn *c)
 }
 
 /*
- * RFC 9293 section 3.8.6.1, RFC 1122 section 4.2.2.17: a peer that answers probes keeps its window closed as long as it
- * likes; one that doesn't answer is given up (tcp_probe_timer, tcp_send_probe0).
+ * RFC 9293 section 3.8.6.1, RFC 1122 section 4.2.2.17: a peer that answers probes keeps its window closed as
+ * long as it likes; one that doesn't answer is given up (tcp_probe_timer, tcp_send_probe0).
  */
 void tcp_probe0_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
@@ -609,7 +625,8 @@ void tcp_probe0_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
     }
     if (!c->probe_begun_at) {
         c->probe_begun_at = now;
-    } else if (c->user_timeout_ms && time_since(now, c->probe_begun_at) >= c->user_timeout_ms * NSEC_PER_MSEC) {
+    } else if (c->user_timeout_ms &&
+               time_since(now, c->probe_begun_at) >= c->user_timeout_ms * NSEC_PER_MSEC) {
         tcp_write_error(t, c, now);
         return;
     }

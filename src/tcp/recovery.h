@@ -1,6 +1,6 @@
 /*
- * tcp/recovery.h: what one ACK says, as it passes through the pipeline of ack.c, and the stages that recovery.c holds.
- * Private to the sending half.
+ * tcp/recovery.h: what one ACK says, as it passes through the pipeline of ack.c, and the stages that
+ * recovery.c holds. Private to the sending half.
  */
 #ifndef TAUT_TCP_RECOVERY_H
 #define TAUT_TCP_RECOVERY_H
@@ -15,20 +15,21 @@ struct tcp_ack_value {
     bool has_data;
     bool ts_seen;
     uint32_t tsecr;
-    uint32_t n_segs;           /* of the frame that brought it */
+    uint32_t n_segs; /* of the frame that brought it */
     /* window, clean-up */
     bool una_advanced, window_update, data_acked, retrans_acked, reneging;
-    bool orig_sack_acked;      /* something sent once and never sacked was acknowledged, below high_seq */
-    uint32_t acked_segs;       /* taken off the queue */
-    uint32_t reord_seq;        /* lowest acknowledged that was neither sacked nor retransmitted */
+    uint64_t retrans_sent_at; /* of the last retransmission acknowledged, 0: none */
+    bool orig_sack_acked;     /* something sent once and never sacked was acknowledged, below high_seq */
+    uint32_t acked_segs;      /* taken off the queue */
+    uint32_t reord_seq;       /* lowest acknowledged that was neither sacked nor retransmitted */
     bool reord_seen;
     uint64_t first_sent_at, last_sent_at; /* of acknowledged ones never retransmitted, 0: none */
     /* SACK */
     struct tcp_sack_result sack;
     bool dsack;
     /* RTT */
-    uint64_t rtt_us;           /* of the newest; UINT64_MAX: no sample */
-    bool rearm;                /* the RTO timer starts anew */
+    uint64_t rtt_us; /* of the newest; UINT64_MAX: no sample */
+    bool rearm;      /* the RTO timer starts anew */
     /* recovery */
     uint32_t num_dupack;
     uint32_t newly_lost;

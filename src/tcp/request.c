@@ -32,7 +32,6 @@ struct tcp_req {
     uint8_t snd_wscale : 4, rcv_wscale : 4;
     bool ts_ok : 1, sack_ok : 1, wscale_ok : 1;
     bool acked : 1; /* its ACK came when the accept queue was full */
-    uint8_t tos;
 };
 
 static_assert(sizeof(struct tcp_req) <= 128, "a SYN costs little");
@@ -366,7 +365,6 @@ static void conn_identity(struct tcp *t, struct tcp_conn *c, const struct tcp_re
     c->listener = l->number;
     c->user = l->user;
     c->user_mss = l->user_mss;
-    c->tos = r->tos;
     c->owned = true;
     c->path = (struct tcp_path){
         .mtu = r->mtu, .advmss = r->advmss, .initcwnd = r->initcwnd, .initrwnd = r->initrwnd};

@@ -6,7 +6,7 @@
 #include "tcp/rtt.h"
 
 #define MIN_RTT_WINDOW_NS (300 * NSEC_PER_SEC) /* Linux tcp_min_rtt_wlen */
-#define SAMPLE_MAX_US 0x0fffffffu              /* keeps srtt << 3 in 32 bits */
+#define SAMPLE_MAX_US     0x0fffffffu          /* keeps srtt << 3 in 32 bits */
 
 void tcp_rtt_init(struct tcp_rtt *r, uint32_t rto_us)
 {
@@ -29,8 +29,8 @@ static void first_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t snd_nxt, u
 }
 
 /*
- * RFC 6298 section 2.3. A sample that falls below srtt counts only an eighth of its deviation: a path that suddenly
- * became faster is no reason for a larger RTO (Linux).
+ * RFC 6298 section 2.3. A sample that falls below srtt counts only an eighth of its deviation: a path that
+ * suddenly became faster is no reason for a larger RTO (Linux).
  */
 static void next_mdev(struct tcp_rtt *r, uint32_t rtt_us)
 {
@@ -55,8 +55,8 @@ static void set_rto(struct tcp_rtt *r, uint32_t rto_max_us)
     r->rto_us = rto < rto_max_us ? (uint32_t)rto : rto_max_us;
 }
 
-void tcp_rtt_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t snd_una, uint32_t snd_nxt, uint32_t rto_min_us,
-                    uint32_t rto_max_us)
+void tcp_rtt_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t snd_una, uint32_t snd_nxt,
+                    uint32_t rto_min_us, uint32_t rto_max_us)
 {
     rtt_us = rtt_us == 0 ? 1 : rtt_us;
     if (rtt_us > SAMPLE_MAX_US)

@@ -1,10 +1,10 @@
 /*
  * tcp/rtt.h: round-trip time and retransmission timeout (RFC 6298), as Linux estimates them.
  *
- * srtt is kept times 8, mdev and rttvar times 4, so that rto = srtt / 8 + rttvar. Where RFC 6298 has one variance,
- * Linux has two: mdev follows the samples; rttvar takes at once the largest mdev of a round trip and sinks slowly,
- * once a round trip, never below the minimum (tcp_rto_min), which therefore bounds the variance term, not the RTO.
- * A pure value.
+ * srtt is kept times 8, mdev and rttvar times 4, so that rto = srtt / 8 + rttvar. Where RFC 6298 has one
+ * variance, Linux has two: mdev follows the samples; rttvar takes at once the largest mdev of a round trip
+ * and sinks slowly, once a round trip, never below the minimum (tcp_rto_min), which therefore bounds the
+ * variance term, not the RTO. A pure value.
  */
 #ifndef TAUT_TCP_RTT_H
 #define TAUT_TCP_RTT_H
@@ -26,11 +26,11 @@ struct tcp_rtt {
 /* No sample; rto as given. */
 void tcp_rtt_init(struct tcp_rtt *r, uint32_t rto_us);
 /*
- * One sample of `rtt_us` (at least 1). snd_una, snd_nxt: of now; rto_min_us, rto_max_us: bounds. Sets rto_us too,
- * rounded up to whole milliseconds.
+ * One sample of `rtt_us` (at least 1). snd_una, snd_nxt: of now; rto_min_us, rto_max_us: bounds. Sets rto_us
+ * too, rounded up to whole milliseconds.
  */
-void tcp_rtt_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t snd_una, uint32_t snd_nxt, uint32_t rto_min_us,
-                    uint32_t rto_max_us);
+void tcp_rtt_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t snd_una, uint32_t snd_nxt,
+                    uint32_t rto_min_us, uint32_t rto_max_us);
 /* The windowed minimum (300 s). */
 void tcp_rtt_update_min(struct tcp_rtt *r, uint32_t rtt_us, uint64_t now);
 /* rto_us << backoff, at most rto_max_us. */

@@ -1,9 +1,9 @@
 /*
  * tcp/sndbuf.c: see tcp/sndbuf.h.
  *
- * The ring holds `count` pieces with bytes and behind them `reserved` pieces of length 0, whose chunks wait for a
- * commit. A chunk belongs to exactly one piece; a piece may grow while it is the last. Called by api.c (reserve,
- * commit), ack.c (free) and output.c (slices); it reads no payload byte.
+ * The ring holds `count` pieces with bytes and behind them `reserved` pieces of length 0, whose chunks wait
+ * for a commit. A chunk belongs to exactly one piece; a piece may grow while it is the last. Called by api.c
+ * (reserve, commit), ack.c (free) and output.c (slices); it reads no payload byte.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,9 +14,9 @@
 #include "tcp/sndbuf.h"
 #include "tcp/tcp.h"
 
-#define RING_MIN 8u
-#define RING_KEEP 64u            /* a larger ring is given back when the buffer runs empty */
-#define BULK_WANT_BYTES 16384u   /* one call that deserves a big chunk */
+#define RING_MIN          8u
+#define RING_KEEP         64u    /* a larger ring is given back when the buffer runs empty */
+#define BULK_WANT_BYTES   16384u /* one call that deserves a big chunk */
 #define BULK_QUEUED_BYTES 32768u /* so much is waiting that small writes are bulk too */
 
 static struct tcp_snd_piece *piece_at(const struct tcp_sndbuf *b, uint32_t i)
@@ -128,7 +128,8 @@ static int reserve_chunk(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t w
     return 1;
 }
 
-int tcp_sndbuf_reserve(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want, struct tcp_iov *iov, int max)
+int tcp_sndbuf_reserve(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want, struct tcp_iov *iov,
+                       int max)
 {
     uint32_t room = tail_room(b), next = 0;
     int n = 0;

@@ -1,13 +1,13 @@
 /*
  * tcp/sndbuf.h: the bytes of the program that are not acknowledged yet, in chunks, by sequence number.
  *
- * The bytes [start, end) lie in pieces, one chunk each, in a growable ring ordered by sequence. All pieces but the
- * first (its head may be acknowledged) and the last (it may have room) are full, so 64 KiB touch at most 34 pieces.
- * Appending is reserve + commit: the tail chunk's room first, then new chunks, small ones for small data. SYN and FIN
- * are no bytes: start is iss + 1 at first, end is write_seq without the FIN.
+ * The bytes [start, end) lie in pieces, one chunk each, in a growable ring ordered by sequence. All pieces
+ * but the first (its head may be acknowledged) and the last (it may have room) are full, so 64 KiB touch at
+ * most 34 pieces. Appending is reserve + commit: the tail chunk's room first, then new chunks, small ones for
+ * small data. SYN and FIN are no bytes: start is iss + 1 at first, end is write_seq without the FIN.
  *
- * Invariant: sum of piece lengths = end - start; truesize = sum of chunk sizes, reserved ones included. A pure value:
- * it knows no connection; limits and events are the caller's.
+ * Invariant: sum of piece lengths = end - start; truesize = sum of chunk sizes, reserved ones included. A
+ * pure value: it knows no connection; limits and events are the caller's.
  */
 #ifndef TAUT_TCP_SNDBUF_H
 #define TAUT_TCP_SNDBUF_H
@@ -53,18 +53,20 @@ uint32_t tcp_sndbuf_space(const struct tcp_sndbuf *b);
 bool tcp_sndbuf_writable(const struct tcp_sndbuf *b);
 
 /*
- * Up to `max` places (struct tcp_iov of tcp/tcp.h) of together at most `want` bytes. Returns their number: 0 when
- * there is no room, -ENOMEM when the pool or memory is spent. A second reserve gives the same places again.
+ * Up to `max` places (struct tcp_iov of tcp/tcp.h) of together at most `want` bytes. Returns their number: 0
+ * when there is no room, -ENOMEM when the pool or memory is spent. A second reserve gives the same places
+ * again.
  */
-int tcp_sndbuf_reserve(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want, struct tcp_iov *iov, int max);
+int tcp_sndbuf_reserve(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want, struct tcp_iov *iov,
+                       int max);
 /* The first `bytes` of the reserved places were written; what was reserved beyond them is given back. */
 void tcp_sndbuf_commit(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t bytes);
 /* Frees the bytes below `seq`, start <= seq <= end. */
 void tcp_sndbuf_free_to(struct tcp_sndbuf *b, struct chunk_pool *pool, uint32_t seq);
 
 /*
- * The bytes [seq, seq + len) within [start, end), as slices. Returns the bytes covered: fewer than len only if `max`
- * slices did not suffice.
+ * The bytes [seq, seq + len) within [start, end), as slices. Returns the bytes covered: fewer than len only
+ * if `max` slices did not suffice.
  */
 uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
                            unsigned max, uint16_t *ret_n);

@@ -1,9 +1,9 @@
 /*
  * tcp/sndq.c: see tcp/sndq.h.
  *
- * Every change of a descriptor that counters depend on (flags, seq, pcount) is bracketed: account(q, d, OUT), change,
- * account(q, d, IN). lost_hint and retrans_hint always lie at the end of a descriptor or at una, so no descriptor
- * straddles them; merging moves them out of the way.
+ * Every change of a descriptor that counters depend on (flags, seq, pcount) is bracketed: account(q, d, OUT),
+ * change, account(q, d, IN). lost_hint and retrans_hint always lie at the end of a descriptor or at una, so
+ * no descriptor straddles them; merging moves them out of the way.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -12,9 +12,9 @@
 #include "base/seq.h"
 #include "tcp/sndq.h"
 
-#define RING_MIN 16u
+#define RING_MIN   16u
 #define SLAB_DESCS 64u
-#define PREPARED 3u /* one push, two splits */
+#define PREPARED   3u /* one push, two splits */
 
 struct slab_block {
     struct slab_block *next;
@@ -23,7 +23,7 @@ struct slab_block {
 
 enum direction { OUT, IN };
 
-/* ---- slab ----------------------------------------------------------------------------------------------------- */
+/* ---- slab -------------------------------------------------------------------------------------------- */
 
 static void slab_put(struct tcp_desc_slab *s, struct tcp_desc *d)
 {
@@ -75,7 +75,7 @@ void tcp_desc_slab_destroy(struct tcp_desc_slab *s)
     memset(s, 0, sizeof *s);
 }
 
-/* ---- ring ----------------------------------------------------------------------------------------------------- */
+/* ---- ring -------------------------------------------------------------------------------------------- */
 
 static struct tcp_desc **slot(const struct tcp_sndq *q, uint32_t i)
 {
@@ -156,7 +156,7 @@ static void ring_remove(struct tcp_sndq *q, uint32_t i)
     q->count--;
 }
 
-/* ---- sums ----------------------------------------------------------------------------------------------------- */
+/* ---- sums -------------------------------------------------------------------------------------------- */
 
 uint32_t tcp_desc_len(const struct tcp_desc *d)
 {
@@ -205,7 +205,7 @@ static void una_moved(struct tcp_sndq *q, uint32_t una)
     q->highest_sack = seq_max(q->highest_sack, una);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------- */
 
 void tcp_sndq_init(struct tcp_sndq *q, struct tcp_desc_slab *slab, uint32_t seq)
 {
@@ -235,7 +235,8 @@ bool tcp_sndq_prepare(struct tcp_sndq *q)
     return ring_room(q, PREPARED) && slab_has(q->slab, PREPARED);
 }
 
-struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, unsigned flags, uint64_t sent_at)
+struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, unsigned flags,
+                               uint64_t sent_at)
 {
     struct tcp_desc *d;
 
@@ -327,7 +328,7 @@ static void join(struct tcp_sndq *q, uint32_t i)
     q->merges++;
 }
 
-/* ---- SACK ----------------------------------------------------------------------------------------------------- */
+/* ---- SACK -------------------------------------------------------------------------------------------- */
 
 static bool may_join_sacked(const struct tcp_desc *a, const struct tcp_desc *b)
 {
@@ -373,8 +374,8 @@ static uint32_t sack_one(struct tcp_sndq *q, uint32_t i, struct tcp_sack_result 
 }
 
 /*
- * Cuts descriptor i so that a part of it lies whole in [start, end). *ret_part: index of that part. False: no whole
- * segment of it does.
+ * Cuts descriptor i so that a part of it lies whole in [start, end). *ret_part: index of that part. False: no
+ * whole segment of it does.
  */
 static bool sack_cut(struct tcp_sndq *q, uint32_t i, uint32_t start, uint32_t end, uint32_t *ret_part)
 {
@@ -412,7 +413,7 @@ void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_
     }
 }
 
-/* ---- loss ----------------------------------------------------------------------------------------------------- */
+/* ---- loss -------------------------------------------------------------------------------------------- */
 
 bool tcp_sndq_mark_lost(struct tcp_sndq *q, struct tcp_desc *d)
 {
@@ -522,7 +523,8 @@ bool tcp_sndq_collapse(struct tcp_sndq *q, uint32_t i, uint16_t mss)
         return false;
     a = tcp_sndq_at(q, i);
     b = tcp_sndq_at(q, i + 1);
-    if ((a->flags & state) != TCP_DESC_LOST || (b->flags & state) != TCP_DESC_LOST || a->pcount > 1 || b->pcount > 1)
+    if ((a->flags & state) != TCP_DESC_LOST || (b->flags & state) != TCP_DESC_LOST || a->pcount > 1 ||
+        b->pcount > 1)
         return false;
     if (a->flags & (TCP_DESC_SYN | TCP_DESC_FIN | TCP_DESC_EOR) || tcp_desc_len(a) + tcp_desc_len(b) > mss)
         return false;
@@ -552,7 +554,7 @@ uint32_t tcp_sndq_set_mss(struct tcp_sndq *q, uint16_t mss)
     return more;
 }
 
-/* ---- check ---------------------------------------------------------------------------------------------------- */
+/* ---- check ------------------------------------------------------------------------------------------- */
 
 static const char *check_desc(const struct tcp_sndq *q, const struct tcp_desc *d)
 {

@@ -1,21 +1,22 @@
 /*
- * tcp/sndq.h: the sent-segment queue: one descriptor per thing sent and not acknowledged, meaning what a Linux skb on
- * the retransmit queue means.
+ * tcp/sndq.h: the sent-segment queue: one descriptor per thing sent and not acknowledged, meaning what a
+ * Linux skb on the retransmit queue means.
  *
- * Descriptors cover [una, nxt) of the sequence space without holes or overlap, in order, SYN and FIN included. A
- * descriptor counts as many segments as it makes on the wire: pcount = max(1, ceil(payload / mss)). They split and
- * merge at multiples of mss only, so that counts stay what the peer saw.
+ * Descriptors cover [una, nxt) of the sequence space without holes or overlap, in order, SYN and FIN
+ * included. A descriptor counts as many segments as it makes on the wire: pcount = max(1, ceil(payload /
+ * mss)). They split and merge at multiples of mss only, so that counts stay what the peer saw.
  *
  * Invariants (tcp_sndq_check()):
  *     packets_out = sum of pcount              sacked_out = ... of those SACKED
  *     lost_out    = ... of those LOST          retrans_out = ... of those RETRANS
  *     a SACKED descriptor is neither LOST nor RETRANS and is not on the list by time sent; all others are
  *     lost_cnt = segments SACKED below lost_hint
- * All counters change in one function (account()), by taking a descriptor out of the sums and putting it in again.
+ * All counters change in one function (account()), by taking a descriptor out of the sums and putting it in
+ * again.
  *
- * The index is a ring of pointers with binary search; descriptors come from a slab shared by the engine's connections.
- * What an ACK costs is proportional to what it changes: newly acked or sacked descriptors, plus O(log n) per block.
- * A pure value: knows no connection, sends nothing.
+ * The index is a ring of pointers with binary search; descriptors come from a slab shared by the engine's
+ * connections. What an ACK costs is proportional to what it changes: newly acked or sacked descriptors, plus
+ * O(log n) per block. A pure value: knows no connection, sends nothing.
  */
 #ifndef TAUT_TCP_SNDQ_H
 #define TAUT_TCP_SNDQ_H
@@ -26,10 +27,10 @@
 #include "base/list.h"
 
 enum tcp_desc_flag {
-    TCP_DESC_SYN = 0x0001,          /* occupies seq */
-    TCP_DESC_FIN = 0x0002,          /* occupies end - 1 */
+    TCP_DESC_SYN = 0x0001, /* occupies seq */
+    TCP_DESC_FIN = 0x0002, /* occupies end - 1 */
     TCP_DESC_PSH = 0x0004,
-    TCP_DESC_EOR = 0x0008,          /* never merged with what follows */
+    TCP_DESC_EOR = 0x0008, /* never merged with what follows */
     TCP_DESC_CWR = 0x0010,
     TCP_DESC_SACKED = 0x0100,       /* the peer has it */
     TCP_DESC_LOST = 0x0200,         /* thought to have left the network */
@@ -42,9 +43,9 @@ struct tcp_desc {
     struct list_node tsorted; /* in q->tsorted by time last sent, unless SACKED; in the slab while free */
     uint32_t seq, end;
     uint32_t pcount;
-    uint16_t mss;             /* payload per segment (gso_size) */
-    uint16_t flags;           /* enum tcp_desc_flag */
-    uint16_t tx_count;        /* times sent */
+    uint16_t mss;                    /* payload per segment (gso_size) */
+    uint16_t flags;                  /* enum tcp_desc_flag */
+    uint16_t tx_count;               /* times sent */
     uint64_t first_sent_at, sent_at; /* ns; 0: unknown (restored) */
     /* snapshot for the rate sample when last sent */
     uint64_t delivered_at, first_tx_at;
@@ -65,13 +66,13 @@ struct tcp_sndq {
     struct tcp_desc **ring;
     uint32_t cap, head, count;
     struct list_node tsorted;
-    uint32_t una, nxt;          /* the sequence space it covers */
+    uint32_t una, nxt;                                       /* the sequence space it covers */
     uint32_t packets_out, sacked_out, lost_out, retrans_out; /* segments */
-    uint32_t lost_pending;      /* LOST and not RETRANS */
-    uint32_t retrans_hint;      /* nothing below is LOST without RETRANS */
+    uint32_t lost_pending;                                   /* LOST and not RETRANS */
+    uint32_t retrans_hint;                                   /* nothing below is LOST without RETRANS */
     uint32_t lost_hint, lost_cnt;
-    uint32_t highest_sack;      /* end of the highest SACKED, or una */
-    uint32_t splits, merges;    /* counted since the caller last took them */
+    uint32_t highest_sack;   /* end of the highest SACKED, or una */
+    uint32_t splits, merges; /* counted since the caller last took them */
 };
 
 /* Empty; the next descriptor pushed begins at seq. No memory is taken. */
@@ -93,10 +94,11 @@ uint32_t tcp_desc_len(const struct tcp_desc *d);
 /* Memory for one more push and two splits; false: none. Call before building a segment. */
 bool tcp_sndq_prepare(struct tcp_sndq *q);
 /*
- * What was just sent: [nxt, nxt + len + SYN + FIN). The descriptor, or NULL without memory (never after prepare).
- * To restore a record push with TCP_DESC_EVER_RETRANS and sent_at 0.
+ * What was just sent: [nxt, nxt + len + SYN + FIN). The descriptor, or NULL without memory (never after
+ * prepare). To restore a record push with TCP_DESC_EVER_RETRANS and sent_at 0.
  */
-struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, unsigned flags, uint64_t sent_at);
+struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, unsigned flags,
+                               uint64_t sent_at);
 /* Removes the first. */
 void tcp_sndq_pop(struct tcp_sndq *q);
 /* seq within the first: its head goes, pcount follows (tcp_trim_head). Returns the segments that went. */
@@ -104,23 +106,33 @@ uint32_t tcp_sndq_trim(struct tcp_sndq *q, uint32_t seq);
 /* Cuts descriptor i into [.., +segs * mss) and the rest, 0 < segs < pcount. False: no memory. */
 bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs);
 
-/* What a SACK block newly said; accumulates over the blocks of one ACK, zero-initialised but for `first_sent_at`. */
+/*
+ * What a SACK block newly said; accumulates over the blocks of one ACK, zero-initialised but for
+ * `first_sent_at`.
+ */
 struct tcp_sack_result {
-    uint32_t segs;            /* newly SACKED */
-    uint32_t retrans_segs;    /* of them ones with RETRANS */
-    uint64_t first_sent_at;   /* earliest and latest of those never retransmitted, 0: none */
+    uint32_t segs;          /* newly SACKED */
+    uint32_t retrans_segs;  /* of them ones with RETRANS */
+    uint64_t first_sent_at; /* earliest and latest of those never retransmitted, 0: none */
     uint64_t last_sent_at;
-    bool reordered;           /* something never retransmitted was sacked below highest_sack */
-    uint32_t reord_seq;       /* lowest such, if reordered */
+    bool reordered;     /* something never retransmitted was sacked below highest_sack */
+    uint32_t reord_seq; /* lowest such, if reordered */
 };
-/* Marks whole segments in [start, end) SACKED, splits and merges as needed. LOST and RETRANS go (the peer has it). */
+/*
+ * Marks whole segments in [start, end) SACKED, splits and merges as needed. LOST and RETRANS go (the peer has
+ * it).
+ */
 void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_sack_result *acc);
 
 /* LOST, RETRANS off: sent again later. No effect on SACKED ones. Returns true if it was not LOST before. */
 bool tcp_sndq_mark_lost(struct tcp_sndq *q, struct tcp_desc *d);
-/* RFC 6675: what has at least `dupthresh` SACKED segments above it is LOST. Returns the segments newly LOST. */
+/*
+ * RFC 6675: what has at least `dupthresh` SACKED segments above it is LOST. Returns the segments newly LOST.
+ */
 uint32_t tcp_sndq_mark_by_sack(struct tcp_sndq *q, uint32_t dupthresh);
-/* The first, if it is neither SACKED nor LOST (one mss of it where it is a super-frame). Segments newly LOST. */
+/*
+ * The first, if it is neither SACKED nor LOST (one mss of it where it is a super-frame). Segments newly LOST.
+ */
 uint32_t tcp_sndq_mark_head(struct tcp_sndq *q);
 /* RTO: everything that is not SACKED is LOST and to be sent again; forget: SACK marks go first (reneging). */
 void tcp_sndq_mark_all_lost(struct tcp_sndq *q, bool forget);

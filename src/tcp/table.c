@@ -1,12 +1,13 @@
 /*
  * tcp/table.c: who is who: slots and ids, the hash over tuples, listeners.
  *
- * Connections, half-open and TIME-WAIT entries share one array of slots; an id names a slot and which use of it.
- * Freed slots are used again in the order in which they were freed, so that an old id stays stale as long as possible,
- * and before slots that were never touched, so that untouched memory stays untouched.
+ * Connections, half-open and TIME-WAIT entries share one array of slots; an id names a slot and which use of
+ * it. Freed slots are used again in the order in which they were freed, so that an old id stays stale as long
+ * as possible, and before slots that were never touched, so that untouched memory stays untouched.
  *
- * One open hash (chains of slot numbers, SipHash under secrets.hash) finds entries by tuple. It doubles when there are
- * more entries than chains, and moves a few chains with every change afterwards: no call pays for all of them.
+ * One open hash (chains of slot numbers, SipHash under secrets.hash) finds entries by tuple. It doubles when
+ * there are more entries than chains, and moves a few chains with every change afterwards: no call pays for
+ * all of them.
  *
  *     chain of h = old[h & old_mask]        if a move is under way and h & old_mask >= moved
  *                  chains[h & mask]         else
@@ -15,26 +16,26 @@
  */
 #include "tcp/tcp_priv.h"
 
-#define SLOT_BITS 24
-#define SLOTS_MAX (1u << SLOT_BITS)
-#define USE_BITS 20
-#define USE_MASK ((1u << USE_BITS) - 1)
+#define SLOT_BITS        24
+#define SLOTS_MAX        (1u << SLOT_BITS)
+#define USE_BITS         20
+#define USE_MASK         ((1u << USE_BITS) - 1)
 #define FIRST_CHAINS_MAX 1024u
-#define MOVE_PER_CHANGE 4u
+#define MOVE_PER_CHANGE  4u
 
 struct tcp_slot {
     void *entry;
     uint64_t hash;
-    uint32_t next; /* chain while hashed, free list while free: slot + 1, 0 ends it */
+    uint32_t next;       /* chain while hashed, free list while free: slot + 1, 0 ends it */
     uint32_t generation; /* of its id: 12 bits of the engine's, 20 of uses (never 0 once used) */
     struct ip_tuple tuple;
-    uint8_t kind;  /* enum tcp_kind */
+    uint8_t kind; /* enum tcp_kind */
     bool hashed;
 };
 
 struct tcp_table {
     struct tcp_slot *slots;
-    uint32_t n_slots, touched; /* slots >= touched were never used */
+    uint32_t n_slots, touched;      /* slots >= touched were never used */
     uint32_t free_first, free_last; /* slot + 1 */
     uint32_t *chains, *old;
     uint32_t mask, old_mask, moved;
@@ -241,7 +242,8 @@ static uint32_t take_slot(struct tcp_table *b)
     return slot;
 }
 
-static void occupy(struct tcp *t, uint32_t slot, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple)
+static void occupy(struct tcp *t, uint32_t slot, enum tcp_kind kind, void *entry,
+                   const struct ip_tuple *tuple)
 {
     struct tcp_table *b = t->table;
     struct tcp_slot *s = &b->slots[slot];
@@ -309,7 +311,8 @@ static bool take_this_slot(struct tcp_table *b, uint32_t slot)
     return false;
 }
 
-bool tcp_table_restore(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple)
+bool tcp_table_restore(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry,
+                       const struct ip_tuple *tuple)
 {
     uint32_t slot = (uint32_t)id & (SLOTS_MAX - 1);
 

@@ -5,8 +5,8 @@
  *
  *     tcp_input(), tcp_icmp(), tcp_expire(), the calls of programs      any number, any order; they mark, never build
  *     tcp_next_event() until false                                      what programs must hear
- *     tcp_commit()                                                      changed records become durable
- *     tcp_next_reply() until false, then tcp_next_ready() / tcp_output()   the only makers of segments
+ *     tcp_next_reply() until false, then tcp_next_ready() / tcp_output()   the only makers of segments: a batch
+ *     tcp_commit()                                    changed records become durable, before the batch is written
  *     tcp_deadline()                                                    when to call tcp_expire() next
  *
  * `now` is CLOCK_MONOTONIC in ns and never goes backwards. After tcp_next_reply() and tcp_next_ready() have returned

@@ -5,9 +5,9 @@
  *
  *     timer.at <= min(timer_at[]) while any of them is set
  *
- * It is moved only when a deadline earlier than it comes; where deadlines move away it runs out for nothing, finds
- * nothing due and is armed anew. Nothing changes before a deadline. Each kind has its function, tcp_expired_<kind>();
- * they mark what is to be sent, end connections, but send and free nothing.
+ * It is moved only when a deadline earlier than it comes; where deadlines move away it runs out for nothing,
+ * finds nothing due and is armed anew. Nothing changes before a deadline. Each kind has its function,
+ * tcp_expired_<kind>(); they mark what is to be sent, end connections, but send and free nothing.
  */
 #include "tcp/tcp_priv.h"
 
@@ -15,7 +15,8 @@
 
 static_assert(TCP_TIMER_MAX == 6, "every timer has an expiry function");
 
-/* ---- deadlines ------------------------------------------------------------------------------------------------ */
+/* ---- deadlines
+ * ------------------------------------------------------------------------------------------------ */
 
 static uint64_t earliest(const struct tcp_conn *c)
 {
@@ -45,7 +46,8 @@ uint64_t tcp_deadline(const struct tcp *t)
     return time_min(wheel_deadline(&t->wheel), time_min(tcp_req_deadline(t), tcp_tw_deadline(t)));
 }
 
-/* ---- giving up ------------------------------------------------------------------------------------------------ */
+/* ---- giving up
+ * ------------------------------------------------------------------------------------------------ */
 
 static uint64_t rto_max_ns(const struct tcp *t)
 {
@@ -58,8 +60,9 @@ static bool handshaking(const struct tcp_conn *c)
 }
 
 /*
- * How long `boundary` timeouts take that begin at `base_ns` and double up to tcp_rto_max (tcp_model_timeout): the
- * number of retries is a measure of time, not a count, because Thin streams and probes back off differently.
+ * How long `boundary` timeouts take that begin at `base_ns` and double up to tcp_rto_max (tcp_model_timeout):
+ * the number of retries is a measure of time, not a count, because Thin streams and probes back off
+ * differently.
  */
 static uint64_t model_timeout_ns(const struct tcp *t, unsigned boundary, uint64_t base_ns)
 {
@@ -73,9 +76,11 @@ static uint64_t model_timeout_ns(const struct tcp *t, unsigned boundary, uint64_
 }
 
 /* retransmits_timed_out() */
-static bool retransmits_timed_out(const struct tcp *t, const struct tcp_conn *c, unsigned boundary, uint64_t now)
+static bool retransmits_timed_out(const struct tcp *t, const struct tcp_conn *c, unsigned boundary,
+                                  uint64_t now)
 {
-    uint64_t base_ms = handshaking(c) ? (uint64_t)t->config->tcp_rto_initial : (uint64_t)t->config->tcp_rto_min;
+    uint64_t base_ms =
+        handshaking(c) ? (uint64_t)t->config->tcp_rto_initial : (uint64_t)t->config->tcp_rto_min;
     uint64_t limit_ns = c->user_timeout_ms * NSEC_PER_MSEC;
 
     if (!c->retransmits || !c->retrans_stamp)
@@ -85,7 +90,8 @@ static bool retransmits_timed_out(const struct tcp *t, const struct tcp_conn *c,
     return time_since(now, c->retrans_stamp) >= limit_ns;
 }
 
-/* tcp_orphan_retries(): 8 while the peer seems alive, none once errors have come back and the RTO is at its end. */
+/* tcp_orphan_retries(): 8 while the peer seems alive, none once errors have come back and the RTO is at its
+ * end. */
 static unsigned orphan_retries(const struct tcp *t, const struct tcp_conn *c, bool alive)
 {
     unsigned retries = (unsigned)t->config->tcp_orphan_retries;
@@ -97,7 +103,8 @@ static unsigned orphan_retries(const struct tcp *t, const struct tcp_conn *c, bo
 
 static uint64_t rto_ns(const struct tcp *t, const struct tcp_conn *c)
 {
-    return tcp_rtt_backed_off_us(&c->rtt, c->backoff, (uint32_t)t->config->tcp_rto_max * 1000u) * NSEC_PER_USEC;
+    return tcp_rtt_backed_off_us(&c->rtt, c->backoff, (uint32_t)t->config->tcp_rto_max * 1000u) *
+           NSEC_PER_USEC;
 }
 
 /* tcp_write_timeout() */
@@ -135,16 +142,19 @@ uint64_t tcp_fin_time(const struct tcp *t, const struct tcp_conn *c)
     return time_max(fin_s * NSEC_PER_SEC, 4 * rto - rto / 2);
 }
 
-/* ---- keepalive ------------------------------------------------------------------------------------------------ */
+/* ---- keepalive
+ * ------------------------------------------------------------------------------------------------ */
 
 static uint64_t keepalive_time_ns(const struct tcp *t, const struct tcp_conn *c)
 {
-    return (c->keepalive_time_s ? c->keepalive_time_s : (uint32_t)t->config->tcp_keepalive_time) * NSEC_PER_SEC;
+    return (c->keepalive_time_s ? c->keepalive_time_s : (uint32_t)t->config->tcp_keepalive_time) *
+           NSEC_PER_SEC;
 }
 
 static uint64_t keepalive_intvl_ns(const struct tcp *t, const struct tcp_conn *c)
 {
-    return (c->keepalive_intvl_s ? c->keepalive_intvl_s : (uint32_t)t->config->tcp_keepalive_intvl) * NSEC_PER_SEC;
+    return (c->keepalive_intvl_s ? c->keepalive_intvl_s : (uint32_t)t->config->tcp_keepalive_intvl) *
+           NSEC_PER_SEC;
 }
 
 static unsigned keepalive_probes(const struct tcp *t, const struct tcp_conn *c)
@@ -173,7 +183,8 @@ static bool keepalive_given_up(const struct tcp *t, const struct tcp_conn *c, ui
     return c->probes_out >= keepalive_probes(t, c);
 }
 
-/* tcp_keepalive_timer(); RFC 9293 section 3.8.4. While data is in flight or waits, the RTO and the prober watch. */
+/* tcp_keepalive_timer(); RFC 9293 section 3.8.4. While data is in flight or waits, the RTO and the prober
+ * watch. */
 static void tcp_expired_keepalive(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     uint64_t idle_ns = keepalive_idle_ns(c, now);
@@ -201,7 +212,8 @@ static void tcp_expired_keepalive(struct tcp *t, struct tcp_conn *c, uint64_t no
     tcp_timer_set(t, c, TCP_TIMER_KEEPALIVE, time_add(now, next_ns));
 }
 
-/* ---- the others ----------------------------------------------------------------------------------------------- */
+/* ---- the others
+ * ----------------------------------------------------------------------------------------------- */
 
 /* SYN, or the SYN-ACK of a simultaneous open, once more (tcp_retransmit_timer; RFC 6298 section 5). */
 static void expired_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
@@ -219,14 +231,14 @@ static void expired_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
 
 static void tcp_expired_retrans(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    if (tcp_timed_out(t, c, now))
+    if (!handshaking(c) && !tcp_sndq_empty(&c->sndq))
+        tcp_retrans_timeout(t, c, now);
+    else if (tcp_timed_out(t, c, now))
         tcp_write_error(t, c, now);
     else if (handshaking(c))
         expired_syn(t, c, now);
-    else if (tcp_sndq_empty(&c->sndq))
-        tcp_mark_ready(t, c); /* nothing left us yet: tcp_unreachable() asked to try again */
     else
-        tcp_retrans_timeout(t, c, now);
+        tcp_mark_ready(t, c); /* nothing left us yet: tcp_unreachable() asked to try again */
 }
 
 static void tcp_expired_probe0(struct tcp *t, struct tcp_conn *c, uint64_t now)
@@ -254,12 +266,13 @@ static void tcp_expired_pacing(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_mark_ready(t, c);
 }
 
-/* ---- expiry --------------------------------------------------------------------------------------------------- */
+/* ---- expiry
+ * --------------------------------------------------------------------------------------------------- */
 
 static void (*const expired[TCP_TIMER_MAX])(struct tcp *, struct tcp_conn *, uint64_t) = {
-    [TCP_TIMER_RETRANS] = tcp_expired_retrans,     [TCP_TIMER_PROBE0] = tcp_expired_probe0,
-    [TCP_TIMER_DELACK] = tcp_expired_delack,       [TCP_TIMER_KEEPALIVE] = tcp_expired_keepalive,
-    [TCP_TIMER_LINGER] = tcp_expired_linger,       [TCP_TIMER_PACING] = tcp_expired_pacing,
+    [TCP_TIMER_RETRANS] = tcp_expired_retrans, [TCP_TIMER_PROBE0] = tcp_expired_probe0,
+    [TCP_TIMER_DELACK] = tcp_expired_delack,   [TCP_TIMER_KEEPALIVE] = tcp_expired_keepalive,
+    [TCP_TIMER_LINGER] = tcp_expired_linger,   [TCP_TIMER_PACING] = tcp_expired_pacing,
 };
 
 void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
@@ -277,7 +290,8 @@ void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (at == TIME_NEVER)
         wheel_disarm(&t->wheel, &c->timer);
     else
-        wheel_arm(&t->wheel, &c->timer, time_max(at, now + 1)); /* a timer set for now has its turn next time */
+        wheel_arm(&t->wheel, &c->timer,
+                  time_max(at, now + 1)); /* a timer set for now has its turn next time */
     tcp_conn_reap(t, c);
 }
 

@@ -1,8 +1,8 @@
 /*
- * tests/fuzz/tcp_fuzz.c: stateful, structure-aware fuzzing of one engine. Bytes of the input choose verbs: segments near
- * the window with any flags, options, lengths and super-frame sizes; steps of time; calls of programs; ICMP errors;
- * output, all of it or a part. After every verb tcp_check_all() must hold, after a full drain the deadline must lie in
- * the future, and at the end every chunk must come back.
+ * tests/fuzz/tcp_fuzz.c: stateful, structure-aware fuzzing of one engine. Bytes of the input choose verbs:
+ * segments near the window with any flags, options, lengths and super-frame sizes; steps of time; calls of
+ * programs; ICMP errors; output, all of it or a part. After every verb tcp_check_all() must hold, after a
+ * full drain the deadline must lie in the future, and at the end every chunk must come back.
  *
  * With libFuzzer (-Dfuzz=true), or as a program of its own with -DFUZZ_REPLAY:
  *     tcp_fuzz FILE...            replays inputs
@@ -15,11 +15,12 @@
 
 #include "base/rng.h"
 #include "tcp/tcp.h"
+#include "tcp/tcp_record.h"
 #include "wire/text.h"
 
 #define ARENA_BYTES (2u << 20)
-#define IDS 8
-#define PORTS 4
+#define IDS         8
+#define PORTS       4
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -81,7 +82,8 @@ static void must(struct fuzz *f, const char *verb)
     }
 }
 
-/* ---- Segments ----------------------------------------------------------------------------------------------------- */
+/* ---- Segments
+ * ----------------------------------------------------------------------------------------------------- */
 
 static struct ip_tuple tuple_of(unsigned k)
 {
@@ -94,7 +96,8 @@ static bool find(struct fuzz *f, const struct ip_tuple *tuple, struct tcp_info *
 {
     for (tcp_id id = tcp_next_id(f->t, 0); id; id = tcp_next_id(f->t, id)) {
         if (tcp_get_info(f->t, id, f->now, ret)) {
-            fprintf(stderr, "seed %llu: tcp_next_id() names an id that tcp_get_info() does not know\n", (unsigned long long)at_seed);
+            fprintf(stderr, "seed %llu: tcp_next_id() names an id that tcp_get_info() does not know\n",
+                    (unsigned long long)at_seed);
             abort();
         }
         if (ret->tuple.remote_port == tuple->remote_port && ret->tuple.local_port == tuple->local_port &&
@@ -107,7 +110,8 @@ static bool find(struct fuzz *f, const struct ip_tuple *tuple, struct tcp_info *
 
 static uint32_t near_value(struct fuzz *f, uint32_t base, uint32_t other)
 {
-    static const int32_t deltas[] = {0, 0, 0, 0, 1, -1, 2, 10, 100, 1000, 1460, 2920, 14600, -1000, 60000, 70000};
+    static const int32_t deltas[] = {0,   0,    0,    0,    1,     -1,    2,     10,
+                                     100, 1000, 1460, 2920, 14600, -1000, 60000, 70000};
     uint8_t how = byte(f);
 
     if (how < 240)
@@ -142,7 +146,8 @@ static void draw_options(struct fuzz *f, const struct tcp_info *info, struct tcp
 
 static uint32_t draw_len(struct fuzz *f, uint16_t *ret_gso)
 {
-    static const uint32_t lens[] = {0, 0, 0, 1, 10, 100, 511, 536, 1000, 1448, 1460, 2048, 2921, 14600, 40000, 65000};
+    static const uint32_t lens[] = {0,    0,    0,    1,    10,   100,   511,   536,
+                                    1000, 1448, 1460, 2048, 2921, 14600, 40000, 65000};
     uint8_t how = byte(f);
     uint32_t len = lens[how & 15];
 
@@ -154,9 +159,19 @@ static uint32_t draw_len(struct fuzz *f, uint16_t *ret_gso)
 
 static void do_segment(struct fuzz *f)
 {
-    static const uint16_t flags[] = {TCP_ACK, TCP_ACK, TCP_ACK | TCP_PSH, TCP_ACK | TCP_PSH, TCP_ACK, TCP_SYN,
-                                     TCP_SYN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK,
-                                     TCP_ACK | TCP_URG, TCP_FIN | TCP_ACK | TCP_PSH, TCP_SYN | TCP_ECE | TCP_CWR};
+    static const uint16_t flags[] = {TCP_ACK,
+                                     TCP_ACK,
+                                     TCP_ACK | TCP_PSH,
+                                     TCP_ACK | TCP_PSH,
+                                     TCP_ACK,
+                                     TCP_SYN,
+                                     TCP_SYN | TCP_ACK,
+                                     TCP_FIN | TCP_ACK,
+                                     TCP_RST,
+                                     TCP_RST | TCP_ACK,
+                                     TCP_ACK | TCP_URG,
+                                     TCP_FIN | TCP_ACK | TCP_PSH,
+                                     TCP_SYN | TCP_ECE | TCP_CWR};
     static uint8_t zeros[CHUNK_BIG_BYTES];
     static const struct tcp_path path = {.mtu = 1500};
     struct tcp_seg seg = {0};
@@ -183,8 +198,9 @@ static void do_segment(struct fuzz *f)
     seg.len = draw_len(f, &seg.gso_size);
     for (uint32_t left = seg.len; left;) {
         uint32_t len = left < CHUNK_BIG_BYTES ? left : CHUNK_BIG_BYTES;
-        struct chunk *c = how & 128 ? chunk_alloc(f->pool, len > CHUNK_SMALL_BYTES ? CHUNK_BIG_BYTES : CHUNK_SMALL_BYTES)
-                                    : NULL;
+        struct chunk *c =
+            how & 128 ? chunk_alloc(f->pool, len > CHUNK_SMALL_BYTES ? CHUNK_BIG_BYTES : CHUNK_SMALL_BYTES)
+                      : NULL;
 
         seg.slice[seg.n_slices++] = (struct tcp_slice){.data = c ? c->data : zeros, .len = len, .chunk = c};
         if (c)
@@ -197,7 +213,8 @@ static void do_segment(struct fuzz *f)
         chunk_unref(f->pool, chunks[--n]);
 }
 
-/* ---- Output, events, time ------------------------------------------------------------------------------------------ */
+/* ---- Output, events, time
+ * ------------------------------------------------------------------------------------------ */
 
 static void took(struct fuzz *f, const struct tcp_out *o)
 {
@@ -213,7 +230,8 @@ static void took(struct fuzz *f, const struct tcp_out *o)
     }
     f->sink += seen;
     if (sum != o->seg.len) {
-        fprintf(stderr, "seed %llu: slices hold %u bytes, len is %u\n", (unsigned long long)at_seed, sum, o->seg.len);
+        fprintf(stderr, "seed %llu: slices hold %u bytes, len is %u\n", (unsigned long long)at_seed, sum,
+                o->seg.len);
         abort();
     }
 }
@@ -287,7 +305,8 @@ static void do_time(struct fuzz *f)
     tcp_expire(f->t, f->now);
 }
 
-/* ---- Calls of programs ----------------------------------------------------------------------------------------------- */
+/* ---- Calls of programs
+ * ----------------------------------------------------------------------------------------------- */
 
 static void do_connect(struct fuzz *f, unsigned slot)
 {
@@ -358,6 +377,23 @@ static void do_listener(struct fuzz *f)
         f->listener = 0;
 }
 
+static void do_record(struct fuzz *f, tcp_id id)
+{
+    struct tcp_record r;
+    char text[4096];
+
+    if (tcp_record_save(f->t, id, &r))
+        return;
+    tcp_record_dump(&r, text, sizeof text);
+    if (tcp_record_check(&r)) {
+        fprintf(stderr, "seed %llu: a record that was saved does not check: %s\n",
+                (unsigned long long)at_seed, tcp_record_check(&r));
+        abort();
+    }
+    ((uint8_t *)&r)[word(f) % sizeof r] ^= byte(f);
+    (void)tcp_record_check(&r); /* safe on any bytes */
+}
+
 static void do_call(struct fuzz *f)
 {
     uint8_t how = byte(f);
@@ -365,24 +401,60 @@ static void do_call(struct fuzz *f)
     tcp_id id = f->ids[slot];
 
     if (tracing)
-        printf("%14.9f call %d on %llx\n", (double)f->now / 1e9, how >> 3 & 15, (unsigned long long)id);
-    switch (how >> 3 & 15) {
-    case 0: do_connect(f, slot); break;
-    case 1: case 2: case 3: do_write(f, id); break;
-    case 4: case 5: case 6: do_read(f, id); break;
-    case 7: tcp_shutdown_write(f->t, id, f->now); break;
-    case 8: tcp_shutdown_read(f->t, id, f->now); break;
-    case 9: tcp_close(f->t, id, f->now); f->ids[slot] = 0; break;
-    case 10: tcp_abort(f->t, id, f->now); f->ids[slot] = 0; break;
-    case 11: tcp_set_opt(f->t, id, (enum tcp_opt)(byte(f) % TCP_OPT_MAX), (int32_t)(byte(f) * byte(f)), f->now); break;
-    case 12: do_icmp(f); break;
-    case 13: tcp_suspend(f->t, id); break;
-    case 14: byte(f) & 3 ? tcp_resume(f->t, id) : tcp_unreachable(f->t, id, EHOSTUNREACH, f->now); break;
-    default: byte(f) & 7 ? tcp_set_gso_max(f->t, (uint32_t)byte(f) * 257) : do_listener(f); break;
+        printf("%14.9f call %d on %llx\n", (double)f->now / 1e9, how >> 3 & 31, (unsigned long long)id);
+    switch (how >> 3 & 31) {
+    case 0:
+        do_connect(f, slot);
+        break;
+    case 1:
+    case 2:
+    case 3:
+        do_write(f, id);
+        break;
+    case 4:
+    case 5:
+    case 6:
+        do_read(f, id);
+        break;
+    case 7:
+        tcp_shutdown_write(f->t, id, f->now);
+        break;
+    case 8:
+        tcp_shutdown_read(f->t, id, f->now);
+        break;
+    case 9:
+        tcp_close(f->t, id, f->now);
+        f->ids[slot] = 0;
+        break;
+    case 10:
+        tcp_abort(f->t, id, f->now);
+        f->ids[slot] = 0;
+        break;
+    case 11:
+        tcp_set_opt(f->t, id, (enum tcp_opt)(byte(f) % TCP_OPT_MAX), (int32_t)(byte(f) * byte(f)), f->now);
+        break;
+    case 12:
+        do_icmp(f);
+        break;
+    case 13:
+        tcp_suspend(f->t, id);
+        break;
+    case 14:
+    case 16:
+        byte(f) & 3 ? tcp_resume(f->t, id) : tcp_unreachable(f->t, id, EHOSTUNREACH, f->now);
+        break;
+    case 15:
+        do_record(f, id);
+        break;
+    default:
+        byte(f) & 7 ? tcp_set_gso_max(f->t, (uint32_t)byte(f) * 257) : do_listener(f);
+        break;
     }
 }
 
-/* ---- One input ---------------------------------------------------------------------------------------------------------- */
+/* ---- One input
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void set_up(struct fuzz *f, void *arena)
 {
@@ -445,7 +517,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(&f, "the last drain");
     tcp_destroy(f.t);
     if (chunk_pool_used_bytes(f.pool)) {
-        fprintf(stderr, "seed %llu: %zu bytes of chunks leaked\n", (unsigned long long)at_seed, chunk_pool_used_bytes(f.pool));
+        fprintf(stderr, "seed %llu: %zu bytes of chunks leaked\n", (unsigned long long)at_seed,
+                chunk_pool_used_bytes(f.pool));
         abort();
     }
     chunk_pool_destroy(f.pool);

@@ -91,8 +91,9 @@ static void reno_rules(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_name),        cmocka_unit_test(slow_start_stops_at_ssthresh), cmocka_unit_test(clamped),
-        cmocka_unit_test(one_per_window), cmocka_unit_test(reno_rules),
+        cmocka_unit_test(by_name),    cmocka_unit_test(slow_start_stops_at_ssthresh),
+        cmocka_unit_test(clamped),    cmocka_unit_test(one_per_window),
+        cmocka_unit_test(reno_rules),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,18 +1,19 @@
 /*
- * tests/unit/tcp/harness.c: see harness.h. The engine's whole surface is used as the shell will use it; nothing here
- * looks into private structs, so that every trace test also tests the public contract.
+ * tests/unit/tcp/harness.c: see harness.h. The engine's whole surface is used as the shell will use it;
+ * nothing here looks into private structs, so that every trace test also tests the public contract.
  */
 #include "harness.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "wire/text.h"
 
-#define QUEUE_MAX 8192
-#define LOG_MAX (1u << 20)
-#define SEG_TEXT (TEXT_SEG_MAX + 32)
+#define QUEUE_MAX        8192
+#define LOG_MAX          (1u << 20)
+#define SEG_TEXT         (TEXT_SEG_MAX + 32)
 #define EXPIRE_STEPS_MAX 200000
 
 struct h_out {
@@ -56,12 +57,14 @@ void h_fail(struct harness *h, const char *file, int line, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     fflush(stdout);
-    fprintf(stderr, "---- trace ----\n%s---- %12.6f ----\n%s\n", tail, (double)(h->now - h->start) / 1e9, text);
+    fprintf(stderr, "---- trace ----\n%s---- %12.6f ----\n%s\n", tail, (double)(h->now - h->start) / 1e9,
+            text);
     _fail(file, line);
     abort();
 }
 
-/* ---- Creation ------------------------------------------------------------------------------------------------- */
+/* ---- Creation
+ * ------------------------------------------------------------------------------------------------- */
 
 static void flow_init(struct harness *h, int k, bool v6)
 {
@@ -75,6 +78,15 @@ static void flow_init(struct harness *h, int k, bool v6)
     f->irs = 0xfffffe00u + (uint32_t)k * 77777u; /* close to the wrap */
 }
 
+/* Pages that cost nothing until they are touched. */
+static void *map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    assert_true(p != MAP_FAILED);
+    return p;
+}
+
 struct harness *h_new_args(const struct h_args *args)
 {
     struct harness *h = calloc(1, sizeof *h);
@@ -82,10 +94,10 @@ struct harness *h_new_args(const struct h_args *args)
     struct tcp_params p = {0};
 
     assert_non_null(h);
-    h->queue = calloc(QUEUE_MAX, sizeof *h->queue);
-    h->log = calloc(1, LOG_MAX);
-    h->arena = aligned_alloc(4096, bytes);
-    assert_non_null(h->arena);
+    h->queue = map(QUEUE_MAX * sizeof *h->queue);
+    h->log = map(LOG_MAX);
+    h->arena = map(bytes);
+    h->arena_bytes = bytes;
     h->pool = chunk_pool_create(h->arena, bytes);
     assert_non_null(h->pool);
     if (args->config) {
@@ -123,13 +135,14 @@ void h_free(struct harness *h)
     tcp_destroy(h->t);
     assert_int_equal(chunk_pool_used_bytes(h->pool), 0);
     chunk_pool_destroy(h->pool);
-    free(h->arena);
-    free(h->queue);
-    free(h->log);
+    munmap(h->arena, h->arena_bytes);
+    munmap(h->queue, QUEUE_MAX * sizeof *h->queue);
+    munmap(h->log, LOG_MAX);
     free(h);
 }
 
-/* ---- Looking --------------------------------------------------------------------------------------------------- */
+/* ---- Looking
+ * --------------------------------------------------------------------------------------------------- */
 
 void flow(struct harness *h, int k)
 {
@@ -226,10 +239,11 @@ void h_expect_rc(struct harness *h, int64_t got, int64_t want, const char *what,
         h_fail(h, file, line, "%s: expected %lld, got %lld", what, (long long)want, (long long)got);
 }
 
-/* ---- Output ---------------------------------------------------------------------------------------------------- */
+/* ---- Output
+ * ---------------------------------------------------------------------------------------------------- */
 
-static void check_payload(struct harness *h, const struct tcp_seg *seg, const struct h_flow *f, const char *file,
-                          int line)
+static void check_payload(struct harness *h, const struct tcp_seg *seg, const struct h_flow *f,
+                          const char *file, int line)
 {
     uint64_t pos = (uint32_t)(seg->seq - f->iss - 1);
     uint32_t sum = 0;
@@ -351,7 +365,8 @@ void h_step(struct harness *h, const char *file, int line)
                (long long)(h->now - tcp_deadline(h->t)));
 }
 
-/* ---- Time ------------------------------------------------------------------------------------------------------ */
+/* ---- Time
+ * ------------------------------------------------------------------------------------------------------ */
 
 struct snapshot {
     struct tcp_counters counters;
@@ -387,9 +402,10 @@ static void check_no_early_work(struct harness *h, uint64_t before, const char *
     if (memcmp(&a.counters, &b.counters, sizeof a.counters) || memcmp(a.drops, b.drops, sizeof a.drops) ||
         memcmp(a.causes, b.causes, sizeof a.causes) || memcmp(&a.totals, &b.totals, sizeof a.totals))
         h_fail(h, file, line, "early work: counters changed before the deadline");
-    if (a.info.state != b.info.state || a.info.snd_nxt != b.info.snd_nxt || a.info.rcv_nxt != b.info.rcv_nxt ||
-        a.info.rto != b.info.rto || a.info.ato != b.info.ato || a.info.backoff != b.info.backoff ||
-        a.info.snd_cwnd != b.info.snd_cwnd || a.info.lost != b.info.lost || a.info.rcv_wnd != b.info.rcv_wnd)
+    if (a.info.state != b.info.state || a.info.snd_nxt != b.info.snd_nxt ||
+        a.info.rcv_nxt != b.info.rcv_nxt || a.info.rto != b.info.rto || a.info.ato != b.info.ato ||
+        a.info.backoff != b.info.backoff || a.info.snd_cwnd != b.info.snd_cwnd ||
+        a.info.lost != b.info.lost || a.info.rcv_wnd != b.info.rcv_wnd)
         h_fail(h, file, line, "early work: the connection changed before the deadline");
     if (tcp_next_reply(h->t, h->now, &o) || tcp_next_ready(h->t, &o))
         h_fail(h, file, line, "early work: output before the deadline");
@@ -453,7 +469,8 @@ void h_skip_out(struct harness *h, const char *file, int line)
     h->q_head = h->q_tail = 0;
 }
 
-/* "win" may be missing in an expectation, and "<...>" is any option list or none. RSTs have a window only with ACK. */
+/* "win" may be missing in an expectation, and "<...>" is any option list or none. RSTs have a window only
+ * with ACK. */
 static void expectation_pattern(const char *text, char *ret, size_t n)
 {
     const char *dots = strstr(text, "<...>"), *opts = strchr(text, '<'), *gso = strstr(text, " gso "),
@@ -461,7 +478,8 @@ static void expectation_pattern(const char *text, char *ret, size_t n)
     size_t head = strlen(text);
 
     if (dots) {
-        snprintf(ret, n, "%.*s%s*%s", (int)(dots - text - 1), text, strstr(text, "win") ? "" : " win [0-9]*", dots + 5);
+        snprintf(ret, n, "%.*s%s*%s", (int)(dots - text - 1), text, strstr(text, "win") ? "" : " win [0-9]*",
+                 dots + 5);
         return;
     }
     if (zero && text[0] == 'R') {
@@ -510,15 +528,16 @@ void h_out_after(struct harness *h, int64_t ms, const char *text, const char *fi
         h_fail(h, file, line, "expected: %s\nactual:   %s  [%s%s]", text, q->text, tcp_cause_name(q->cause),
                q->port != h_flow(h)->tuple.remote_port ? ", other flow" : "");
     if (ms >= 0 && (q->at + NSEC_PER_MSEC < due || q->at > due + NSEC_PER_MSEC))
-        h_fail(h, file, line, "left %.6f s after the expected time: %s",
-               ((double)q->at - (double)due) / 1e9, text);
+        h_fail(h, file, line, "left %.6f s after the expected time: %s", ((double)q->at - (double)due) / 1e9,
+               text);
     h->cause = q->cause;
     h->tsval = q->tsval;
     if (++h->q_head == h->q_tail)
         h->q_head = h->q_tail = 0;
 }
 
-/* ---- Input ----------------------------------------------------------------------------------------------------- */
+/* ---- Input
+ * ----------------------------------------------------------------------------------------------------- */
 
 static unsigned strip_number(char *text, const char *key)
 {
@@ -532,7 +551,8 @@ static unsigned strip_number(char *text, const char *key)
     return value;
 }
 
-/* Fills chunks with the payload's pattern; every other small segment goes in without a chunk (copied by the engine). */
+/* Fills chunks with the payload's pattern; every other small segment goes in without a chunk (copied by the
+ * engine). */
 static unsigned fill_payload(struct harness *h, struct tcp_seg *seg, struct chunk **chunks, uint8_t *plain)
 {
     uint64_t pos = (uint32_t)(seg->seq - h_flow(h)->irs - 1);
@@ -547,7 +567,8 @@ static unsigned fill_payload(struct harness *h, struct tcp_seg *seg, struct chun
         return 0;
     }
     while (left) {
-        struct chunk *c = chunk_alloc(h->pool, left > CHUNK_SMALL_BYTES ? CHUNK_BIG_BYTES : CHUNK_SMALL_BYTES);
+        struct chunk *c =
+            chunk_alloc(h->pool, left > CHUNK_SMALL_BYTES ? CHUNK_BIG_BYTES : CHUNK_SMALL_BYTES);
         uint32_t len;
 
         assert_non_null(c);
@@ -595,19 +616,21 @@ void h_in(struct harness *h, const char *text, const char *file, int line)
 
 void h_icmp(struct harness *h, uint32_t rel_seq, int error, bool hard, uint16_t mtu)
 {
-    struct tcp_icmp icmp = {.tuple = h_flow(h)->tuple, .seq = h_flow(h)->iss + rel_seq, .error = error,
-                            .hard = hard, .mtu = mtu};
+    struct tcp_icmp icmp = {
+        .tuple = h_flow(h)->tuple, .seq = h_flow(h)->iss + rel_seq, .error = error, .hard = hard, .mtu = mtu};
 
     h_log(h, "< icmp seq %u error %d mtu %u", rel_seq, error, mtu);
     tcp_icmp(h->t, &icmp, h->now);
     flush(h);
 }
 
-/* ---- Calls of programs ------------------------------------------------------------------------------------------ */
+/* ---- Calls of programs
+ * ------------------------------------------------------------------------------------------ */
 
 void h_listen(struct harness *h, uint32_t backlog)
 {
-    struct tcp_listen_args args = {.addr = h->flows[0].tuple.local, .port = H_PORT, .backlog = backlog, .user = 7};
+    struct tcp_listen_args args = {
+        .addr = h->flows[0].tuple.local, .port = H_PORT, .backlog = backlog, .user = 7};
 
     assert_int_equal(tcp_listen(h->t, &args, &h->listener), 0);
     assert_true(h->listener > 0);
@@ -732,7 +755,8 @@ int h_opt(struct harness *h, enum tcp_opt opt, int32_t value)
     return rc;
 }
 
-/* ---- Connections that are ready-made ---------------------------------------------------------------------------- */
+/* ---- Connections that are ready-made
+ * ---------------------------------------------------------------------------- */
 
 void h_passive_on(struct harness *h, const char *syn_opts, unsigned wnd)
 {

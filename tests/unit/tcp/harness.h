@@ -1,20 +1,20 @@
 /*
  * tests/unit/tcp/harness.h: one engine in virtual time, driven and watched by traces in packetdrill's notation.
  *
- *     in(h, "S 0:0(0) win 65535 <mss 1460>");        a segment from the peer
+ *     in(h, "S 0:0(0) win 65535 <mss 1460>");         a segment from the peer
  *     out(h, "S. 0:0(0) ack 1 win 64240 <mss 1460>"); the next segment of the engine, now
- *     out_in(h, 200, "P. 1:11(10) ack 1");            the next one leaves in 200 ms (to within 1 ms), not before
+ *     out_in(h, 200, "P. 1:11(10) ack 1");            the next one leaves in 200 ms (within 1 ms)
  *     quiet(h, 1000);                                 nothing leaves for 1000 ms
  *
- * Notation: sequence numbers are relative to the ISNs of the two sides. In expectations "win" may be left out (any
- * window) unless there is a "*", which is any text; options that are not named must not be there; "<...>" means any
- * options or none. A super-frame has
- * " gso N" behind its text, a segment with ECN codepoint N " ecn N". Payload bytes are a pattern of their position, made and checked by the harness.
+ * Notation: sequence numbers are relative to the ISNs of the two sides. In expectations "win" may be left out
+ * (any window) unless there is a "*", which is any text; options that are not named must not be there;
+ * "<...>" means any options or none. A super-frame has " gso N" behind its text, a segment with ECN codepoint
+ * N " ecn N". Payload bytes are a pattern of their position, made and checked by the harness.
  *
- * Strictness: a segment that no expectation takes fails the test at the next step. After every verb the harness drains
- * events and output in the documented order, runs tcp_check_all() before and after, and asserts that tcp_deadline()
- * lies in the future (no busy loop); when time passes it stops 1 ns before each deadline and asserts that nothing
- * changes there (no early work).
+ * Strictness: a segment that no expectation takes fails the test at the next step. After every verb the
+ * harness drains events and output in the documented order, runs tcp_check_all() before and after, and
+ * asserts that tcp_deadline() lies in the future (no busy loop); when time passes it stops 1 ns before each
+ * deadline and asserts that nothing changes there (no early work).
  *
  * A harness has up to H_FLOWS connections, told apart by the peer's port; one is selected (flow()).
  */
@@ -32,19 +32,19 @@
 
 #include "tcp/tcp.h"
 
-#define H_FLOWS 80
-#define H_PORT 8080       /* ours */
+#define H_FLOWS     80
+#define H_PORT      8080  /* ours */
 #define H_PEER_PORT 40000 /* of flow 0 */
-#define H_GONE 0          /* h_state(): no such connection */
+#define H_GONE      0     /* h_state(): no such connection */
 
 struct h_flow {
     struct ip_tuple tuple;
-    tcp_id id;             /* of the last connect or accept */
-    uint32_t iss, irs;     /* ours (learned from SYN or SYN-ACK), the peer's (chosen) */
-    uint64_t tx_pos;       /* bytes written so far: position of the pattern */
-    uint64_t rx_pos;       /* bytes read so far */
-    unsigned events;       /* bits since the last event() */
-    int error;             /* of the last TCP_EVENT_ERROR */
+    tcp_id id;         /* of the last connect or accept */
+    uint32_t iss, irs; /* ours (learned from SYN or SYN-ACK), the peer's (chosen) */
+    uint64_t tx_pos;   /* bytes written so far: position of the pattern */
+    uint64_t rx_pos;   /* bytes read so far */
+    unsigned events;   /* bits since the last event() */
+    int error;         /* of the last TCP_EVENT_ERROR */
     bool accept_pending;
 };
 
@@ -56,15 +56,16 @@ struct harness {
     struct tcp_path path;
     struct chunk_pool *pool;
     void *arena;
+    size_t arena_bytes;
     uint64_t now, start;
     uint32_t listener;
     int cur;
     struct h_flow flows[H_FLOWS];
     struct h_out *queue;
     size_t q_head, q_tail;
-    enum tcp_cause cause;     /* of the segment that out() took last */
-    uint32_t tsval;           /* of that segment, if it had one */
-    bool hold;                /* collect marks, do not drain: for bursts */
+    enum tcp_cause cause; /* of the segment that out() took last */
+    uint32_t tsval;       /* of that segment, if it had one */
+    bool hold;            /* collect marks, do not drain: for bursts */
     bool hold_events;
     char *log;
     size_t log_len;
@@ -74,7 +75,8 @@ struct h_args {
     uint32_t max_conns, max_half_open, max_time_wait; /* 0: 256 */
     size_t arena_bytes;                               /* 0: 32 MiB */
     bool ipv6;
-    struct tcp_config *config; /* NULL: defaults with tcp_timestamps = 2, so that TS val is ms of virtual time */
+    struct tcp_config
+        *config; /* NULL: defaults with tcp_timestamps = 2, so that TS val is ms of virtual time */
 };
 
 /* Virtual time begins at 1000 s: TS val 1000000. */
@@ -99,15 +101,16 @@ void h_expect_rc(struct harness *h, int64_t got, int64_t want, const char *what,
 void h_step(struct harness *h, const char *file, int line);
 void h_advance(struct harness *h, uint64_t ms, const char *file, int line);
 
-#define in(h, text) h_in(h, text, __FILE__, __LINE__)
-#define out(h, text) h_out_after(h, -1, text, __FILE__, __LINE__)
+#define in(h, text)         h_in(h, text, __FILE__, __LINE__)
+#define out(h, text)        h_out_after(h, -1, text, __FILE__, __LINE__)
 #define out_in(h, ms, text) h_out_after(h, ms, text, __FILE__, __LINE__)
-#define quiet(h, ms) h_quiet(h, ms, __FILE__, __LINE__)
-#define pass_ms(h, ms) h_advance(h, ms, __FILE__, __LINE__) /* time passes, segments may leave (for skip_out) */
-#define skip_out(h) h_skip_out(h, __FILE__, __LINE__)      /* forget every segment that left so far */
-#define state(h, s) h_expect_state(h, s, __FILE__, __LINE__)
-#define event(h, bits) h_expect_event(h, bits, __FILE__, __LINE__)
-#define flush(h) h_step(h, __FILE__, __LINE__)
+#define quiet(h, ms)        h_quiet(h, ms, __FILE__, __LINE__)
+#define pass_ms(h, ms)                                                                                       \
+    h_advance(h, ms, __FILE__, __LINE__) /* time passes, segments may leave (for skip_out) */
+#define skip_out(h)          h_skip_out(h, __FILE__, __LINE__) /* forget every segment that left so far */
+#define state(h, s)          h_expect_state(h, s, __FILE__, __LINE__)
+#define event(h, bits)       h_expect_event(h, bits, __FILE__, __LINE__)
+#define flush(h)             h_step(h, __FILE__, __LINE__)
 #define expect(h, got, want) h_expect_rc(h, (int64_t)(got), (int64_t)(want), #got, __FILE__, __LINE__)
 
 void flow(struct harness *h, int k);
@@ -132,7 +135,8 @@ int h_abort(struct harness *h);
 int h_opt(struct harness *h, enum tcp_opt opt, int32_t value);
 void h_icmp(struct harness *h, uint32_t rel_seq, int error, bool hard, uint16_t mtu);
 
-/* A listener with an accepted connection in ESTABLISHED; syn_opts is the peer's option list, wnd its window after it. */
+/* A listener with an accepted connection in ESTABLISHED; syn_opts is the peer's option list, wnd its window
+ * after it. */
 struct harness *h_passive(const char *syn_opts, unsigned wnd);
 void h_passive_on(struct harness *h, const char *syn_opts, unsigned wnd);
 /* The same by an active open. */

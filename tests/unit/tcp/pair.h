@@ -1,8 +1,8 @@
 /*
- * Two engines and the wire between them, in virtual time: everything that one sends arrives at the other after
- * `delay` ns, in order, unless `lose` says no. pair_run() follows the documented order of calls and asserts on the
- * way what tcp.h promises: after the output verbs return false the deadline lies in the future, and every invariant
- * holds (tcp_params.check and tcp_check_all()).
+ * Two engines and the wire between them, in virtual time: everything that one sends arrives at the other
+ * after `delay` ns, in order, unless `lose` says no. pair_run() follows the documented order of calls and
+ * asserts on the way what tcp.h promises: after the output verbs return false the deadline lies in the
+ * future, and every invariant holds (tcp_params.check and tcp_check_all()).
  */
 #ifndef TAUT_TESTS_PAIR_H
 #define TAUT_TESTS_PAIR_H
@@ -19,8 +19,8 @@
 #include "base/rng.h"
 #include "tcp/tcp.h"
 
-#define PAIR_MTU 1500
-#define PAIR_PORT 80
+#define PAIR_MTU   1500
+#define PAIR_PORT  80
 #define PAIR_ARENA (16u << 20)
 
 struct wire_seg {
@@ -146,7 +146,6 @@ static inline void side_output(struct pair *p, struct side *s)
 {
     struct tcp_out out;
 
-    tcp_commit(s->t);
     while (memset(&out, 0, sizeof out), tcp_next_reply(s->t, p->now, &out))
         wire_put(p, s, &out.seg);
     while (memset(&out, 0, sizeof out), tcp_next_ready(s->t, &out)) {
@@ -156,6 +155,7 @@ static inline void side_output(struct pair *p, struct side *s)
         if (tcp_output(s->t, id, p->now, &out))
             wire_put(p, s, &out.seg);
     }
+    tcp_commit(s->t);
     assert_true(tcp_deadline(s->t) > p->now);
     {
         const char *wrong = tcp_check_all(s->t);

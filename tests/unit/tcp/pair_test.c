@@ -167,13 +167,113 @@ static void listener_close_resets(void **unused)
     pair_end(&p);
 }
 
+static struct tcp_info info_of(struct side *s, uint64_t now)
+{
+    struct tcp_info info;
+
+    assert_int_equal(tcp_get_info(s->t, s->id, now, &info), 0);
+    return info;
+}
+
+/* RFC 5927: only what is in flight can have provoked an error; on a connection it is remembered, no more. */
+static void icmp_on_a_connection(void **unused)
+{
+    struct pair p;
+    struct tcp_icmp icmp = {.tuple = pair_tuple(), .error = EHOSTUNREACH, .hard = true};
+    struct tcp_info info;
+
+    (void)unused;
+    pair_init(&p);
+    pair_connect(&p);
+    p.loss_percent = 100;
+    side_write(&p, &p.a, 8000);
+    side_output(&p, &p.a);
+    info = info_of(&p.a, p.now);
+    icmp.seq = info.snd_una - 1;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    icmp.seq = info.snd_nxt;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    assert_int_equal(tcp_get_drops(p.a.t)[TCP_DROP_ICMP_BAD_SEQ], 2);
+    assert_int_equal(tcp_get_counters(p.a.t)->icmp_errors, 0);
+    icmp.seq = info.snd_una;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    assert_int_equal(tcp_get_counters(p.a.t)->icmp_errors, 1);
+    assert_int_equal(state_of(&p.a, p.now), TCP_STATE_ESTABLISHED);
+    pair_run(&p, p.now + 2000 * NSEC_PER_SEC); /* retransmissions go nowhere */
+    assert_int_equal(p.a.error, EHOSTUNREACH);
+    icmp.tuple.local_port++;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    assert_int_equal(tcp_get_drops(p.a.t)[TCP_DROP_ICMP_NO_SOCKET], 1);
+    pair_end(&p);
+}
+
+/* Packet too big: never raised, never below the least; what was too large leaves again, in pieces, at once.
+ */
+static void icmp_too_big(void **unused)
+{
+    struct pair p;
+    struct tcp_icmp icmp = {.tuple = pair_tuple(), .error = EMSGSIZE};
+
+    (void)unused;
+    pair_init(&p);
+    pair_connect(&p);
+    p.loss_percent = 100;
+    side_write(&p, &p.a, 5 * 1448);
+    side_output(&p, &p.a);
+    p.loss_percent = 0;
+    icmp.seq = info_of(&p.a, p.now).snd_una;
+    icmp.mtu = 1600;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    assert_int_equal(info_of(&p.a, p.now).pmtu, 1500);
+    icmp.mtu = 1000;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    assert_int_equal(info_of(&p.a, p.now).pmtu, 1000);
+    assert_true(info_of(&p.a, p.now).snd_mss <= 960);
+    pair_run(&p, p.now + 100 * NSEC_PER_MSEC); /* sooner than any RTO */
+    side_read(&p, &p.b);
+    assert_int_equal(p.b.received, 5 * 1448);
+    assert_int_equal(tcp_get_counters(p.a.t)->timeouts, 0);
+    side_write(&p, &p.a, 9000);
+    side_output(&p, &p.a);
+    icmp.seq = info_of(&p.a, p.now).snd_una;
+    icmp.mtu = 68;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    assert_int_equal(info_of(&p.a, p.now).pmtu, 552);
+    pair_end(&p);
+}
+
+static void icmp_ends_an_open(void **unused)
+{
+    struct pair p;
+    struct tcp_connect_args args = {.tuple = pair_tuple(), .path = {.mtu = PAIR_MTU}};
+    struct tcp_icmp icmp = {.tuple = pair_tuple(), .error = ECONNREFUSED, .hard = true};
+
+    (void)unused;
+    pair_init(&p);
+    p.loss_percent = 100;
+    assert_int_equal(tcp_connect(p.a.t, &args, p.now, &p.a.id), 0);
+    pair_turn(&p);
+    icmp.seq = info_of(&p.a, p.now).iss;
+    tcp_icmp(p.a.t, &icmp, p.now);
+    pair_turn(&p);
+    assert_int_equal(p.a.error, ECONNREFUSED);
+    assert_int_equal(state_of(&p.a, p.now), TCP_STATE_CLOSE);
+    pair_end(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(handshake_data_close), cmocka_unit_test(transfer_with_loss),
-        cmocka_unit_test(half_close),           cmocka_unit_test(close_with_unread_data_resets),
-        cmocka_unit_test(abort_both_ways),      cmocka_unit_test(simultaneous_open),
+        cmocka_unit_test(handshake_data_close),
+        cmocka_unit_test(transfer_with_loss),
+        cmocka_unit_test(half_close),
+        cmocka_unit_test(close_with_unread_data_resets),
+        cmocka_unit_test(abort_both_ways),
+        cmocka_unit_test(simultaneous_open),
         cmocka_unit_test(listener_close_resets),
+        cmocka_unit_test(icmp_on_a_connection),
+        cmocka_unit_test(icmp_too_big),
+        cmocka_unit_test(icmp_ends_an_open),
     };
 
     return cmocka_run_group_tests_name("tcp_pair", tests, NULL, NULL);

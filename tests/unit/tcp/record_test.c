@@ -1,6 +1,6 @@
 /*
- * Records: a connection that is saved in the middle of a transfer and restored into an engine of its own goes on byte
- * for byte, whichever side it is and whatever was lost; damage is found; what is published is whole.
+ * Records: a connection that is saved in the middle of a transfer and restored into an engine of its own goes
+ * on byte for byte, whichever side it is and whatever was lost; damage is found; what is published is whole.
  */
 #include "pair.h"
 #include "tcp/tcp_record.h"
@@ -249,9 +249,9 @@ static void commit_publishes(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(restarts_without_loss), cmocka_unit_test(restarts_with_loss),
+        cmocka_unit_test(restarts_without_loss),   cmocka_unit_test(restarts_with_loss),
         cmocka_unit_test(restart_in_other_states), cmocka_unit_test(damage_is_found),
-        cmocka_unit_test(payload_must_fit),      cmocka_unit_test(commit_publishes),
+        cmocka_unit_test(payload_must_fit),        cmocka_unit_test(commit_publishes),
     };
 
     return cmocka_run_group_tests_name("tcp_record", tests, NULL, NULL);

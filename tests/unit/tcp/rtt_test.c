@@ -1,5 +1,6 @@
 /*
- * The RTT estimator against figures worked out by hand from tcp_rtt_estimator's rules, and its bounds on random input.
+ * The RTT estimator against figures worked out by hand from tcp_rtt_estimator's rules, and its bounds on
+ * random input.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,7 @@
 
 #define MIN_US 200000u
 #define MAX_US 120000000u
-#define SEED 20261123u
+#define SEED   20261123u
 
 static void sample(struct tcp_rtt *r, uint32_t us, uint32_t una, uint32_t nxt)
 {
@@ -146,8 +147,8 @@ static void minimum(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first),  cmocka_unit_test(lower_bound), cmocka_unit_test(second),
-        cmocka_unit_test(bounds), cmocka_unit_test(backoff),     cmocka_unit_test(sinks_once_a_round_trip),
+        cmocka_unit_test(first),   cmocka_unit_test(lower_bound), cmocka_unit_test(second),
+        cmocka_unit_test(bounds),  cmocka_unit_test(backoff),     cmocka_unit_test(sinks_once_a_round_trip),
         cmocka_unit_test(minimum),
     };
 

@@ -15,7 +15,7 @@
 #include "tcp/tcp.h"
 
 #define ARENA (64 * CHUNK_BIG_BYTES)
-#define SEED 7u
+#define SEED  7u
 
 struct fixture {
     void *arena;
@@ -198,8 +198,13 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(small_writes_share_a_chunk), T(bulk_takes_big_chunks), T(uncommitted_goes_back), T(limit_holds),
-        T(pool_runs_out), T(super_frame_of_small_chunks_fits), T(random_use),
+        T(small_writes_share_a_chunk),
+        T(bulk_takes_big_chunks),
+        T(uncommitted_goes_back),
+        T(limit_holds),
+        T(pool_runs_out),
+        T(super_frame_of_small_chunks_fits),
+        T(random_use),
     };
 #undef T
 

@@ -1,6 +1,6 @@
 /*
- * The sent-segment queue: what splits, what merges, what is lost; then random use against a model that keeps the state
- * of every single segment in an array.
+ * The sent-segment queue: what splits, what merges, what is lost; then random use against a model that keeps
+ * the state of every single segment in an array.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include "base/seq.h"
 #include "tcp/sndq.h"
 
-#define MSS 1000u
+#define MSS  1000u
 #define SEED 4242u
 
 struct fixture {
@@ -217,6 +217,28 @@ static void retransmits_in_order(void **state)
     check(f);
 }
 
+/* What is found lost later, below what was retransmitted already, goes next. */
+static void lost_below_the_hint(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    for (int k = 0; k < 3; k++)
+        tcp_sndq_push(&f->q, MSS, MSS, 0, 1);
+    assert_true(tcp_sndq_mark_lost(&f->q, tcp_sndq_at(&f->q, 2)));
+    assert_ptr_equal(tcp_sndq_next_lost(&f->q, &i), tcp_sndq_at(&f->q, 2));
+    tcp_sndq_sent_again(&f->q, tcp_sndq_at(&f->q, 2), 5);
+    assert_null(tcp_sndq_next_lost(&f->q, &i));
+    assert_int_equal(tcp_sndq_mark_head(&f->q), 1);
+    check(f);
+    assert_ptr_equal(tcp_sndq_next_lost(&f->q, &i), tcp_sndq_at(&f->q, 0));
+    tcp_sndq_sent_again(&f->q, tcp_sndq_at(&f->q, 0), 6);
+    assert_false(tcp_sndq_mark_lost(&f->q, tcp_sndq_at(&f->q, 0))); /* lost again, but not newly */
+    assert_int_equal(f->q.retrans_out, 1);
+    assert_ptr_equal(tcp_sndq_next_lost(&f->q, &i), tcp_sndq_at(&f->q, 0));
+    check(f);
+}
+
 static void collapses_small_ones(void **state)
 {
     struct fixture *f = *state;
@@ -247,7 +269,7 @@ static void smaller_mss_recounts(void **state)
     check(f);
 }
 
-/* ---- random use against a model -------------------------------------------------------------------------------- */
+/* ---- random use against a model ---------------------------------------------------------------------- */
 
 #define MODEL_MAX 200000u
 
@@ -311,7 +333,10 @@ static void model_by_sack(struct fixture *f, struct model *m)
     struct tcp_sndq *q = &f->q;
 
     (void)tcp_sndq_mark_by_sack(q, 3);
-    /* The engine never looks below lost_hint again: what it marked then is the definition of RFC 6675 at that time. */
+    /*
+     * The engine never looks below lost_hint again: what it marked then is the definition of RFC 6675 at that
+     * time.
+     */
     for (uint32_t i = 0; i < q->count; i++) {
         const struct tcp_desc *d = tcp_sndq_at(q, i);
         uint32_t from = (d->seq - at(f, 0)) / MSS, to = (d->end - at(f, 0)) / MSS, above = 0;
@@ -401,9 +426,19 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(counts), T(fin_alone), T(trims), T(sack_splits_at_mss), T(sacked_ones_merge), T(sacked_twice_counts_once),
-        T(reordering_is_seen), T(lost_by_sack), T(retransmits_in_order), T(collapses_small_ones),
-        T(smaller_mss_recounts), T(random_use),
+        T(counts),
+        T(fin_alone),
+        T(trims),
+        T(sack_splits_at_mss),
+        T(sacked_ones_merge),
+        T(sacked_twice_counts_once),
+        T(reordering_is_seen),
+        T(lost_by_sack),
+        T(retransmits_in_order),
+        T(lost_below_the_hint),
+        T(collapses_small_ones),
+        T(smaller_mss_recounts),
+        T(random_use),
     };
 #undef T
 

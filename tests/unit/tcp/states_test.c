@@ -1,9 +1,10 @@
 /*
- * tests/unit/tcp/states_test.c: RFC 9293 section 3.10.7 as a table: every state against every kind of segment, with
- * the answer and the next state. Where the RFC and Linux differ, Linux's column is here and the row says so.
+ * tests/unit/tcp/states_test.c: RFC 9293 section 3.10.7 as a table: every state against every kind of
+ * segment, with the answer and the next state. Where the RFC and Linux differ, Linux's column is here and the
+ * row says so.
  *
- * Each row runs in a new engine. A set-up brings the connection into its state with known numbers: r = rcv_nxt,
- * u = snd_una, n = snd_nxt (relative); the kinds of segments and answers are written in these.
+ * Each row runs in a new engine. A set-up brings the connection into its state with known numbers: r =
+ * rcv_nxt, u = snd_una, n = snd_nxt (relative); the kinds of segments and answers are written in these.
  */
 #include "harness.h"
 
@@ -34,9 +35,9 @@ enum kind {
 };
 
 static const char *const kind_names[KINDS] = {
-    "SYN", "SYN_NEW", "SYN_ACK", "RST_EXACT", "RST_ACK", "RST_WINDOW", "RST_OUT", "ACK_GOOD", "ACK_OLD",
-    "ACK_TOO_OLD", "ACK_UNSENT", "DATA_IN", "DATA_OOO", "DATA_OUT", "DATA_OLD", "FIN_IN", "FIN_OUT", "FIN_OLD",
-    "NO_FLAGS",
+    "SYN",      "SYN_NEW", "SYN_ACK",     "RST_EXACT",  "RST_ACK",  "RST_WINDOW", "RST_OUT",
+    "ACK_GOOD", "ACK_OLD", "ACK_TOO_OLD", "ACK_UNSENT", "DATA_IN",  "DATA_OOO",   "DATA_OUT",
+    "DATA_OLD", "FIN_IN",  "FIN_OUT",     "FIN_OLD",    "NO_FLAGS",
 };
 
 enum reply {
@@ -60,7 +61,8 @@ struct numbers {
     uint32_t r, u, n;
 };
 
-/* ---- Set-ups ---------------------------------------------------------------------------------------------------- */
+/* ---- Set-ups
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void half_open(struct harness *h)
 {
@@ -154,7 +156,8 @@ static struct numbers set_up(struct harness *h, int s)
     }
 }
 
-/* ---- Segments and answers ---------------------------------------------------------------------------------------- */
+/* ---- Segments and answers
+ * ---------------------------------------------------------------------------------------- */
 
 #define OUT 200000u
 
@@ -163,26 +166,70 @@ static void segment_text(char *text, size_t max, enum kind k, struct numbers x, 
     uint32_t r = x.r, o = x.r + OUT, a = x.u;
 
     switch (k) {
-    case SYN:         snprintf(text, max, "S %u:%u(0) win 65535 <mss 1460>", r, r); break;
-    case SYN_NEW:     snprintf(text, max, "S %u:%u(0) win 65535 <mss 1460>", r + 5000, r + 5000); break;
-    case SYN_ACK:     a = x.n; snprintf(text, max, "S. %u:%u(0) ack %u win 65535 <mss 1460>", r, r, a); break;
-    case RST_EXACT:   snprintf(text, max, "R %u:%u(0) win 0", r, r); break;
-    case RST_ACK:     snprintf(text, max, "R. %u:%u(0) ack %u win 0", r, r, x.n); break;
-    case RST_WINDOW:  snprintf(text, max, "R %u:%u(0) win 0", r + 1, r + 1); break;
-    case RST_OUT:     snprintf(text, max, "R %u:%u(0) win 0", o, o); break;
-    case ACK_GOOD:    a = x.n; snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a); break;
-    case ACK_OLD:     a = x.u - 1; snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a); break;
-    case ACK_TOO_OLD: a = x.u - 300000; snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a); break;
-    case ACK_UNSENT:  a = x.n + 1; snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a); break;
-    case DATA_IN:     snprintf(text, max, "P. %u:%u(10) ack %u win 65535", r, r + 10, a); break;
-    case DATA_OOO:    snprintf(text, max, "P. %u:%u(10) ack %u win 65535", r + 10, r + 20, a); break;
-    case DATA_OUT:    snprintf(text, max, "P. %u:%u(10) ack %u win 65535", o, o + 10, a); break;
-    case DATA_OLD:    snprintf(text, max, "P. 11:21(10) ack %u win 65535", a); break;
-    case FIN_IN:      snprintf(text, max, "F. %u:%u(0) ack %u win 65535", r, r, a); break;
-    case FIN_OUT:     snprintf(text, max, "F. %u:%u(0) ack %u win 65535", o, o, a); break;
-    case FIN_OLD:     snprintf(text, max, "F. %u:%u(0) ack %u win 65535", r - 1, r - 1, a); break;
-    case NO_FLAGS:    snprintf(text, max, "- %u:%u(10) win 65535", r, r + 10); break;
-    case KINDS:       abort();
+    case SYN:
+        snprintf(text, max, "S %u:%u(0) win 65535 <mss 1460>", r, r);
+        break;
+    case SYN_NEW:
+        snprintf(text, max, "S %u:%u(0) win 65535 <mss 1460>", r + 5000, r + 5000);
+        break;
+    case SYN_ACK:
+        a = x.n;
+        snprintf(text, max, "S. %u:%u(0) ack %u win 65535 <mss 1460>", r, r, a);
+        break;
+    case RST_EXACT:
+        snprintf(text, max, "R %u:%u(0) win 0", r, r);
+        break;
+    case RST_ACK:
+        snprintf(text, max, "R. %u:%u(0) ack %u win 0", r, r, x.n);
+        break;
+    case RST_WINDOW:
+        snprintf(text, max, "R %u:%u(0) win 0", r + 1, r + 1);
+        break;
+    case RST_OUT:
+        snprintf(text, max, "R %u:%u(0) win 0", o, o);
+        break;
+    case ACK_GOOD:
+        a = x.n;
+        snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a);
+        break;
+    case ACK_OLD:
+        a = x.u - 1;
+        snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a);
+        break;
+    case ACK_TOO_OLD:
+        a = x.u - 300000;
+        snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a);
+        break;
+    case ACK_UNSENT:
+        a = x.n + 1;
+        snprintf(text, max, ". %u:%u(0) ack %u win 65535", r, r, a);
+        break;
+    case DATA_IN:
+        snprintf(text, max, "P. %u:%u(10) ack %u win 65535", r, r + 10, a);
+        break;
+    case DATA_OOO:
+        snprintf(text, max, "P. %u:%u(10) ack %u win 65535", r + 10, r + 20, a);
+        break;
+    case DATA_OUT:
+        snprintf(text, max, "P. %u:%u(10) ack %u win 65535", o, o + 10, a);
+        break;
+    case DATA_OLD:
+        snprintf(text, max, "P. 11:21(10) ack %u win 65535", a);
+        break;
+    case FIN_IN:
+        snprintf(text, max, "F. %u:%u(0) ack %u win 65535", r, r, a);
+        break;
+    case FIN_OUT:
+        snprintf(text, max, "F. %u:%u(0) ack %u win 65535", o, o, a);
+        break;
+    case FIN_OLD:
+        snprintf(text, max, "F. %u:%u(0) ack %u win 65535", r - 1, r - 1, a);
+        break;
+    case NO_FLAGS:
+        snprintf(text, max, "- %u:%u(10) win 65535", r, r + 10);
+        break;
+    case KINDS:
+        abort();
     }
     *ret_ack = a;
 }
@@ -190,14 +237,30 @@ static void segment_text(char *text, size_t max, enum kind k, struct numbers x, 
 static void reply_text(char *text, size_t max, enum reply reply, struct numbers x, uint32_t seg_ack)
 {
     switch (reply) {
-    case NONE:     text[0] = '\0'; break;
-    case ACK:      snprintf(text, max, ". %u:%u(0) ack %u", x.n, x.n, x.r); break;
-    case ACK_10:   snprintf(text, max, ". %u:%u(0) ack %u", x.n, x.n, x.r + 10); break;
-    case ACK_1:    snprintf(text, max, ". %u:%u(0) ack %u", x.n, x.n, x.r + 1); break;
-    case RST_A:    snprintf(text, max, "R %u:%u(0) win 0", seg_ack, seg_ack); break;
-    case RST_Z:    snprintf(text, max, "R. *:*(0) ack * win 0"); break;
-    case SYNACK:   snprintf(text, max, "S. 0:0(0) ack * <...>"); break;
-    case SYNACK_X: snprintf(text, max, "S. 0:0(0) ack 1 <...>"); break;
+    case NONE:
+        text[0] = '\0';
+        break;
+    case ACK:
+        snprintf(text, max, ". %u:%u(0) ack %u", x.n, x.n, x.r);
+        break;
+    case ACK_10:
+        snprintf(text, max, ". %u:%u(0) ack %u", x.n, x.n, x.r + 10);
+        break;
+    case ACK_1:
+        snprintf(text, max, ". %u:%u(0) ack %u", x.n, x.n, x.r + 1);
+        break;
+    case RST_A:
+        snprintf(text, max, "R %u:%u(0) win 0", seg_ack, seg_ack);
+        break;
+    case RST_Z:
+        snprintf(text, max, "R. *:*(0) ack * win 0");
+        break;
+    case SYNACK:
+        snprintf(text, max, "S. 0:0(0) ack * <...>");
+        break;
+    case SYNACK_X:
+        snprintf(text, max, "S. 0:0(0) ack 1 <...>");
+        break;
     }
 }
 
@@ -213,7 +276,8 @@ static bool run_row(int s, const struct row *row)
     assert_int_equal(h_pending(h), 0);
     segment_text(seg, sizeof seg, row->kind, x, &seg_ack);
     reply_text(reply, sizeof reply, row->reply, x, seg_ack);
-    print_message("  %s: %s: %s -> %s\n", tcp_state_name((enum tcp_state)s), kind_names[row->kind], seg, reply);
+    print_message("  %s: %s: %s -> %s\n", tcp_state_name((enum tcp_state)s), kind_names[row->kind], seg,
+                  reply);
     in(h, seg);
     if (row->reply == ACK_10 && !h_pending(h))
         pass_ms(h, 41); /* both sides have talked: the ACK waits for data to ride on */
@@ -233,16 +297,18 @@ static void run(int s, const struct row *rows, size_t n)
 }
 
 #define RUN(s, rows) run(TCP_STATE_##s, rows, sizeof(rows) / sizeof((rows)[0]))
-#define ST(s) TCP_STATE_##s
+#define ST(s)        TCP_STATE_##s
 
-/* ---- The table ---------------------------------------------------------------------------------------------------- */
+/* ---- The table
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void closed(void **st)
 {
     static const struct row rows[] = {
-        {SYN, RST_Z, H_GONE},       {SYN_ACK, RST_A, H_GONE},   {RST_EXACT, NONE, H_GONE}, {RST_ACK, NONE, H_GONE},
-        {RST_WINDOW, NONE, H_GONE}, {RST_OUT, NONE, H_GONE},    {ACK_GOOD, RST_A, H_GONE}, {ACK_OLD, RST_A, H_GONE},
-        {ACK_UNSENT, RST_A, H_GONE}, {DATA_IN, RST_A, H_GONE},  {DATA_OUT, RST_A, H_GONE}, {FIN_IN, RST_A, H_GONE},
+        {SYN, RST_Z, H_GONE},      {SYN_ACK, RST_A, H_GONE},   {RST_EXACT, NONE, H_GONE},
+        {RST_ACK, NONE, H_GONE},   {RST_WINDOW, NONE, H_GONE}, {RST_OUT, NONE, H_GONE},
+        {ACK_GOOD, RST_A, H_GONE}, {ACK_OLD, RST_A, H_GONE},   {ACK_UNSENT, RST_A, H_GONE},
+        {DATA_IN, RST_A, H_GONE},  {DATA_OUT, RST_A, H_GONE},  {FIN_IN, RST_A, H_GONE},
         {NO_FLAGS, RST_Z, H_GONE},
     };
 
@@ -253,10 +319,10 @@ static void closed(void **st)
 static void listen_(void **st)
 {
     static const struct row rows[] = {
-        {SYN, SYNACK, ST(NEW_SYN_RECV)}, {SYN_ACK, RST_A, H_GONE},  {RST_EXACT, NONE, H_GONE},
+        {SYN, SYNACK, ST(NEW_SYN_RECV)}, {SYN_ACK, RST_A, H_GONE},   {RST_EXACT, NONE, H_GONE},
         {RST_ACK, NONE, H_GONE},         {RST_WINDOW, NONE, H_GONE}, {RST_OUT, NONE, H_GONE},
-        {ACK_GOOD, RST_A, H_GONE},       {ACK_OLD, RST_A, H_GONE},  {ACK_UNSENT, RST_A, H_GONE},
-        {DATA_IN, RST_A, H_GONE},        {DATA_OUT, RST_A, H_GONE}, {FIN_IN, RST_A, H_GONE},
+        {ACK_GOOD, RST_A, H_GONE},       {ACK_OLD, RST_A, H_GONE},   {ACK_UNSENT, RST_A, H_GONE},
+        {DATA_IN, RST_A, H_GONE},        {DATA_OUT, RST_A, H_GONE},  {FIN_IN, RST_A, H_GONE},
         {NO_FLAGS, NONE, H_GONE},
     };
 
@@ -290,17 +356,10 @@ static void new_syn_recv(void **st)
 static void syn_sent(void **st)
 {
     static const struct row rows[] = {
-        {SYN, SYNACK_X, ST(SYN_RECV)},
-        {SYN_ACK, ACK_1, ST(ESTABLISHED)},
-        {RST_EXACT, NONE, ST(SYN_SENT)},
-        {RST_ACK, NONE, ST(CLOSE)},
-        {RST_OUT, NONE, ST(SYN_SENT)},
-        {ACK_GOOD, NONE, ST(SYN_SENT)},
-        {ACK_OLD, RST_A, ST(SYN_SENT)},
-        {ACK_UNSENT, RST_A, ST(SYN_SENT)},
-        {DATA_IN, NONE, ST(SYN_SENT)},
-        {FIN_IN, NONE, ST(SYN_SENT)},
-        {NO_FLAGS, NONE, ST(SYN_SENT)},
+        {SYN, SYNACK_X, ST(SYN_RECV)},  {SYN_ACK, ACK_1, ST(ESTABLISHED)}, {RST_EXACT, NONE, ST(SYN_SENT)},
+        {RST_ACK, NONE, ST(CLOSE)},     {RST_OUT, NONE, ST(SYN_SENT)},     {ACK_GOOD, NONE, ST(SYN_SENT)},
+        {ACK_OLD, RST_A, ST(SYN_SENT)}, {ACK_UNSENT, RST_A, ST(SYN_SENT)}, {DATA_IN, NONE, ST(SYN_SENT)},
+        {FIN_IN, NONE, ST(SYN_SENT)},   {NO_FLAGS, NONE, ST(SYN_SENT)},
     };
 
     (void)st;
@@ -310,21 +369,15 @@ static void syn_sent(void **st)
 static void syn_recv(void **st)
 {
     static const struct row rows[] = {
-        {SYN, ACK, ST(SYN_RECV)},
-        {SYN_NEW, ACK, ST(SYN_RECV)},
-        {SYN_ACK, ACK, ST(SYN_RECV)}, /* at r: in the window; the crossed one (at r - 1) is in trace_open_test.c */
-        {RST_EXACT, NONE, ST(CLOSE)},
-        {RST_WINDOW, ACK, ST(SYN_RECV)},
-        {RST_OUT, NONE, ST(SYN_RECV)},
-        {ACK_GOOD, NONE, ST(ESTABLISHED)},
-        {ACK_OLD, RST_A, ST(SYN_RECV)},
-        {ACK_TOO_OLD, RST_A, ST(SYN_RECV)},
-        {ACK_UNSENT, RST_A, ST(SYN_RECV)},
-        {DATA_IN, ACK_10, ST(ESTABLISHED)},
-        {DATA_OOO, ACK, ST(ESTABLISHED)},
-        {DATA_OUT, ACK, ST(SYN_RECV)},
-        {FIN_IN, ACK_1, ST(CLOSE_WAIT)},
-        {FIN_OUT, ACK, ST(SYN_RECV)},
+        {SYN, ACK, ST(SYN_RECV)},          {SYN_NEW, ACK, ST(SYN_RECV)},
+        {SYN_ACK, ACK, ST(SYN_RECV)}, /* at r: in the window; the crossed one (at r - 1) is in
+                                         trace_open_test.c */
+        {RST_EXACT, NONE, ST(CLOSE)},      {RST_WINDOW, ACK, ST(SYN_RECV)},
+        {RST_OUT, NONE, ST(SYN_RECV)},     {ACK_GOOD, NONE, ST(ESTABLISHED)},
+        {ACK_OLD, RST_A, ST(SYN_RECV)},    {ACK_TOO_OLD, RST_A, ST(SYN_RECV)},
+        {ACK_UNSENT, RST_A, ST(SYN_RECV)}, {DATA_IN, ACK_10, ST(ESTABLISHED)},
+        {DATA_OOO, ACK, ST(ESTABLISHED)},  {DATA_OUT, ACK, ST(SYN_RECV)},
+        {FIN_IN, ACK_1, ST(CLOSE_WAIT)},   {FIN_OUT, ACK, ST(SYN_RECV)},
         {NO_FLAGS, NONE, ST(SYN_RECV)},
     };
 
@@ -336,10 +389,10 @@ static void syn_recv(void **st)
 static void synchronised(int s)
 {
     const struct row rows[] = {
-        {SYN, ACK, s},         {SYN_NEW, ACK, s},     {SYN_ACK, ACK, s},  {RST_EXACT, NONE, ST(CLOSE)},
-        {RST_WINDOW, ACK, s},  {RST_OUT, NONE, s},    {ACK_OLD, NONE, s}, {ACK_TOO_OLD, ACK, s},
-        {ACK_UNSENT, ACK, s},  {DATA_OUT, ACK, s},    {DATA_OLD, ACK, s}, {FIN_OUT, ACK, s},
-        {NO_FLAGS, NONE, s},   {RST_ACK, NONE, ST(CLOSE)},
+        {SYN, ACK, s},        {SYN_NEW, ACK, s},          {SYN_ACK, ACK, s},  {RST_EXACT, NONE, ST(CLOSE)},
+        {RST_WINDOW, ACK, s}, {RST_OUT, NONE, s},         {ACK_OLD, NONE, s}, {ACK_TOO_OLD, ACK, s},
+        {ACK_UNSENT, ACK, s}, {DATA_OUT, ACK, s},         {DATA_OLD, ACK, s}, {FIN_OUT, ACK, s},
+        {NO_FLAGS, NONE, s},  {RST_ACK, NONE, ST(CLOSE)},
     };
 
     run(s, rows, sizeof rows / sizeof rows[0]);
@@ -414,7 +467,7 @@ static void closing(void **st)
 static void last_ack(void **st)
 {
     static const struct row rows[] = {
-        {ACK_GOOD, NONE, ST(CLOSE)}, {DATA_IN, NONE, ST(LAST_ACK)}, {DATA_OOO, NONE, ST(LAST_ACK)},
+        {ACK_GOOD, NONE, ST(CLOSE)},  {DATA_IN, NONE, ST(LAST_ACK)}, {DATA_OOO, NONE, ST(LAST_ACK)},
         {FIN_IN, NONE, ST(LAST_ACK)}, {FIN_OLD, ACK, ST(LAST_ACK)},
     };
 
@@ -427,18 +480,12 @@ static void time_wait(void **st)
 {
     static const struct row rows[] = {
         {SYN, ACK, ST(TIME_WAIT)}, /* not beyond the old sequence space */
-        {SYN_NEW, SYNACK, ST(NEW_SYN_RECV)},
-        {SYN_ACK, ACK, ST(TIME_WAIT)},
-        {RST_EXACT, NONE, H_GONE},
-        {RST_WINDOW, NONE, ST(TIME_WAIT)},
-        {RST_OUT, NONE, ST(TIME_WAIT)},
-        {ACK_GOOD, NONE, ST(TIME_WAIT)},
-        {ACK_OLD, NONE, ST(TIME_WAIT)},
-        {ACK_UNSENT, NONE, ST(TIME_WAIT)},
-        {DATA_IN, ACK, ST(TIME_WAIT)},
-        {DATA_OLD, ACK, ST(TIME_WAIT)},
-        {DATA_OUT, ACK, ST(TIME_WAIT)},
-        {FIN_IN, ACK, ST(TIME_WAIT)},
+        {SYN_NEW, SYNACK, ST(NEW_SYN_RECV)}, {SYN_ACK, ACK, ST(TIME_WAIT)},
+        {RST_EXACT, NONE, H_GONE},           {RST_WINDOW, NONE, ST(TIME_WAIT)},
+        {RST_OUT, NONE, ST(TIME_WAIT)},      {ACK_GOOD, NONE, ST(TIME_WAIT)},
+        {ACK_OLD, NONE, ST(TIME_WAIT)},      {ACK_UNSENT, NONE, ST(TIME_WAIT)},
+        {DATA_IN, ACK, ST(TIME_WAIT)},       {DATA_OLD, ACK, ST(TIME_WAIT)},
+        {DATA_OUT, ACK, ST(TIME_WAIT)},      {FIN_IN, ACK, ST(TIME_WAIT)},
         {FIN_OLD, ACK, ST(TIME_WAIT)},
     };
 
@@ -449,10 +496,10 @@ static void time_wait(void **st)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(closed),      cmocka_unit_test(listen_),   cmocka_unit_test(new_syn_recv),
-        cmocka_unit_test(syn_sent),    cmocka_unit_test(syn_recv),  cmocka_unit_test(established),
-        cmocka_unit_test(fin_wait1),   cmocka_unit_test(fin_wait2), cmocka_unit_test(close_wait),
-        cmocka_unit_test(closing),     cmocka_unit_test(last_ack),  cmocka_unit_test(time_wait),
+        cmocka_unit_test(closed),    cmocka_unit_test(listen_),   cmocka_unit_test(new_syn_recv),
+        cmocka_unit_test(syn_sent),  cmocka_unit_test(syn_recv),  cmocka_unit_test(established),
+        cmocka_unit_test(fin_wait1), cmocka_unit_test(fin_wait2), cmocka_unit_test(close_wait),
+        cmocka_unit_test(closing),   cmocka_unit_test(last_ack),  cmocka_unit_test(time_wait),
     };
 
     return cmocka_run_group_tests_name("tcp_states", tests, NULL, NULL);

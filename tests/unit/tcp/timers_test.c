@@ -1,6 +1,7 @@
 /*
- * Timers against a peer that has vanished: when a connection gives up, what it sends until then, and what its owner
- * hears. pair_run() asserts on every turn that the deadline lies in the future and that the invariants hold.
+ * Timers against a peer that has vanished: when a connection gives up, what it sends until then, and what its
+ * owner hears. pair_run() asserts on every turn that the deadline lies in the future and that the invariants
+ * hold.
  */
 #include "pair.h"
 #include "tcp/tcp_priv.h"
@@ -50,12 +51,14 @@ static void syncnt_option(void **unused)
     assert_int_equal(tcp_connect(p.a.t, &args, p.now, &p.a.id), 0);
     assert_int_equal(tcp_set_opt(p.a.t, p.a.id, TCP_OPT_SYNCNT, 2, p.now), 0);
     assert_int_equal(tcp_set_opt(p.a.t, p.a.id, TCP_OPT_SYNCNT, 0, p.now), -EINVAL);
+    assert_int_equal(tcp_set_opt(p.a.t, p.a.id, TCP_OPT_USER_TIMEOUT, 100000, p.now), 0);
     pair_turn(&p);
     assert_int_equal(seconds_until_closed(&p, &p.a, 1000), 7);
     pair_end(&p);
 }
 
-/* tcp_retries2 = 15 is a time: the sum of 200 ms doubled up to 120 s, 924.6 s; the next timeout behind it ends it. */
+/* tcp_retries2 = 15 is a time: the sum of 200 ms doubled up to 120 s, 924.6 s; the next timeout behind it
+ * ends it. */
 static void data_gives_up(void **unused)
 {
     struct pair p;
@@ -211,7 +214,8 @@ static void lazy_wheel(void **unused)
     pair_end(&p);
 }
 
-/* No route: it ends a SYN-SENT; others are tried again by the timer, without spinning (asserted by pair_turn()). */
+/* No route: it ends a SYN-SENT; others are tried again by the timer, without spinning (asserted by
+ * pair_turn()). */
 static void unreachable(void **unused)
 {
     struct tcp_connect_args args = {.tuple = pair_tuple(), .path = {.mtu = PAIR_MTU}};
@@ -241,11 +245,11 @@ static void unreachable(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(syn_gives_up),       cmocka_unit_test(syncnt_option), cmocka_unit_test(data_gives_up),
-        cmocka_unit_test(user_timeout),       cmocka_unit_test(keepalive_gives_up),
-        cmocka_unit_test(fin_wait2),          cmocka_unit_test(orphan_gives_up),
-        cmocka_unit_test(orphan_limit),       cmocka_unit_test(lazy_wheel),
-        cmocka_unit_test(unreachable),
+        cmocka_unit_test(syn_gives_up),       cmocka_unit_test(syncnt_option),
+        cmocka_unit_test(data_gives_up),      cmocka_unit_test(user_timeout),
+        cmocka_unit_test(keepalive_gives_up), cmocka_unit_test(fin_wait2),
+        cmocka_unit_test(orphan_gives_up),    cmocka_unit_test(orphan_limit),
+        cmocka_unit_test(lazy_wheel),         cmocka_unit_test(unreachable),
     };
 
     return cmocka_run_group_tests_name("tcp_timers", tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_close_test.c: ending connections: half-close on both sides, simultaneous close, TIME-WAIT,
- * orphans, and the RSTs of a program that closes with data unread or coming.
+ * tests/unit/tcp/trace_close_test.c: ending connections: half-close on both sides, simultaneous close,
+ * TIME-WAIT, orphans, and the RSTs of a program that closes with data unread or coming.
  */
 #include "harness.h"
 
@@ -238,7 +238,8 @@ static void time_wait_newer_syn(void **st)
     in(h, "F. 1:1(0) ack 2 win 65535");
     out(h, ". 2:2(0) ack 2");
     quiet(h, 10);
-    in(h, "S 5000:5000(0) win 65535 <mss 1460>"); /* beyond the old sequence space: RFC 9293 section 3.10.7.4 */
+    in(h,
+       "S 5000:5000(0) win 65535 <mss 1460>"); /* beyond the old sequence space: RFC 9293 section 3.10.7.4 */
     h_flow(h)->irs += 5000;
     out(h, "S. 0:0(0) * win * <...>");
     state(h, TCP_STATE_NEW_SYN_RECV);

@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_open_test.c: opening connections: passive, active, simultaneous; options on and off; half-open
- * entries, their retransmissions and limits; the accept queue's overflow rules.
+ * tests/unit/tcp/trace_open_test.c: opening connections: passive, active, simultaneous; options on and off;
+ * half-open entries, their retransmissions and limits; the accept queue's overflow rules.
  */
 #include "harness.h"
 
@@ -18,7 +18,8 @@ static void passive_all_options(void **st)
     state(h, TCP_STATE_ESTABLISHED);
     event(h, TCP_EVENT_ACCEPT);
     h_accept(h);
-    assert_int_equal(h_info(h).options & 7, TCP_INFO_OPT_TIMESTAMPS | TCP_INFO_OPT_SACK | TCP_INFO_OPT_WSCALE);
+    assert_int_equal(h_info(h).options & 7,
+                     TCP_INFO_OPT_TIMESTAMPS | TCP_INFO_OPT_SACK | TCP_INFO_OPT_WSCALE);
     assert_int_equal(h_info(h).snd_wnd, 512 << 7);
     assert_int_equal(h_info(h).snd_mss, 1448);
     assert_int_equal(tcp_get_counters(h->t)->passive_opens, 1);
@@ -33,8 +34,8 @@ static void passive_option_subsets(void **st)
     } rows[] = {
         {"S 0:0(0) win 65535", "S. 0:0(0) ack 1 win 64240 <mss 1460>", 0},
         {"S 0:0(0) win 65535 <mss 1000>", "S. 0:0(0) ack 1 win 64240 <mss 1460>", 0},
-        {"S 0:0(0) win 65535 <mss 1460,nop,nop,sackOK>", "S. 0:0(0) ack 1 win 64240 <mss 1460,nop,nop,sackOK>",
-         TCP_INFO_OPT_SACK},
+        {"S 0:0(0) win 65535 <mss 1460,nop,nop,sackOK>",
+         "S. 0:0(0) ack 1 win 64240 <mss 1460,nop,nop,sackOK>", TCP_INFO_OPT_SACK},
         {"S 0:0(0) win 65535 <mss 1460,nop,wscale 3>", "S. 0:0(0) ack 1 win 64240 <mss 1460,nop,wscale 7>",
          TCP_INFO_OPT_WSCALE},
         {"S 0:0(0) win 65535 <mss 1460,nop,nop,TS val 5 ecr 0>",
@@ -357,6 +358,29 @@ static void half_open_bad_ack(void **st)
     h_free(h);
 }
 
+/* A SYN-ACK for a half-open entry: bare, it lies before the window; with text its SYN is cut off and the rest
+ * completes. */
+static void half_open_completed_by_syn_ack(void **st)
+{
+    struct harness *h = h_new();
+
+    (void)st;
+    h_listen(h, 8);
+    in(h, "S 0:0(0) win 65535 <mss 1460,nop,wscale 2>");
+    out(h, "S. 0:0(0) ack 1 <...>");
+    in(h, "S. 0:0(0) ack 1 win 60000 <mss 1460,nop,wscale 2>");
+    out(h, ". 1:1(0) ack 1");
+    state(h, TCP_STATE_NEW_SYN_RECV);
+    in(h, "S. 0:10(10) ack 1 win 60000 <mss 1460,nop,wscale 2>");
+    out(h, ". 1:1(0) ack 11");
+    state(h, TCP_STATE_ESTABLISHED);
+    assert_int_equal(h_info(h).snd_wnd, 60000); /* not scaled */
+    h_accept(h);
+    assert_int_equal(h_info(h).unread_bytes, 10);
+    skip_out(h);
+    h_free(h);
+}
+
 static void listener_segments(void **st)
 {
     struct harness *h = h_new();
@@ -657,6 +681,7 @@ int main(void)
         cmocka_unit_test(repeated_syn),
         cmocka_unit_test(half_open_rst),
         cmocka_unit_test(half_open_bad_ack),
+        cmocka_unit_test(half_open_completed_by_syn_ack),
         cmocka_unit_test(listener_segments),
         cmocka_unit_test(closed_port),
         cmocka_unit_test(backlog_overflow),

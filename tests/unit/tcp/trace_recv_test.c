@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_recv_test.c: the receiving half: ACK timing, out-of-order data, SACK and D-SACK, windows, PAWS,
- * RFC 5961, urgent data, super-frames that come in.
+ * tests/unit/tcp/trace_recv_test.c: the receiving half: ACK timing, out-of-order data, SACK and D-SACK,
+ * windows, PAWS, RFC 5961, urgent data, super-frames that come in.
  */
 #include "harness.h"
 
@@ -73,7 +73,8 @@ static void two_full_segments(void **st)
 
     (void)st;
     (void)until_delayed(h, &seq, 1460);
-    expect(h, h_recv(h, 1000000), seq - 1); /* with data unread the window shrinks, and Linux delays this ACK too */
+    expect(h, h_recv(h, 1000000),
+           seq - 1); /* with data unread the window shrinks, and Linux delays this ACK too */
     skip_out(h);
     quiet(h, 10);
     for (int k = 0; k < 5; k++) {

@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_send_test.c: the sending half: Nagle, cork, SWS, windows and their probes, RTO, fast retransmit
- * and recovery, super-frames, path MTU, the next hop.
+ * tests/unit/tcp/trace_send_test.c: the sending half: Nagle, cork, SWS, windows and their probes, RTO, fast
+ * retransmit and recovery, super-frames, path MTU, the next hop.
  */
 #include "harness.h"
 
@@ -356,7 +356,8 @@ static void fast_retransmit_three_dupacks(void **st)
     assert_int_equal(h_pending(h), 0);
     assert_int_equal(h_info(h).ca_state, TCP_CA_RECOVERY);
     assert_int_equal(tcp_get_counters(h->t)->reno_recovery, 1);
-    in(h, ". 1:1(0) ack 14601 win 65535"); /* held until something above high_seq is acknowledged (RFC 6582) */
+    in(h,
+       ". 1:1(0) ack 14601 win 65535"); /* held until something above high_seq is acknowledged (RFC 6582) */
     assert_int_equal(h_info(h).ca_state, TCP_CA_RECOVERY);
     quiet(h, 50);
     expect(h, h_send(h, 100), 100);
@@ -495,7 +496,7 @@ static void sack_nonsense(void **st)
 
     (void)st;
     send_ten(h);
-    in(h, ". 1:1(0) ack 1 win 65535 <nop,nop,sack 2921:1461>"); /* backwards */
+    in(h, ". 1:1(0) ack 1 win 65535 <nop,nop,sack 2921:1461>");   /* backwards */
     in(h, ". 1:1(0) ack 1 win 65535 <nop,nop,sack 14601:30000>"); /* never sent */
     in(h, ". 1:1(0) ack 1 win 65535 <nop,nop,sack 5000000:6000000>");
     in(h, ". 1:1(0) ack 1 win 65535 <nop,nop,sack 1461:1461>");
@@ -578,6 +579,31 @@ static void shrunk_window(void **st)
     skip_out(h);
     in(h, ". 1:1(0) ack 6841 win 65535");
     skip_out(h);
+    h_free(h);
+}
+
+/* A peer that closes its window under data in flight and answers is never given up, even after timeouts in a
+ * row. */
+static void closed_window_with_data_in_flight(void **st)
+{
+    struct harness *h = established();
+
+    (void)st;
+    h->cfg.tcp_retries2 = 5;
+    expect(h, h_send(h, 2920), 2920);
+    skip_out(h);
+    pass_ms(h, 1000); /* two timeouts without an answer */
+    skip_out(h);
+    for (int k = 0; k < 60; k++) {
+        in(h, ". 1:1(0) ack 1 win 0");
+        skip_out(h);
+        pass_ms(h, 5000);
+        skip_out(h);
+        state(h, TCP_STATE_ESTABLISHED);
+    }
+    in(h, ". 1:1(0) ack 2921 win 65535");
+    skip_out(h);
+    assert_int_equal(h_info(h).unacked, 0);
     h_free(h);
 }
 
@@ -794,7 +820,13 @@ static void urgent_out(void **st)
 
     (void)st;
     expect(h, h_send_flags(h, 10, TCP_SEND_URGENT), 10);
-    out(h, "*U* 1:11(10) ack 1 win * urg *");
+    out(h, "P.U 1:11(10) ack 1 win * urg 10"); /* behind the last urgent byte, as BSD and Linux have it */
+    in(h, ". 1:1(0) ack 6 win 65535");
+    pass_ms(h, 250);
+    out(h, "P.U 6:11(5) ack 1 win * urg 5"); /* still urgent */
+    in(h, ". 1:1(0) ack 11 win 65535");
+    expect(h, h_send(h, 10), 10);
+    out(h, "P. 11:21(10) ack 1");
     h_free(h);
 }
 
@@ -884,6 +916,7 @@ int main(void)
         cmocka_unit_test(rto_loss_recovery),
         cmocka_unit_test(partial_ack_of_segment),
         cmocka_unit_test(shrunk_window),
+        cmocka_unit_test(closed_window_with_data_in_flight),
         cmocka_unit_test(gso_out),
         cmocka_unit_test(gso_retransmit_one_segment),
         cmocka_unit_test(gso_off_again),

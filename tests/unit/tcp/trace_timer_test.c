@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_timer_test.c: timers that end connections: keepalive and user timeout; and what they leave
- * alone.
+ * tests/unit/tcp/trace_timer_test.c: timers that end connections: keepalive and user timeout; and what they
+ * leave alone.
  */
 #include "harness.h"
 
@@ -78,6 +78,20 @@ static void keepalive_default_is_off(void **st)
     quiet(h, 7199000);
     pass_ms(h, 2000);
     out(h, ". 0:0(0) ack 11");
+    h_free(h);
+}
+
+/* The idle time that has passed counts; the probe leaves at once, but by the timer (the deadline lies in the
+ * future). */
+static void keepidle_shorter_than_idle_time(void **st)
+{
+    struct harness *h = established();
+
+    (void)st;
+    expect(h, h_opt(h, TCP_OPT_KEEPALIVE, 1), 0);
+    quiet(h, 60000);
+    expect(h, h_opt(h, TCP_OPT_KEEPIDLE, 10), 0);
+    out_in(h, 1, ". 0:0(0) ack 1");
     h_free(h);
 }
 
@@ -169,9 +183,9 @@ static void options_round_trip(void **st)
         enum tcp_opt opt;
         int32_t set, get;
     } rows[] = {
-        {TCP_OPT_NODELAY, 1, 1},     {TCP_OPT_CORK, 1, 1},         {TCP_OPT_KEEPALIVE, 1, 1},
-        {TCP_OPT_KEEPIDLE, 77, 77},  {TCP_OPT_KEEPINTVL, 33, 33},  {TCP_OPT_KEEPCNT, 4, 4},
-        {TCP_OPT_SYNCNT, 3, 3},      {TCP_OPT_LINGER2, 30, 30},    {TCP_OPT_USER_TIMEOUT, 1234, 1234},
+        {TCP_OPT_NODELAY, 1, 1},    {TCP_OPT_CORK, 1, 1},        {TCP_OPT_KEEPALIVE, 1, 1},
+        {TCP_OPT_KEEPIDLE, 77, 77}, {TCP_OPT_KEEPINTVL, 33, 33}, {TCP_OPT_KEEPCNT, 4, 4},
+        {TCP_OPT_SYNCNT, 3, 3},     {TCP_OPT_LINGER2, 30, 30},   {TCP_OPT_USER_TIMEOUT, 1234, 1234},
         {TCP_OPT_TOS, 0x20, 0x20},
     };
     struct harness *h = established();
@@ -200,6 +214,7 @@ int main(void)
         cmocka_unit_test(keepalive_answered),
         cmocka_unit_test(keepalive_put_off_by_data),
         cmocka_unit_test(keepalive_default_is_off),
+        cmocka_unit_test(keepidle_shorter_than_idle_time),
         cmocka_unit_test(user_timeout_data),
         cmocka_unit_test(user_timeout_window_probe),
         cmocka_unit_test(user_timeout_connect),
