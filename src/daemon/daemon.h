@@ -13,7 +13,7 @@
  * which begins at once.
  *
  * Modules: main.c (ordered start and end), config.c (INI), loop.c (libev, one timerfd, turns), tap.c, netlink.c,
- * logger.c, notify.c (sd_notify), pump.c (sock <-> descriptor), forward.c, service.c, control.c (JSON-RPC framing,
+ * logger.c, notify.c (sd_notify), fdset.c (edge-triggered descriptors), pump.c (sock <-> descriptor), forward.c, service.c, control.c (JSON-RPC framing,
  * clients, rights), method_*.c (the calls), program.c (descriptors handed to programs), events.c (subscriptions).
  */
 #ifndef TAUT_DAEMON_H
@@ -35,6 +35,8 @@ struct control;       /* control.h */
 struct forwards;      /* forward.h */
 struct services;      /* service.h */
 struct programs;      /* program.h */
+struct loop;          /* loop.h */
+struct fdset;         /* fdset.h */
 
 /* Work for the second half of the turn. Embedded; `fn` runs once, then it is unlinked and may be queued again. */
 struct deferred {
@@ -42,10 +44,24 @@ struct deferred {
     void (*fn)(struct deferred *self, uint64_t now);
 };
 
+struct pump;
+/* What the owner of a sock tells about itself. */
+struct sock_owner_info {
+    char name[64];           /* "forward web", "echo", "program pid 123" */
+    const struct pump *pump; /* that moves its bytes; NULL: none */
+};
+
 /* Whoever owns a struct sock embeds this and passes it as the sock's user pointer. */
 struct sock_owner {
     /* Readiness that became true (enum sock_poll_bit). Runs in the first half. */
     void (*ready)(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now);
+    /* For listings (conn.list, conn.get); NULL: nothing to tell. */
+    void (*describe)(const struct sock_owner *self, struct sock_owner_info *ret);
+    /*
+     * conn.close and conn.abort: ends the connection as if the program had closed it (FIN behind what was read so far)
+     * or resets it. May free the sock and self. NULL: the owner lets nobody end it.
+     */
+    void (*end)(struct sock_owner *self, struct sock *s, bool abort, uint64_t now);
 };
 
 /* Counters of the shell. X(name, "metric", "help") */
@@ -86,6 +102,7 @@ struct daemon {
     struct stack *stack;
     struct tcp *tcp;       /* stack_tcp(stack) */
     struct socks *socks;   /* stack_socks(stack) */
+    struct fdset *fds;     /* programs' and backends' descriptors */
     struct tap *tap;
     struct netlink *netlink;
     struct control *control;
@@ -95,14 +112,25 @@ struct daemon {
     struct daemon_counters counters;
     uint64_t started_at;
     char ifname[16];
+    uint8_t mac[STACK_MAC_BYTES]; /* of taut's end, for server.status; set by main */
+    uint16_t mtu;                 /* as last given to stack_set_mtu() */
+    bool link_up;                 /* as last given to stack_set_link() */
     bool draining;         /* SIGTERM came: no new connections, FINs are out */
+    int exit_status;       /* of the process when the loop ends */
     struct list_node deferred;
+    struct loop *runner;   /* loop.c */
+    /* Set by control_open(): what the stack tells (addresses, pings, neighbours) for subscribers; may be NULL. */
+    void (*on_stack_event)(struct daemon *d, const struct stack_event *e, uint64_t now);
+    /* Set by control_open(): runs once a turn after sock events were drained, in the first half; may be NULL. */
+    void (*on_turn)(struct daemon *d, uint64_t now);
 };
 
 /* CLOCK_MONOTONIC now; the one place where the daemon reads its clock. Never goes back. */
 uint64_t daemon_now(void);
 /* Queues work for the second half of this turn; no effect if it is queued already. */
 void daemon_defer(struct daemon *d, struct deferred *w);
+/* Runs what is queued now (the loop does; at the end main does once more). True if there was any. */
+bool daemon_run_deferred(struct daemon *d);
 /* The loop is to run a turn even if nothing is readable (something was marked outside of one). */
 void daemon_kick(struct daemon *d);
 /* Begins an orderly end: drains, then leaves the loop. */

@@ -25,12 +25,20 @@ struct pump_params {
     bool poison;         /* fd is a program's end of ours and holds a poison byte (program.c) */
     const void *preface; /* written to the descriptor first (PROXY protocol header); copied */
     size_t preface_bytes;
+    const char *owner;   /* for listings, "forward web", "program pid 123"; copied (63 characters); NULL: "" */
     /* Called once when the pump has ended, just before it is freed; may be NULL. */
     void (*ended)(void *user, enum pump_end how, int error);
     void *user;
 };
 
-/* NULL with errno set: out of memory or descriptors; then sock and fd are still the caller's. fd becomes non-blocking. */
+/*
+ * A program's end carries a poison byte: one byte that the program's side wrote before it was handed over and that stays
+ * unread in our queue (the last byte read takes its place), so that our close() reads as ECONNRESET there; a clean end
+ * consumes it first.
+ *
+ * NULL with errno set: out of memory or descriptors; then sock and fd are still the caller's. fd becomes
+ * non-blocking.
+ */
 struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pump_params *params);
 /* Resets both sides now. */
 void pump_abort(struct pump *p, uint64_t now);

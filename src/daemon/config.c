@@ -1,0 +1,894 @@
+/*
+ * daemon/config.c: the configuration file (theory of operation).
+ *
+ * One table of rows says for every key where its value lies in struct daemon_config, how it is read and written as text,
+ * and what the manual says of it; the rows of [tcp] and [stack] are appended from the engine's and stack's own tables.
+ * inih hands over (section, key, value); a reader of our own counts lines, so that every error names its line. Parsing
+ * fills a fresh struct, which replaces the caller's only if all of it is good.
+ */
+#include "daemon/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/chunk.h"
+#include "daemon/logger.h"
+
+enum type { T_BOOL, T_INT, T_U16, T_U32, T_MS, T_BYTES, T_TEXT, T_IFNAME, T_MAC, T_PREFIXES, T_ROUTES, T_LOG, T_PORT };
+
+static const char *const type_names[] = {"yes/no", "number", "number",    "number",   "duration", "size",  "text",
+                                         "name",   "MAC",    "addresses", "routes", "level",    "port or off"};
+
+struct row {
+    const char *section, *key;
+    enum type type;
+    size_t offset, bytes;
+    int64_t min, max;
+    const char *def, *unit, *scope, *help;
+};
+
+#define AT(member) offsetof(struct daemon_config, member), sizeof(((struct daemon_config *)0)->member)
+
+/* "start": takes effect at the start only; "reload": also on SIGHUP; "now"/"new": config.set too. */
+static const struct row rows[] = {
+    {"interface", "name", T_IFNAME, AT(ifname), 0, 0, "taut0", "", "start",
+     "TAP interface to make or attach to; %d in it is a number that the kernel chooses"},
+    {"interface", "fd", T_INT, AT(tap_fd), -1, 1 << 20, "-1", "", "start",
+     "inherited TAP descriptor to use instead of a name; -1: none"},
+    {"interface", "mac", T_MAC, AT(mac), 0, 0, "", "", "start",
+     "MAC address of taut's end; derived from the kernel's end when absent"},
+    {"interface", "mtu", T_U16, AT(mtu), 0, 65521, "0", "bytes", "start",
+     "MTU to give the interface (needs host_setup); 0: leave it as it is"},
+    {"interface", "offload", T_BOOL, AT(offload), 0, 1, "yes", "", "start",
+     "virtio-net header, checksum offload and super-frames (TSO, GRO)"},
+    {"interface", "host_setup", T_BOOL, AT(host_setup), 0, 1, "yes", "", "start",
+     "bring the kernel's end up and give it host_address, mtu and txqueuelen"},
+    {"interface", "txqueuelen", T_U32, AT(txqueuelen), 0, 1000000, "10000", "frames", "start",
+     "queue from the kernel to taut; 0: leave it as it is"},
+    {"interface", "host_address", T_PREFIXES, AT(host_addr), 0, 0, "", "", "start",
+     "addresses of the kernel's end, ADDRESS/BITS, several separated by commas"},
+    {"network", "address", T_PREFIXES, AT(addr), 0, 0, "", "", "start",
+     "addresses of the stack, ADDRESS/BITS, several separated by commas, both families"},
+    {"network", "route", T_ROUTES, AT(route), 0, 0, "", "", "start",
+     "PREFIX/BITS [via GATEWAY] [mtu N] [advmss N] [initcwnd N] [initrwnd N], several separated by commas"},
+    {"limits", "buffers", T_BYTES, AT(buffer_bytes), 4 << 20, 1ll << 40, "256M", "bytes", "start",
+     "all payload in send and receive buffers together"},
+    {"limits", "max_connections", T_U32, AT(max_conns), 16, 1 << 24, "65536", "", "start",
+     "connections, half-open and TIME-WAIT entries together"},
+    {"limits", "max_half_open", T_U32, AT(max_half_open), 16, 1 << 24, "16384", "", "start",
+     "half-open entries of all listeners together"},
+    {"limits", "drain", T_MS, AT(drain_ms), 0, 3600000, "5s", "", "start",
+     "at the end, wait this long for connections to close before they are reset"},
+    {"control", "directory", T_TEXT, AT(control_dir), 0, 0, "/run/taut", "", "start",
+     "directory of control.sock and control.seq"},
+    {"control", "group", T_TEXT, AT(control_group), 0, 0, "", "", "start",
+     "members of this group may steer; others only look; empty: root and the daemon's own user steer"},
+    {"log", "level", T_LOG, AT(log_level), 0, 7, "info", "", "reload", "error, warning, notice, info or debug"},
+    {"services", "echo", T_PORT, AT(echo), 0, 65535, "7", "", "reload", "port of the echo service (RFC 862), or off"},
+    {"services", "discard", T_PORT, AT(discard), 0, 65535, "9", "", "reload",
+     "port of the discard service (RFC 863), or off"},
+    {"services", "chargen", T_PORT, AT(chargen), 0, 65535, "19", "", "reload",
+     "port of the character generator (RFC 864), or off"},
+};
+#define N_ROWS ((unsigned)(sizeof rows / sizeof *rows))
+
+/* Keys of [forward NAME]; they lie in struct config_forward and are read by forward_key(). */
+static const struct row forward_rows[] = {
+    {"forward NAME", "listen", T_TEXT, 0, 0, 0, 0, "", "", "reload", "PORT or ADDRESS:PORT on the stack; required"},
+    {"forward NAME", "to", T_TEXT, 0, 0, 0, 0, "", "", "reload",
+     "backend on the host: tcp:ADDRESS:PORT or unix:/PATH; required"},
+    {"forward NAME", "proxy_protocol", T_TEXT, 0, 0, 0, 0, "off", "", "reload",
+     "v2: tell the backend the peer's address by a PROXY protocol header"},
+    {"forward NAME", "connect_timeout", T_MS, 0, 0, 1, 3600000, "10s", "", "reload",
+     "the backend must have accepted by then, else the peer is reset"},
+    {"forward NAME", "backlog", T_U32, 0, 0, 1, 1 << 24, "1024", "", "reload", "accept queue on the stack"},
+    {"forward NAME", "max_connections", T_U32, 0, 0, 1, 1 << 24, "16384", "", "reload",
+     "at once; more wait in the accept queue"},
+};
+#define N_FORWARD_ROWS ((unsigned)(sizeof forward_rows / sizeof *forward_rows))
+
+/* ---- Reading values; each returns NULL or what would be right -------------------------------------------------------- */
+
+static const char *read_number(const char *text, int64_t min, int64_t max, int64_t *ret)
+{
+    static _Thread_local char expected[96];
+    char *end;
+
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+
+    if (errno || end == text || *end || v < min || v > max) {
+        snprintf(expected, sizeof expected, "a whole number from %" PRId64 " to %" PRId64, min, max);
+        return expected;
+    }
+    *ret = v;
+    return NULL;
+}
+
+struct suffix {
+    const char *name;
+    double factor;
+};
+
+static const char *read_scaled(const char *text, const struct suffix *suffixes, double plain, int64_t min, int64_t max,
+                               const char *expected, int64_t *ret)
+{
+    char *end;
+    double v = strtod(text, &end), factor = plain;
+
+    if (end == text || !(v >= 0))
+        return expected;
+    while (*end == ' ')
+        end++;
+    if (*end) {
+        const struct suffix *s = suffixes;
+
+        while (s->name && strcasecmp(s->name, end) != 0)
+            s++;
+        if (!s->name)
+            return expected;
+        factor = s->factor;
+    }
+    v *= factor;
+    if (v < (double)min || v > (double)max)
+        return expected;
+    *ret = (int64_t)v;
+    return NULL;
+}
+
+static const char *read_ms(const char *text, int64_t min, int64_t max, int64_t *ret)
+{
+    static const struct suffix suffixes[] = {{"ms", 1}, {"s", 1000}, {"min", 60000}, {"m", 60000}, {NULL, 0}};
+
+    return read_scaled(text, suffixes, 1000, min, max, "a time as 500ms, 5s or 2min, at most an hour", ret);
+}
+
+static const char *read_bytes(const char *text, int64_t min, int64_t max, int64_t *ret)
+{
+    static const struct suffix suffixes[] = {{"k", 1024.0},    {"m", 1048576.0},   {"g", 1073741824.0},
+                                             {"kib", 1024.0},  {"mib", 1048576.0}, {"gib", 1073741824.0},
+                                             {NULL, 0}};
+
+    return read_scaled(text, suffixes, 1, min, max, "a size as 64M or 1G, at least 4M", ret);
+}
+
+static const char *read_bool(const char *text, bool *ret)
+{
+    if (!strcasecmp(text, "yes") || !strcasecmp(text, "on") || !strcasecmp(text, "true") || !strcmp(text, "1"))
+        *ret = true;
+    else if (!strcasecmp(text, "no") || !strcasecmp(text, "off") || !strcasecmp(text, "false") || !strcmp(text, "0"))
+        *ret = false;
+    else
+        return "yes or no";
+    return NULL;
+}
+
+static const char *read_mac(struct daemon_config *c, const char *text)
+{
+    unsigned b[6];
+    int n = 0;
+
+    if (!*text) {
+        c->has_mac = false;
+        return NULL;
+    }
+    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &n) != 6 || text[n] ||
+        (b[0] & 1))
+        return "a unicast MAC as 02:00:00:00:00:01";
+    for (int i = 0; i < 6; i++)
+        c->mac[i] = (uint8_t)b[i];
+    c->has_mac = true;
+    return NULL;
+}
+
+static const char *read_text(char *at, size_t bytes, const char *text)
+{
+    if (strlen(text) >= bytes)
+        return "a shorter text";
+    memset(at, 0, bytes);
+    memcpy(at, text, strlen(text));
+    return NULL;
+}
+
+static const char *read_ifname(char *at, size_t bytes, const char *text)
+{
+    if (!*text || strlen(text) >= bytes || strpbrk(text, "/ \t:"))
+        return "an interface name of 1 to 15 characters without '/', ':' or blanks";
+    return read_text(at, bytes, text);
+}
+
+/* The next element of a comma-separated list, trimmed; NULL at the end. Cuts *inout. */
+static char *next_item(char **inout)
+{
+    char *item = *inout, *end;
+
+    if (!item)
+        return NULL;
+    end = strchr(item, ',');
+    *inout = end ? end + 1 : NULL;
+    if (!end)
+        end = item + strlen(item);
+    while (isspace((unsigned char)*item))
+        item++;
+    while (end > item && isspace((unsigned char)end[-1]))
+        end--;
+    *end = '\0';
+    return item;
+}
+
+static const char *read_prefixes(struct config_prefix *list, unsigned *n, const char *text)
+{
+    char copy[1024], *rest = copy, *item;
+
+    if (strlen(text) >= sizeof copy)
+        return "a shorter list";
+    memcpy(copy, text, strlen(text) + 1);
+    while ((item = next_item(&rest))) {
+        if (!*item)
+            continue;
+        if (*n == CONFIG_ADDRS_MAX)
+            return "at most 16 addresses";
+        if (!strchr(item, '/') || !ip_prefix_parse(item, &list[*n].addr, &list[*n].bits))
+            return "ADDRESS/BITS, as 10.0.0.2/24 or 2001:db8::2/64";
+        (*n)++;
+    }
+    return NULL;
+}
+
+static bool route_option(struct stack_route *r, const char *key, const char *value)
+{
+    int64_t v;
+
+    if (!strcmp(key, "via"))
+        return ip_addr_parse(value, &r->gateway) && r->gateway.family == r->prefix.family;
+    if (!strcmp(key, "mtu") && !read_number(value, 68, 65535, &v))
+        r->mtu = (uint16_t)v;
+    else if (!strcmp(key, "advmss") && !read_number(value, 48, 65495, &v))
+        r->advmss = (uint16_t)v;
+    else if (!strcmp(key, "initcwnd") && !read_number(value, 1, 255, &v))
+        r->initcwnd = (uint8_t)v;
+    else if (!strcmp(key, "initrwnd") && !read_number(value, 1, 255, &v))
+        r->initrwnd = (uint8_t)v;
+    else
+        return false;
+    return true;
+}
+
+static const char *read_route(struct stack_route *ret, char *item)
+{
+    static const char *const expected = "PREFIX/BITS [via GATEWAY] [mtu N] [advmss N] [initcwnd N], the prefix may be "
+                                        "'default'";
+    char *save, *word = strtok_r(item, " \t", &save), *value;
+    unsigned bits;
+    struct stack_route r = {.valid_until = TIME_NEVER};
+    bool is_default = word && !strcmp(word, "default");
+
+    if (!word)
+        return expected;
+    if (is_default) {
+        /* The family is the gateway's. */
+        char *via = strtok_r(NULL, " \t", &save);
+
+        value = strtok_r(NULL, " \t", &save);
+        if (!via || strcmp(via, "via") || !value || !ip_addr_parse(value, &r.gateway))
+            return "default via GATEWAY";
+        r.prefix.family = r.gateway.family;
+    } else {
+        if (!ip_prefix_parse(word, &r.prefix, &bits))
+            return expected;
+        r.prefix_bits = (uint8_t)bits;
+    }
+    while ((word = strtok_r(NULL, " \t", &save))) {
+        value = strtok_r(NULL, " \t", &save);
+        if (!value || !route_option(&r, word, value))
+            return expected;
+    }
+    *ret = r;
+    return NULL;
+}
+
+static const char *read_routes(struct daemon_config *c, const char *text)
+{
+    char copy[1024], *rest = copy, *item;
+
+    if (strlen(text) >= sizeof copy)
+        return "a shorter list";
+    memcpy(copy, text, strlen(text) + 1);
+    while ((item = next_item(&rest))) {
+        if (!*item)
+            continue;
+        if (c->n_routes == CONFIG_ROUTES_MAX)
+            return "at most 32 routes";
+        const char *expected = read_route(&c->route[c->n_routes], item);
+
+        if (expected)
+            return expected;
+        c->n_routes++;
+    }
+    return NULL;
+}
+
+static const char *read_service(struct config_service *ret, const char *text)
+{
+    int64_t port;
+
+    if (!strcasecmp(text, "off") || !strcasecmp(text, "no")) {
+        ret->enabled = false;
+        ret->port = 0;
+        return NULL;
+    }
+    if (read_number(text, 1, 65535, &port))
+        return "a port from 1 to 65535, or off";
+    *ret = (struct config_service){.enabled = true, .port = (uint16_t)port};
+    return NULL;
+}
+
+static const char *read_log(int *ret, const char *text)
+{
+    int level = logger_level_parse(text);
+
+    if (level < 0)
+        return "error, warning, notice, info or debug";
+    *ret = level;
+    return NULL;
+}
+
+/* Numbers of all widths, after their text was read. */
+static const char *read_integer(const struct row *r, void *at, const char *text)
+{
+    int64_t v = 0;
+    const char *expected = r->type == T_MS      ? read_ms(text, r->min, r->max, &v)
+                           : r->type == T_BYTES ? read_bytes(text, r->min, r->max, &v)
+                                                : read_number(text, r->min, r->max, &v);
+
+    if (expected)
+        return expected;
+    if (r->type == T_INT)
+        *(int *)at = (int)v;
+    else if (r->type == T_U16)
+        *(uint16_t *)at = (uint16_t)v;
+    else if (r->type == T_BYTES)
+        *(uint64_t *)at = (uint64_t)v / CHUNK_BIG_BYTES * CHUNK_BIG_BYTES;
+    else
+        *(uint32_t *)at = (uint32_t)v;
+    return NULL;
+}
+
+static const char *read_row(struct daemon_config *c, const struct row *r, const char *text)
+{
+    void *at = (char *)c + r->offset;
+
+    switch (r->type) {
+    case T_BOOL:
+        return read_bool(text, at);
+    case T_TEXT:
+        return read_text(at, r->bytes, text);
+    case T_IFNAME:
+        return read_ifname(at, r->bytes, text);
+    case T_MAC:
+        return read_mac(c, text);
+    case T_PREFIXES:
+        return at == c->addr ? read_prefixes(c->addr, &c->n_addr, text)
+                             : read_prefixes(c->host_addr, &c->n_host_addr, text);
+    case T_ROUTES:
+        return read_routes(c, text);
+    case T_LOG:
+        return read_log(at, text);
+    case T_PORT:
+        return read_service(at, text);
+    case T_INT:
+    case T_U16:
+    case T_U32:
+    case T_MS:
+    case T_BYTES:
+    default:
+        return read_integer(r, at, text);
+    }
+}
+
+/* ---- [forward NAME] ---------------------------------------------------------------------------------------------------- */
+
+static const char *read_listen(struct config_forward *f, const char *text)
+{
+    int64_t port;
+
+    if (!read_number(text, 1, 65535, &port)) {
+        f->listen_addr = (struct ip_addr){0};
+        f->listen_port = (uint16_t)port;
+        return NULL;
+    }
+    if (!ip_addr_port_parse(text, &f->listen_addr, &f->listen_port) || !f->listen_port)
+        return "PORT, ADDRESS:PORT or [ADDRESS]:PORT";
+    return NULL;
+}
+
+static const char *read_to(struct config_forward *f, const char *text)
+{
+    if (!strncmp(text, "tcp:", 4)) {
+        f->target = FORWARD_TCP;
+        if (ip_addr_port_parse(text + 4, &f->to_addr, &f->to_port) && f->to_port)
+            return NULL;
+    } else if (!strncmp(text, "unix:/", 6)) {
+        f->target = FORWARD_UNIX;
+        return read_text(f->to_path, sizeof f->to_path, text + 5);
+    }
+    return "tcp:ADDRESS:PORT (as tcp:127.0.0.1:8080 or tcp:[::1]:8080) or unix:/PATH";
+}
+
+static const char *read_proxy(struct config_forward *f, const char *text)
+{
+    if (!strcasecmp(text, "off") || !strcasecmp(text, "no"))
+        f->proxy = FORWARD_PROXY_NONE;
+    else if (!strcasecmp(text, "v2"))
+        f->proxy = FORWARD_PROXY_V2;
+    else
+        return "off or v2";
+    return NULL;
+}
+
+static const char *read_forward_number(const struct row *r, struct config_forward *f, const char *text)
+{
+    uint32_t *at = r->type == T_MS               ? &f->connect_timeout_ms
+                   : !strcmp(r->key, "backlog") ? &f->backlog
+                                                 : &f->max_connections;
+
+    return read_integer(r, at, text);
+}
+
+static const char *read_forward_row(const struct row *r, struct config_forward *f, const char *text)
+{
+    if (!strcmp(r->key, "listen"))
+        return read_listen(f, text);
+    if (!strcmp(r->key, "to"))
+        return read_to(f, text);
+    if (!strcmp(r->key, "proxy_protocol"))
+        return read_proxy(f, text);
+    return read_forward_number(r, f, text);
+}
+
+static struct config_forward *get_forward(struct daemon_config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->n_forwards; i++)
+        if (!strcmp(c->forward[i].name, name))
+            return &c->forward[i];
+    if (c->n_forwards == CONFIG_FORWARDS_MAX)
+        return NULL;
+    struct config_forward *f = &c->forward[c->n_forwards++];
+
+    *f = (struct config_forward){.connect_timeout_ms = 10000, .backlog = 1024, .max_connections = 16384};
+    snprintf(f->name, sizeof f->name, "%s", name);
+    return f;
+}
+
+/* ---- The file ---------------------------------------------------------------------------------------------------------- */
+
+struct parse {
+    FILE *file;
+    const char *path;
+    unsigned line, section_line; /* read last, and of the last [section] */
+    struct daemon_config *c;
+    unsigned forward_line[CONFIG_FORWARDS_MAX], listen_line[CONFIG_FORWARDS_MAX];
+    unsigned tcp_line;   /* of the last key of [tcp] */
+    unsigned error_line;
+    char error[CONFIG_ERROR_MAX];
+};
+
+static int fail(struct parse *p, unsigned line, const char *section, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* Always 0, what inih takes for an error; only the first one is kept. */
+static int fail(struct parse *p, unsigned line, const char *section, const char *key, const char *fmt, ...)
+{
+    char text[201];
+    va_list args;
+
+    if (p->error[0])
+        return 0;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    p->error_line = line;
+    snprintf(p->error, sizeof p->error, "%.160s:%u: %.48s%s%.48s: %.200s", p->path, line, section, *key ? "." : "", key, text);
+    return 0;
+}
+
+static char *read_line(char *str, int bytes, void *stream)
+{
+    struct parse *p = stream;
+    char *r = fgets(str, bytes, p->file);
+
+    if (!r)
+        return NULL;
+    p->line++;
+    if (str[strspn(str, " \t")] == '[')
+        p->section_line = p->line;
+    return r;
+}
+
+static int forward_key(struct parse *p, const char *section, const char *key, const char *value)
+{
+    const char *name = section + 8;
+    struct config_forward *f;
+
+    while (*name == ' ')
+        name++;
+    if (!*name || strlen(name) >= sizeof f->name)
+        return fail(p, p->line, section, "", "a forward needs a name of 1 to 31 characters: [forward web]");
+    f = get_forward(p->c, name);
+    if (!f)
+        return fail(p, p->line, section, "", "too many forwards; at most %d", CONFIG_FORWARDS_MAX);
+    p->forward_line[f - p->c->forward] = p->section_line;
+    if (!strcmp(key, "listen"))
+        p->listen_line[f - p->c->forward] = p->line;
+    for (size_t i = 0; i < N_FORWARD_ROWS; i++) {
+        if (strcmp(forward_rows[i].key, key))
+            continue;
+        const char *expected = read_forward_row(&forward_rows[i], f, value);
+
+        return expected ? fail(p, p->line, section, key, "'%.80s' is not valid; expected %s", value, expected) : 1;
+    }
+    return fail(p, p->line, section, key,
+                "unknown key; a forward has listen, to, proxy_protocol, connect_timeout, backlog, max_connections");
+}
+
+/* A row of the engine's or stack's own table. */
+static int table_key(struct parse *p, const struct tcp_config_row *table, void *base, const char *section, const char *key,
+                     const char *value)
+{
+    int64_t v;
+
+    for (const struct tcp_config_row *r = table; r->name; r++) {
+        if (strcmp(r->name, key))
+            continue;
+        const char *expected = read_number(value, r->min, r->max, &v);
+
+        if (expected)
+            return fail(p, p->line, section, key, "'%.80s' is not valid; expected %s", value, expected);
+        memcpy((char *)base + r->offset, &(int32_t){(int32_t)v}, sizeof(int32_t));
+        return 1;
+    }
+    return fail(p, p->line, section, key, "unknown key; 'tautd --dump-config' lists all");
+}
+
+static int handle(void *user, const char *section, const char *key, const char *value)
+{
+    struct parse *p = user;
+    bool known = false;
+
+    if (!strncmp(section, "forward", 7) && (section[7] == ' ' || !section[7]))
+        return forward_key(p, section[7] ? section : "forward ", key, value);
+    if (!strcmp(section, "tcp")) {
+        p->tcp_line = p->line;
+        return table_key(p, tcp_config_rows, &p->c->tcp, section, key, value);
+    }
+    if (!strcmp(section, "stack"))
+        return table_key(p, stack_config_rows, &p->c->stack, section, key, value);
+    for (size_t i = 0; i < N_ROWS; i++) {
+        if (strcmp(rows[i].section, section))
+            continue;
+        known = true;
+        if (strcmp(rows[i].key, key))
+            continue;
+        const char *expected = read_row(p->c, &rows[i], value);
+
+        return expected ? fail(p, p->line, section, key, "'%.80s' is not valid; expected %s", value, expected) : 1;
+    }
+    if (!known)
+        return fail(p, p->line, *section ? section : "(no section)", "",
+                    "unknown section; there are interface, network, limits, control, log, services, tcp, stack and "
+                    "forward NAME");
+    return fail(p, p->line, section, key, "unknown key; 'tautd --dump-config' lists all");
+}
+
+static bool listeners_clash(const struct config_forward *a, const struct config_forward *b)
+{
+    return a->listen_port == b->listen_port &&
+           (!a->listen_addr.family || !b->listen_addr.family || ip_addr_eq(&a->listen_addr, &b->listen_addr));
+}
+
+/* What only the whole can tell. */
+static void check_whole(struct parse *p)
+{
+    const struct daemon_config *c = p->c;
+    char section[48];
+
+    for (unsigned i = 0; i < c->n_forwards; i++) {
+        const struct config_forward *f = &c->forward[i];
+
+        snprintf(section, sizeof section, "forward %s", f->name);
+        if (!f->listen_port)
+            fail(p, p->forward_line[i], section, "listen", "missing; expected PORT or ADDRESS:PORT");
+        if (!f->to_port && !f->to_path[0])
+            fail(p, p->forward_line[i], section, "to", "missing; expected tcp:ADDRESS:PORT or unix:/PATH");
+        for (unsigned j = 0; j < i; j++)
+            if (listeners_clash(f, &c->forward[j]))
+                fail(p, p->listen_line[i], section, "listen", "port %u is forward %s's already", f->listen_port,
+                     c->forward[j].name);
+    }
+    if (c->tcp.ip_local_port_low > c->tcp.ip_local_port_high)
+        fail(p, p->tcp_line, "tcp", "ip_local_port_low", "must not be above ip_local_port_high");
+    if (c->tcp.tcp_rmem_min > c->tcp.tcp_rmem_default || c->tcp.tcp_rmem_default > c->tcp.tcp_rmem_max)
+        fail(p, p->tcp_line, "tcp", "tcp_rmem_default", "must lie between tcp_rmem_min and tcp_rmem_max");
+    if (c->tcp.tcp_wmem_min > c->tcp.tcp_wmem_default || c->tcp.tcp_wmem_default > c->tcp.tcp_wmem_max)
+        fail(p, p->tcp_line, "tcp", "tcp_wmem_default", "must lie between tcp_wmem_min and tcp_wmem_max");
+    if (c->tcp.tcp_delack_min > c->tcp.tcp_delack_max)
+        fail(p, p->tcp_line, "tcp", "tcp_delack_min", "must not be above tcp_delack_max");
+}
+
+void config_defaults(struct daemon_config *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (rows[i].type != T_PREFIXES && rows[i].type != T_ROUTES)
+            read_row(ret, &rows[i], rows[i].def);
+    tcp_config_defaults(&ret->tcp);
+    stack_config_defaults(&ret->stack);
+}
+
+static void parse_file(struct parse *p)
+{
+    int r = ini_parse_stream(read_line, p, handle, p);
+
+    if (r > 0 && p->error_line > (unsigned)r)
+        p->error[0] = '\0'; /* what inih found stands above it */
+    if (r > 0)
+        fail(p, (unsigned)r, "syntax", "", "neither [section], key = value, comment nor blank");
+    else if (r < 0)
+        fail(p, p->line, "file", "", "out of memory while reading");
+    check_whole(p);
+}
+
+int config_load(const char *path, struct daemon_config *ret, char *ret_error, size_t error_bytes)
+{
+    struct parse *p = calloc(1, sizeof *p);
+    struct daemon_config *c = malloc(sizeof *c);
+    int result = -1;
+
+    if (!p || !c) {
+        snprintf(ret_error, error_bytes, "%s:0: file: out of memory", path);
+        goto out;
+    }
+    config_defaults(c);
+    p->path = path;
+    p->c = c;
+    p->file = fopen(path, "re");
+    if (!p->file) {
+        snprintf(ret_error, error_bytes, "%s:0: file: cannot be opened: %s", path, strerror(errno));
+        goto out;
+    }
+    parse_file(p);
+    fclose(p->file);
+    if (p->error[0]) {
+        snprintf(ret_error, error_bytes, "%s", p->error);
+        goto out;
+    }
+    snprintf(c->path, sizeof c->path, "%s", path);
+    *ret = *c;
+    result = 0;
+out:
+    free(p);
+    free(c);
+    return result;
+}
+
+/* ---- The table for others ----------------------------------------------------------------------------------------------- */
+
+static bool table_row(const struct tcp_config_row *r, const char *section, struct config_row_info *ret)
+{
+    static _Thread_local char def[16];
+
+    snprintf(def, sizeof def, "%d", r->def);
+    *ret = (struct config_row_info){section, r->name, "number", def, r->unit, r->scope, r->help};
+    return true;
+}
+
+static unsigned table_length(const struct tcp_config_row *table)
+{
+    unsigned n = 0;
+
+    while (table[n].name)
+        n++;
+    return n;
+}
+
+/* The row of an index that counts through rows, tcp_config_rows and stack_config_rows. */
+static const struct tcp_config_row *engine_row(unsigned i, const char **ret_section)
+{
+    unsigned n_tcp = table_length(tcp_config_rows);
+
+    *ret_section = i < n_tcp ? "tcp" : "stack";
+    if (i < n_tcp)
+        return &tcp_config_rows[i];
+    i -= n_tcp;
+    return i < table_length(stack_config_rows) ? &stack_config_rows[i] : NULL;
+}
+
+bool config_row(unsigned i, struct config_row_info *ret)
+{
+    const char *section;
+
+    if (i < N_ROWS) {
+        const struct row *r = &rows[i];
+
+        *ret = (struct config_row_info){r->section, r->key, type_names[r->type], r->def, r->unit, r->scope, r->help};
+        return true;
+    }
+    const struct tcp_config_row *e = engine_row(i - N_ROWS, &section);
+
+    return e && table_row(e, section, ret);
+}
+
+static void write_list(char *buf, size_t bytes, const struct config_prefix *list, unsigned n)
+{
+    char text[IP_ADDR_TEXT_MAX];
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (unsigned i = 0; i < n && at < bytes; i++)
+        at += (size_t)snprintf(buf + at, bytes - at, "%s%s/%u", i ? ", " : "", ip_addr_format(&list[i].addr, text),
+                               list[i].bits);
+}
+
+static void write_routes(char *buf, size_t bytes, const struct daemon_config *c)
+{
+    char prefix[IP_ADDR_TEXT_MAX], gateway[IP_ADDR_TEXT_MAX];
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (unsigned i = 0; i < c->n_routes && at < bytes; i++) {
+        const struct stack_route *r = &c->route[i];
+
+        at += (size_t)snprintf(buf + at, bytes - at, "%s%s/%u%s%s", i ? ", " : "", ip_addr_format(&r->prefix, prefix),
+                               r->prefix_bits, r->gateway.family ? " via " : "",
+                               r->gateway.family ? ip_addr_format(&r->gateway, gateway) : "");
+    }
+}
+
+static void write_row(const struct daemon_config *c, const struct row *r, char *buf, size_t bytes)
+{
+    const void *at = (const char *)c + r->offset;
+
+    switch (r->type) {
+    case T_BOOL:
+        snprintf(buf, bytes, "%s", *(const bool *)at ? "yes" : "no");
+        break;
+    case T_INT:
+        snprintf(buf, bytes, "%d", *(const int *)at);
+        break;
+    case T_U16:
+        snprintf(buf, bytes, "%u", *(const uint16_t *)at);
+        break;
+    case T_U32:
+        snprintf(buf, bytes, "%u", *(const uint32_t *)at);
+        break;
+    case T_MS:
+        snprintf(buf, bytes, "%ums", *(const uint32_t *)at);
+        break;
+    case T_BYTES:
+        snprintf(buf, bytes, "%" PRIu64, *(const uint64_t *)at);
+        break;
+    case T_MAC:
+        snprintf(buf, bytes, c->has_mac ? "%02x:%02x:%02x:%02x:%02x:%02x" : "", c->mac[0], c->mac[1], c->mac[2],
+                 c->mac[3], c->mac[4], c->mac[5]);
+        break;
+    case T_PREFIXES:
+        if (at == c->addr)
+            write_list(buf, bytes, c->addr, c->n_addr);
+        else
+            write_list(buf, bytes, c->host_addr, c->n_host_addr);
+        break;
+    case T_ROUTES:
+        write_routes(buf, bytes, c);
+        break;
+    case T_LOG:
+        snprintf(buf, bytes, "%s", logger_level_name(*(const int *)at));
+        break;
+    case T_PORT: {
+        const struct config_service *s = at;
+
+        snprintf(buf, bytes, s->enabled ? "%u" : "off", s->port);
+        break;
+    }
+    case T_TEXT:
+    case T_IFNAME:
+    default:
+        snprintf(buf, bytes, "%s", (const char *)at);
+    }
+}
+
+const char *config_value(const struct daemon_config *c, unsigned i, char *buf, size_t bytes)
+{
+    const char *section;
+    int32_t v;
+
+    buf[0] = '\0';
+    if (i < N_ROWS) {
+        write_row(c, &rows[i], buf, bytes);
+        return buf;
+    }
+    const struct tcp_config_row *e = engine_row(i - N_ROWS, &section);
+
+    if (!e)
+        return buf;
+    memcpy(&v, (const char *)(*section == 't' ? (const void *)&c->tcp : (const void *)&c->stack) + e->offset, sizeof v);
+    snprintf(buf, bytes, "%d", v);
+    return buf;
+}
+
+int config_set_value(struct daemon_config *c, const char *section, const char *key, const char *value, char *ret_error,
+                     size_t error_bytes)
+{
+    struct daemon_config *next;
+    struct parse p = {.path = "config.set", .line = 1};
+    struct config_row_info info;
+    unsigned i = 0;
+
+    while (config_row(i, &info) && (strcmp(info.section, section) || strcmp(info.key, key)))
+        i++;
+    if (!config_row(i, &info)) {
+        snprintf(ret_error, error_bytes, "%s.%s: unknown key", section, key);
+        return -1;
+    }
+    if (strcmp(info.scope, "now") && strcmp(info.scope, "new")) {
+        snprintf(ret_error, error_bytes, "%s.%s: cannot change while running (takes effect at %s)", section, key,
+                 info.scope);
+        return -1;
+    }
+    next = malloc(sizeof *next);
+    if (!next) {
+        snprintf(ret_error, error_bytes, "out of memory");
+        return -1;
+    }
+    *next = *c;
+    p.c = next;
+    handle(&p, section, key, value);
+    check_whole(&p);
+    if (!p.error[0])
+        *c = *next;
+    else
+        snprintf(ret_error, error_bytes, "%s", strchr(p.error, ' ') + 1);
+    free(next);
+    return p.error[0] ? -1 : 0;
+}
+
+/* ---- The example file ---------------------------------------------------------------------------------------------------- */
+
+static void dump_key(FILE *out, const char *key, const char *def, const char *unit, const char *scope, const char *help)
+{
+    fprintf(out, "# %s", help);
+    if (*unit)
+        fprintf(out, " [%s]", unit);
+    fprintf(out, " (%s)\n#%s =%s%s\n\n", scope, key, *def ? " " : "", def);
+}
+
+int config_dump(FILE *out)
+{
+    struct config_row_info r;
+    const char *section = "";
+
+    fputs("# taut.conf: every key with its default. A line without the leading # sets one.\n"
+          "# In brackets the unit; in parentheses when a change takes effect: start (restart the daemon), reload\n"
+          "# (taut reload, SIGHUP), new (connections made afterwards; taut config), now (at once; taut config).\n"
+          "# Made by 'tautd --dump-config'; see taut.conf(5).\n\n",
+          out);
+    for (unsigned i = 0; config_row(i, &r); i++) {
+        if (strcmp(r.section, section))
+            fprintf(out, "[%s]\n\n", r.section);
+        section = r.section;
+        dump_key(out, r.key, r.def, r.unit, r.scope, r.help);
+    }
+    fputs("# One section for each forward: accept on the stack, connect to a backend of the host.\n"
+          "#[forward web]\n\n", out);
+    for (size_t i = 0; i < N_FORWARD_ROWS; i++) {
+        const struct row *f = &forward_rows[i];
+
+        dump_key(out, f->key, f->def, f->unit, f->scope, f->help);
+    }
+    return ferror(out) ? -1 : 0;
+}

@@ -1,0 +1,107 @@
+/*
+ * daemon/config.h: the configuration file (INI, inih) as a struct.
+ *
+ * Every key is a row of a table in config.c (section, key, default, unit, when it takes effect, help); the rows of
+ * [tcp] and [stack] come from TCP_CONFIG and STACK_CONFIG. An error is one line,
+ * "FILE:LINE: section.key: what is wrong, what would be right", and nothing is started.
+ */
+#ifndef TAUT_DAEMON_CONFIG_H
+#define TAUT_DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/ipaddr.h"
+#include "stack/stack.h"
+#include "tcp/tcp_config.h"
+
+#define CONFIG_ADDRS_MAX 16
+#define CONFIG_ROUTES_MAX 32
+#define CONFIG_FORWARDS_MAX 64
+#define CONFIG_PATH_MAX 108 /* sun_path */
+#define CONFIG_ERROR_MAX 512
+
+struct config_prefix {
+    struct ip_addr addr;
+    unsigned bits;
+};
+
+enum forward_target { FORWARD_TCP, FORWARD_UNIX };
+enum forward_proxy { FORWARD_PROXY_NONE, FORWARD_PROXY_V2 };
+
+struct config_forward {
+    char name[32];
+    struct ip_addr listen_addr; /* IP_NONE: all addresses of both families */
+    uint16_t listen_port;
+    enum forward_target target;
+    struct ip_addr to_addr;
+    uint16_t to_port;
+    char to_path[CONFIG_PATH_MAX];
+    enum forward_proxy proxy;
+    uint32_t connect_timeout_ms;
+    uint32_t backlog;
+    uint32_t max_connections;
+};
+
+struct config_service {
+    bool enabled;
+    uint16_t port;
+};
+
+struct daemon_config {
+    /* [interface] */
+    char ifname[16];       /* name = taut0; "%d" may be in it */
+    int tap_fd;            /* fd = N: inherited descriptor, -1: open by name */
+    bool has_mac;
+    uint8_t mac[STACK_MAC_BYTES]; /* mac = of taut's end; derived from the kernel's end when absent */
+    uint16_t mtu;          /* mtu = of the kernel's end; 0: leave */
+    bool offload;          /* offload = yes: virtio-net header, checksum and TSO; no: plain frames */
+    bool host_setup;       /* host_setup = yes: bring the kernel's end up, give it host_address and routes */
+    uint32_t txqueuelen;   /* 0: leave */
+    struct config_prefix host_addr[CONFIG_ADDRS_MAX]; /* host_address = (list) */
+    unsigned n_host_addr;
+    /* [network] */
+    struct config_prefix addr[CONFIG_ADDRS_MAX]; /* address = (list): of the stack */
+    unsigned n_addr;
+    struct stack_route route[CONFIG_ROUTES_MAX]; /* route = PREFIX via GATEWAY [mtu N] [advmss N] [initcwnd N] */
+    unsigned n_routes;
+    /* [limits] */
+    uint64_t buffer_bytes; /* buffers = 256M: all payload together */
+    uint32_t max_conns, max_half_open;
+    uint32_t drain_ms;     /* drain = 5 s: wait for FINs at the end */
+    /* [control] */
+    char control_dir[CONFIG_PATH_MAX - 16];
+    char control_group[32]; /* "": root and the daemon's user only */
+    /* [log] */
+    int log_level;
+    /* [services] echo, discard, chargen = port or off */
+    struct config_service echo, discard, chargen;
+    /* [forward NAME] */
+    struct config_forward forward[CONFIG_FORWARDS_MAX];
+    unsigned n_forwards;
+    /* [tcp], [stack] */
+    struct tcp_config tcp;
+    struct stack_config stack;
+    char path[4096];       /* the file it came from; "": defaults */
+};
+
+void config_defaults(struct daemon_config *ret);
+/* Prints conf/taut.conf: every key with its default, unit and help as comments. 0 or -1. */
+int config_dump(FILE *out);
+/* Reads and checks a file. 0, or -1 with the first error's line in ret_error and ret untouched. */
+int config_load(const char *path, struct daemon_config *ret, char *ret_error, size_t error_bytes);
+
+/* The table for config.get and the manual page: the i-th row, false behind the last. */
+struct config_row_info {
+    const char *section, *key, *type, *def, *unit, *scope, *help;
+};
+bool config_row(unsigned i, struct config_row_info *ret);
+/* Present value of a row as text (for config.get); returns buf. */
+const char *config_value(const struct daemon_config *c, unsigned i, char *buf, size_t bytes);
+/* Changes one row that may change while running (scope "now" or "new"). 0, or -1 with a sentence. */
+int config_set_value(struct daemon_config *c, const char *section, const char *key, const char *value,
+                     char *ret_error, size_t error_bytes);
+
+#endif

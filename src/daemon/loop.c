@@ -1,0 +1,433 @@
+/*
+ * daemon/loop.c: turns (theory of operation).
+ *
+ * libev tells which descriptors are ready; its callbacks are the first half of a turn: they read, and mark. An
+ * ev_prepare watcher, which libev runs just before it would block, is the rest: events are drained, a batch of frames is
+ * pulled from the stack, the changed records are committed, the batch is written, deferred work runs (design section
+ * 5: nothing leaves before what it says is committed). If anything is left to do, an idle watcher keeps libev from
+ * blocking; so the descriptors are looked at between two batches, and nobody starves.
+ *
+ * Time: ev_timer is a millisecond's work, so one absolute timerfd carries the stack's deadline. It is re-armed only when
+ * the deadline moves earlier; a wake-up too early is harmless. With no timer running nothing wakes the daemon.
+ *
+ * Input is bounded to RX_FRAMES frames or RX_NS a turn, output to TX_FRAMES.
+ */
+#include "daemon/loop.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/forward.h"
+#include "daemon/netlink.h"
+#include "daemon/notify.h"
+#include "daemon/program.h"
+#include "daemon/service.h"
+#include "daemon/tap.h"
+
+#define RX_FRAMES 64
+#define RX_NS (250 * NSEC_PER_USEC)
+#define TX_FRAMES 32
+#define ROUNDS 4
+
+struct loop {
+    struct daemon *d;
+    ev_io tap_io, timer_io, netlink_io;
+    ev_signal sigterm, sigint, sighup;
+    ev_prepare prepare;
+    ev_idle idle;
+    ev_timer drain;
+    int timer_fd;
+    uint64_t armed_at; /* the timerfd's expiry, TIME_NEVER: not running */
+    struct log_limit tap_log;
+    struct stack_tx tx[TX_FRAMES];
+};
+
+uint64_t daemon_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+void daemon_defer(struct daemon *d, struct deferred *w)
+{
+    if (!list_linked(&w->link))
+        list_add_tail(&d->deferred, &w->link);
+}
+
+static void idle_cb(struct ev_loop *loop, ev_idle *w, int revents)
+{
+    (void)loop, (void)w, (void)revents; /* its being active is its work */
+}
+
+void daemon_kick(struct daemon *d)
+{
+    if (d->runner)
+        ev_idle_start(d->loop, &d->runner->idle);
+}
+
+/* ---- First half ------------------------------------------------------------------------------------------------ */
+
+static void tap_gone(struct loop *l)
+{
+    log_msg(&l->d->log, LOG_LVL_ERR, "the TAP %s is gone (deleted?): ending", l->d->ifname);
+    notify_send("STATUS=TAP %s is gone\n", l->d->ifname);
+    ev_io_stop(l->d->loop, &l->tap_io);
+    l->d->exit_status = 1;
+    ev_break(l->d->loop, EVBREAK_ALL);
+}
+
+/* False when there is nothing more to read now. */
+static bool tap_read_one(struct loop *l, uint64_t now)
+{
+    struct daemon *d = l->d;
+    struct stack_rx rx;
+
+    switch (tap_read(d->tap, &rx)) {
+    case TAP_READ_FRAME:
+        d->counters.tap_reads++;
+        stack_input(d->stack, &rx, now);
+        tap_read_done(d->tap);
+        return true;
+    case TAP_READ_EMPTY:
+        return false;
+    case TAP_READ_NO_MEMORY:
+        d->counters.rx_no_memory++;
+        return false;
+    case TAP_READ_GONE:
+        tap_gone(l);
+        return false;
+    case TAP_READ_ERROR:
+    default:
+        d->counters.tap_read_errors++;
+        log_limited(&d->log, &l->tap_log, now, 1, LOG_LVL_WARNING, "read from the TAP: %s", strerror(errno));
+        return false;
+    }
+}
+
+static void tap_cb(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct loop *l = w->data;
+    uint64_t begun_at = daemon_now(), now = begun_at;
+
+    (void)loop, (void)revents;
+    for (int i = 0; i < RX_FRAMES && now - begun_at < RX_NS; i++) {
+        if (!tap_read_one(l, now))
+            return;
+        now = daemon_now();
+    }
+}
+
+static void timer_cb(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct loop *l = w->data;
+    uint64_t expirations;
+
+    (void)loop, (void)revents;
+    if (read(l->timer_fd, &expirations, sizeof expirations) < 0)
+        return; /* re-armed meanwhile */
+    l->armed_at = TIME_NEVER;
+    stack_expire(l->d->stack, daemon_now());
+}
+
+static void netlink_cb(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct loop *l = w->data;
+    struct daemon *d = l->d;
+    struct netlink_link link;
+
+    (void)loop, (void)revents;
+    while (netlink_next_link(d->netlink, &link)) {
+        uint64_t now = daemon_now();
+
+        if (link.ifindex != d->tap->ifindex)
+            continue;
+        if (link.gone) {
+            tap_gone(l);
+            return;
+        }
+        if (link.mtu) {
+            d->mtu = link.mtu;
+            stack_set_mtu(d->stack, link.mtu, now);
+        }
+        d->link_up = link.up;
+        stack_set_link(d->stack, link.up, now);
+    }
+}
+
+/* ---- The rest of the turn ---------------------------------------------------------------------------------------- */
+
+static void log_stack_event(struct daemon *d, const struct stack_event *e)
+{
+    char text[IP_ADDR_TEXT_MAX];
+
+    if (e->kind == STACK_EVENT_CONFLICT)
+        log_msg(&d->log, LOG_LVL_WARNING, "address conflict: %02x:%02x:%02x:%02x:%02x:%02x uses our %s", e->mac[0],
+                e->mac[1], e->mac[2], e->mac[3], e->mac[4], e->mac[5], ip_addr_format(&e->addr, text));
+    if (e->kind == STACK_EVENT_LINK)
+        log_msg(&d->log, LOG_LVL_NOTICE, "link %s, MTU %u", e->up ? "up" : "down", e->mtu);
+    if (e->kind == STACK_EVENT_ADDR)
+        log_msg(&d->log, LOG_LVL_INFO, "address %s: %s", ip_addr_format(&e->addr, text),
+                e->gone                                ? "gone"
+                : e->state == STACK_ADDR_TENTATIVE     ? "tentative"
+                : e->state == STACK_ADDR_PREFERRED     ? "usable"
+                : e->state == STACK_ADDR_DUPLICATE     ? "DUPLICATE, not used"
+                                                       : "deprecated");
+}
+
+/* True if there was any. */
+static bool drain_events(struct daemon *d, uint64_t now)
+{
+    struct sock_event se;
+    struct stack_event ke;
+    bool any = false;
+
+    while (sock_next_event(d->socks, &se)) {
+        struct sock_owner *owner = se.user;
+
+        any = true;
+        if (owner)
+            owner->ready(owner, se.sock, se.bits, now);
+    }
+    while (stack_next_event(d->stack, &ke)) {
+        any = true;
+        log_stack_event(d, &ke);
+        if (d->on_stack_event)
+            d->on_stack_event(d, &ke, now);
+    }
+    if (d->on_turn)
+        d->on_turn(d, now);
+    return any;
+}
+
+static void write_batch(struct loop *l, int n)
+{
+    struct daemon *d = l->d;
+
+    for (int i = 0; i < n; i++) {
+        int r = tap_write(d->tap, &l->tx[i]);
+
+        d->counters.tap_writes++;
+        if (r < 0) {
+            d->counters.tap_write_errors++;
+            stack_tx_failed(d->stack, &l->tx[i]);
+            log_limited(&d->log, &l->tap_log, daemon_now(), 1, LOG_LVL_DEBUG, "write to the TAP: %s", strerror(-r));
+        }
+    }
+}
+
+bool daemon_run_deferred(struct daemon *d)
+{
+    struct list_node work;
+    bool any = !list_empty(&d->deferred);
+
+    if (!any)
+        return false;
+    /* What these queue again belongs to the next round. */
+    list_init(&work);
+    while (!list_empty(&d->deferred))
+        list_add_tail(&work, list_pop(&d->deferred));
+    while (!list_empty(&work)) {
+        struct deferred *w = list_entry(list_pop(&work), struct deferred, link);
+
+        w->fn(w, daemon_now());
+    }
+    return true;
+}
+
+/* One round of events, frames, commit, writes, deferred work; true if more may be waiting. */
+static bool round_once(struct loop *l)
+{
+    struct daemon *d = l->d;
+    bool any = drain_events(d, daemon_now());
+    int n = 0;
+
+    while (n < TX_FRAMES && stack_output(d->stack, daemon_now(), &l->tx[n]))
+        n++;
+    stack_commit(d->stack);
+    write_batch(l, n);
+    any |= daemon_run_deferred(d);
+    return any || n > 0;
+}
+
+static void arm_timer(struct loop *l)
+{
+    uint64_t at = stack_deadline(l->d->stack);
+    struct itimerspec spec = {0};
+
+    if (at >= l->armed_at)
+        return;
+    if (at == 0)
+        at = 1; /* zero would disarm */
+    spec.it_value.tv_sec = (time_t)(at / NSEC_PER_SEC);
+    spec.it_value.tv_nsec = (long)(at % NSEC_PER_SEC);
+    timerfd_settime(l->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
+    l->armed_at = at;
+}
+
+static void drain_progress(struct loop *l)
+{
+    struct tcp_totals totals;
+
+    tcp_get_totals(l->d->tcp, &totals);
+    if (totals.conns == 0)
+        ev_break(l->d->loop, EVBREAK_ALL);
+}
+
+static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    struct loop *l = w->data;
+    bool more = true;
+
+    (void)revents;
+    l->d->counters.turns++;
+    for (int i = 0; i < ROUNDS && more; i++)
+        more = round_once(l);
+    if (more)
+        ev_idle_start(loop, &l->idle);
+    else
+        ev_idle_stop(loop, &l->idle);
+    arm_timer(l);
+    if (l->d->draining)
+        drain_progress(l);
+}
+
+/* ---- Signals and the end ------------------------------------------------------------------------------------------ */
+
+static void drain_timeout_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct loop *l = w->data;
+    struct daemon *d = l->d;
+    uint64_t now = daemon_now();
+    unsigned n = 0;
+
+    (void)revents;
+    for (tcp_id id = tcp_next_id(d->tcp, 0), next; id; id = next) {
+        next = tcp_next_id(d->tcp, id);
+        if (tcp_abort(d->tcp, id, now) == 0)
+            n++;
+    }
+    log_msg(&d->log, LOG_LVL_WARNING, "drain: %u connections did not end in time and were reset", n);
+    while (round_once(l))
+        ;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+void daemon_stop(struct daemon *d)
+{
+    struct loop *l = d->runner;
+    struct tcp_totals totals;
+    uint64_t now = daemon_now();
+
+    if (d->draining) {
+        ev_break(d->loop, EVBREAK_ALL); /* asked twice: at once */
+        return;
+    }
+    d->draining = true;
+    tcp_get_totals(d->tcp, &totals);
+    log_msg(&d->log, LOG_LVL_NOTICE, "ending: draining %u connections for at most %u ms", totals.conns,
+            d->config->drain_ms);
+    notify_send("STOPPING=1\nSTATUS=draining %u connections\n", totals.conns);
+    forwards_drain(d, now);
+    services_drain(d, now);
+    programs_drain(d, now);
+    ev_timer_set(&l->drain, d->config->drain_ms / 1000.0, 0.);
+    ev_timer_start(d->loop, &l->drain);
+    daemon_kick(d);
+}
+
+static void term_cb(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    struct loop *l = w->data;
+
+    (void)loop, (void)revents;
+    daemon_stop(l->d);
+}
+
+static void hup_cb(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    struct loop *l = w->data;
+    char error[CONFIG_ERROR_MAX];
+
+    (void)loop, (void)revents;
+    if (daemon_reload(l->d, error, sizeof error) < 0)
+        log_msg(&l->d->log, LOG_LVL_ERR, "reload refused, nothing changed: %s", error);
+}
+
+static void watch_io(struct loop *l, ev_io *w, void (*cb)(struct ev_loop *, ev_io *, int), int fd)
+{
+    ev_io_init(w, cb, fd, EV_READ);
+    w->data = l;
+    ev_io_start(l->d->loop, w);
+}
+
+static void watch_signal(struct loop *l, ev_signal *w, void (*cb)(struct ev_loop *, ev_signal *, int), int signum)
+{
+    ev_signal_init(w, cb, signum);
+    w->data = l;
+    ev_signal_start(l->d->loop, w);
+}
+
+struct loop *loop_new(struct daemon *d)
+{
+    struct loop *l = calloc(1, sizeof *l);
+
+    if (!l)
+        return NULL;
+    l->d = d;
+    l->armed_at = TIME_NEVER;
+    l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (l->timer_fd < 0) {
+        free(l);
+        return NULL;
+    }
+    if (d->tap)
+        watch_io(l, &l->tap_io, tap_cb, d->tap->fd);
+    if (d->netlink)
+        watch_io(l, &l->netlink_io, netlink_cb, netlink_fd(d->netlink));
+    watch_io(l, &l->timer_io, timer_cb, l->timer_fd);
+    watch_signal(l, &l->sigterm, term_cb, SIGTERM);
+    watch_signal(l, &l->sigint, term_cb, SIGINT);
+    watch_signal(l, &l->sighup, hup_cb, SIGHUP);
+    ev_prepare_init(&l->prepare, prepare_cb);
+    l->prepare.data = l;
+    ev_prepare_start(d->loop, &l->prepare);
+    ev_idle_init(&l->idle, idle_cb);
+    ev_idle_start(d->loop, &l->idle);
+    ev_timer_init(&l->drain, drain_timeout_cb, 1., 0.);
+    l->drain.data = l;
+    d->runner = l;
+    return l;
+}
+
+void loop_free(struct loop *l)
+{
+    struct ev_loop *loop = l->d->loop;
+
+    ev_io_stop(loop, &l->tap_io);
+    ev_io_stop(loop, &l->timer_io);
+    ev_io_stop(loop, &l->netlink_io);
+    ev_signal_stop(loop, &l->sigterm);
+    ev_signal_stop(loop, &l->sigint);
+    ev_signal_stop(loop, &l->sighup);
+    ev_prepare_stop(loop, &l->prepare);
+    ev_idle_stop(loop, &l->idle);
+    ev_timer_stop(loop, &l->drain);
+    close(l->timer_fd);
+    l->d->runner = NULL;
+    free(l);
+}
+
+int loop_run(struct loop *l)
+{
+    ev_run(l->d->loop, 0);
+    return l->d->exit_status;
+}

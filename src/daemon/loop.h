@@ -1,0 +1,15 @@
+/*
+ * daemon/loop.h: the libev loop and its turns.
+ */
+#ifndef TAUT_DAEMON_LOOP_H
+#define TAUT_DAEMON_LOOP_H
+
+#include "daemon/daemon.h"
+
+/* Watches TAP (if any), timer, netlink (if any) and signals of d. NULL with errno. */
+struct loop *loop_new(struct daemon *d);
+void loop_free(struct loop *l);
+/* Runs until daemon_stop() has drained, a second signal, or the TAP is gone; returns d->exit_status. */
+int loop_run(struct loop *l);
+
+#endif

@@ -1,0 +1,373 @@
+/*
+ * daemon/main.c: tautd (theory of operation).
+ *
+ * An ordered start and its reverse: options, configuration, log, TAP, the kernel's end, memory, stack, addresses and
+ * routes, control socket, forwards, services, loop. What fails says so in one sentence, and what was begun is undone.
+ * Exit status: 0 after an orderly end, 1 if something failed at run time, 2 for usage and configuration.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/control.h"
+#include "daemon/daemon.h"
+#include "daemon/fdset.h"
+#include "daemon/forward.h"
+#include "daemon/logger.h"
+#include "daemon/loop.h"
+#include "daemon/netlink.h"
+#include "daemon/notify.h"
+#include "daemon/service.h"
+#include "daemon/tap.h"
+
+#define DEFAULT_CONFIG "/etc/taut/taut.conf"
+
+enum { EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
+
+struct options {
+    const char *config_path;
+    bool config_given, check_config, dump_api, dump_config;
+};
+
+static const char usage[] =
+    "Usage: tautd [-c FILE] [--check-config]\n"
+    "\n"
+    "Runs a TCP/IP host on a TAP interface and hands its connections to programs.\n"
+    "\n"
+    "  -c, --config FILE   configuration (default " DEFAULT_CONFIG " if it exists, else built-in defaults)\n"
+    "      --check-config  read and check the configuration, start nothing; exit status 0 or 2\n"
+    "      --dump-api      print the control API's description (rpc.discover) and end\n"
+    "      --dump-config   print a configuration file with every key, its default and what it means, and end\n"
+    "  -V, --version       print the version and end\n"
+    "  -h, --help          this text\n"
+    "\n"
+    "SIGTERM and SIGINT drain connections and end; SIGHUP reads forwards, services and log level again.\n"
+    "See tautd(8), taut.conf(5), taut(1).\n";
+
+static int parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'},    {"check-config", no_argument, NULL, 'k'},
+        {"dump-api", no_argument, NULL, 'a'},        {"dump-config", no_argument, NULL, 'd'},
+        {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:Vh", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            o->config_path = optarg;
+            o->config_given = true;
+            break;
+        case 'k':
+            o->check_config = true;
+            break;
+        case 'a':
+            o->dump_api = true;
+            break;
+        case 'd':
+            o->dump_config = true;
+            break;
+        case 'V':
+            puts("tautd " TAUT_VERSION);
+            exit(0);
+        case 'h':
+            fputs(usage, stdout);
+            exit(0);
+        default:
+            fputs("Try 'tautd --help'.\n", stderr);
+            return -1;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "tautd: unexpected argument '%s'\nTry 'tautd --help'.\n", argv[optind]);
+        return -1;
+    }
+    return 0;
+}
+
+/* The daemon's own memory of what it has begun, so that end() undoes exactly that. */
+struct process {
+    struct daemon d;
+    struct daemon_config config;
+    struct tap tap;
+    void *arena;
+    bool tap_open;
+};
+
+static int load_config(const struct options *o, struct daemon_config *ret)
+{
+    char error[CONFIG_ERROR_MAX];
+
+    config_defaults(ret);
+    if (!o->config_given && access(o->config_path, R_OK) != 0 && errno == ENOENT)
+        return 0;
+    if (config_load(o->config_path, ret, error, sizeof error) < 0) {
+        fprintf(stderr, "%s\n", error);
+        return -1;
+    }
+    return 0;
+}
+
+static int fill_secrets(struct tcp_secrets *ret)
+{
+    return getrandom(ret, sizeof *ret, 0) == (ssize_t)sizeof *ret ? 0 : -1;
+}
+
+/* Ours differs from the kernel's end in the last bit, so that it is stable as long as that is. */
+static void choose_mac(const struct process *p, uint8_t ret[STACK_MAC_BYTES])
+{
+    if (p->config.has_mac) {
+        memcpy(ret, p->config.mac, STACK_MAC_BYTES);
+        return;
+    }
+    memcpy(ret, p->tap.host_mac, STACK_MAC_BYTES);
+    ret[0] = (uint8_t)((ret[0] | 0x02) & 0xfe);
+    ret[5] ^= 1;
+}
+
+static int open_device(struct process *p, char *error, size_t bytes)
+{
+    struct daemon *d = &p->d;
+
+    if (tap_open(&p->tap, &p->config, error, bytes) < 0)
+        return -1;
+    p->tap_open = true;
+    d->tap = &p->tap;
+    memcpy(d->ifname, p->tap.name, sizeof d->ifname);
+    d->netlink = netlink_open();
+    if (!d->netlink) {
+        snprintf(error, bytes, "cannot open rtnetlink: %s", strerror(errno));
+        return -1;
+    }
+    if (p->config.host_setup && netlink_setup_host(p->tap.ifindex, &p->config, error, bytes) < 0)
+        return -1;
+    if (p->config.mtu)
+        p->tap.mtu = p->config.mtu;
+    return netlink_ask_link(d->netlink, p->tap.ifindex);
+}
+
+static int open_memory(struct process *p, char *error, size_t bytes)
+{
+    size_t n = p->config.buffer_bytes;
+
+    p->arena = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p->arena == MAP_FAILED) {
+        p->arena = NULL;
+        snprintf(error, bytes, "cannot map %zu bytes of buffers: %s", n, strerror(errno));
+        return -1;
+    }
+    p->d.pool = chunk_pool_create(p->arena, n);
+    if (!p->d.pool) {
+        snprintf(error, bytes, "no memory for the buffer pool");
+        return -1;
+    }
+    tap_attach_pool(&p->tap, p->d.pool);
+    return 0;
+}
+
+static int open_stack(struct process *p, char *error, size_t bytes)
+{
+    struct daemon *d = &p->d;
+    struct stack_params params = {
+        .config = &p->config.stack,
+        .tcp_config = &p->config.tcp,
+        .pool = d->pool,
+        .log = &d->log,
+        .now = daemon_now(),
+        .mtu = p->tap.mtu,
+        .ifindex = (uint16_t)p->tap.ifindex,
+        .max_conns = p->config.max_conns,
+        .max_half_open = p->config.max_half_open,
+        .max_time_wait = (uint32_t)p->config.tcp.tcp_max_tw_buckets,
+        .generation = 1,
+        .check = getenv("TAUT_CHECK") != NULL,
+    };
+
+    choose_mac(p, params.mac);
+    if (fill_secrets(&params.secrets) < 0 || !(d->stack = stack_create(&params))) {
+        snprintf(error, bytes, "no memory or no randomness for the stack");
+        return -1;
+    }
+    d->tcp = stack_tcp(d->stack);
+    d->socks = stack_socks(d->stack);
+    stack_set_offload(d->stack, &p->tap.offload);
+    memcpy(d->mac, params.mac, sizeof d->mac);
+    d->mtu = p->tap.mtu;
+    d->link_up = true; /* until netlink says otherwise */
+    return 0;
+}
+
+static int add_addresses(struct process *p, char *error, size_t bytes)
+{
+    char text[IP_ADDR_TEXT_MAX];
+
+    for (unsigned i = 0; i < p->config.n_addr; i++) {
+        const struct config_prefix *a = &p->config.addr[i];
+        int r = stack_addr_add(p->d.stack, &a->addr, a->bits, daemon_now());
+
+        if (r < 0) {
+            snprintf(error, bytes, "network.address %s/%u: %s", ip_addr_format(&a->addr, text), a->bits,
+                     strerror(-r));
+            return -1;
+        }
+    }
+    for (unsigned i = 0; i < p->config.n_routes; i++) {
+        const struct stack_route *rt = &p->config.route[i];
+        int r = stack_route_add(p->d.stack, rt, daemon_now());
+
+        if (r < 0) {
+            snprintf(error, bytes, "network.route %s/%u: %s", ip_addr_format(&rt->prefix, text), rt->prefix_bits,
+                     strerror(-r));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void raise_descriptor_limit(const struct log_sink *log)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == r.rlim_max)
+        return;
+    r.rlim_cur = r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r) == 0)
+        log_msg(log, LOG_LVL_DEBUG, "descriptors: %llu", (unsigned long long)r.rlim_cur);
+}
+
+static int begin(struct process *p, char *error, size_t bytes)
+{
+    struct daemon *d = &p->d;
+
+    list_init(&d->deferred);
+    d->config = &p->config;
+    d->started_at = daemon_now();
+    raise_descriptor_limit(&d->log);
+    d->loop = ev_default_loop(EVFLAG_AUTO);
+    if (!d->loop) {
+        snprintf(error, bytes, "libev finds no usable backend");
+        return -1;
+    }
+    d->fds = fdset_new(d->loop);
+    if (!d->fds) {
+        snprintf(error, bytes, "cannot make an epoll set: %s", strerror(errno));
+        return -1;
+    }
+    if (open_device(p, error, bytes) < 0 || open_memory(p, error, bytes) < 0 || open_stack(p, error, bytes) < 0 ||
+        add_addresses(p, error, bytes) < 0)
+        return -1;
+    d->control = control_open(d, error, bytes);
+    if (!d->control)
+        return -1;
+    if (forwards_open(d, error, bytes) < 0 || services_open(d, error, bytes) < 0)
+        return -1;
+    if (!loop_new(d)) {
+        snprintf(error, bytes, "cannot make the timer: %s", strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+static void end(struct process *p)
+{
+    struct daemon *d = &p->d;
+
+    services_close(d);
+    forwards_close(d);
+    if (d->control)
+        control_close(d->control);
+    daemon_run_deferred(d);
+    if (d->runner)
+        loop_free(d->runner);
+    fdset_free(d->fds);
+    if (d->stack)
+        stack_destroy(d->stack);
+    netlink_close(d->netlink);
+    if (p->tap_open)
+        tap_close(&p->tap);
+    if (d->pool)
+        chunk_pool_destroy(d->pool);
+    if (p->arena)
+        munmap(p->arena, p->config.buffer_bytes);
+}
+
+int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes)
+{
+    struct daemon_config *next = malloc(sizeof *next);
+    int r = -1;
+
+    if (!next) {
+        snprintf(ret_error, error_bytes, "out of memory");
+        return -1;
+    }
+    if (!d->config->path[0])
+        snprintf(ret_error, error_bytes, "there is no configuration file to read again");
+    else if (config_load(d->config->path, next, ret_error, error_bytes) == 0)
+        r = forwards_reload(d, next, ret_error, error_bytes);
+    if (r == 0)
+        r = services_reload(d, next, ret_error, error_bytes);
+    if (r == 0) {
+        d->log.level = (enum log_level)next->log_level;
+        d->config->log_level = next->log_level;
+        memcpy(d->config->forward, next->forward, sizeof next->forward);
+        d->config->n_forwards = next->n_forwards;
+        d->config->echo = next->echo;
+        d->config->discard = next->discard;
+        d->config->chargen = next->chargen;
+        log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services and log level", d->config->path);
+    }
+    free(next);
+    return r;
+}
+
+static int run(struct process *p)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    int status = EXIT_RUNTIME;
+
+    if (begin(p, error, sizeof error) < 0) {
+        log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
+    } else {
+        log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " on %s, MTU %u, %s", p->d.ifname, p->tap.mtu,
+                p->tap.offload.tso4 ? "super-frames both ways" : "plain frames");
+        notify_send("READY=1\nSTATUS=serving on %s\n", p->d.ifname);
+        status = loop_run(p->d.runner);
+        log_msg(&p->d.log, LOG_LVL_NOTICE, "ended");
+    }
+    end(p);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static struct process p;
+    struct options o = {.config_path = DEFAULT_CONFIG};
+    int status;
+
+    if (parse_options(argc, argv, &o) < 0)
+        return EXIT_USAGE;
+    if (o.dump_api)
+        return control_dump_api(stdout) == 0 ? 0 : EXIT_RUNTIME;
+    if (o.dump_config)
+        return config_dump(stdout) == 0 ? 0 : EXIT_RUNTIME;
+    if (load_config(&o, &p.config) < 0)
+        return EXIT_USAGE;
+    if (o.check_config) {
+        printf("%s: ok\n", p.config.path[0] ? p.config.path : "built-in defaults");
+        return 0;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    logger_init(&p.d.log, p.config.log_level);
+    status = run(&p);
+    return status;
+}

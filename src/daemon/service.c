@@ -1,0 +1,383 @@
+/*
+ * daemon/service.c: echo, discard and chargen on the stack (theory of operation).
+ *
+ * Each is a listener and, per connection, a small struct that moves bytes when its sock says that it can: echo from the
+ * receive to the send buffer (RFC 862), discard to nowhere (RFC 863), chargen the rotating pattern of RFC 864 for as long
+ * as the peer takes it. No descriptor is involved, so these are the stack's ceiling in every measurement. A connection
+ * is served at most SERVE_BYTES in one go and comes back by deferred work, so that one does not starve the others.
+ */
+#include "daemon/service.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SERVE_BYTES (256u * 1024)
+#define PLACES 16
+/* RFC 864: 95 printable characters, lines of 72, each beginning one further, CR LF at the end. */
+#define PRINTABLE 95
+#define LINE_CHARS 72
+#define LINE_BYTES (LINE_CHARS + 2)
+#define PATTERN_BYTES (PRINTABLE * LINE_BYTES)
+
+enum kind { ECHO, DISCARD, CHARGEN, KINDS };
+
+static const char *const kind_names[KINDS] = {"echo", "discard", "chargen"};
+
+struct service {
+    struct sock_owner owner; /* of the listener */
+    struct services *all;
+    enum kind kind;
+    uint16_t port;
+    struct sock *listener; /* NULL: off */
+    struct list_node conns;
+    uint32_t n_conns;
+    uint64_t accepted;
+};
+
+struct services {
+    struct daemon *d;
+    struct service service[KINDS];
+    char pattern[PATTERN_BYTES];
+};
+
+struct conn {
+    struct sock_owner owner;
+    struct deferred work;
+    struct list_node link;
+    struct service *service;
+    struct sock *sock;
+    uint32_t position; /* in chargen's pattern */
+    bool eof, done;
+};
+
+static void conn_end(struct conn *c, bool reset, uint64_t now)
+{
+    if (c->done)
+        return;
+    c->done = true;
+    if (reset)
+        sock_abort(c->sock, now);
+    else
+        sock_close(c->sock, now);
+    list_del(&c->link);
+    c->service->n_conns--;
+    daemon_defer(c->service->all->d, &c->work); /* frees */
+    daemon_kick(c->service->all->d);
+}
+
+/* Throws away what came; true if the end of the stream was reached. */
+static bool swallow(struct conn *c, uint64_t now)
+{
+    struct tcp_iov data[PLACES];
+    bool eof = false;
+    int n;
+
+    while ((n = sock_recv_peek(c->sock, data, PLACES, &eof)) > 0) {
+        size_t bytes = 0;
+
+        for (int i = 0; i < n; i++)
+            bytes += data[i].len;
+        sock_recv_consume(c->sock, bytes, now);
+    }
+    if (n < 0 && n != -EAGAIN)
+        conn_end(c, true, now);
+    return n == 0 && eof;
+}
+
+static void serve_discard(struct conn *c, uint64_t now)
+{
+    if (swallow(c, now))
+        conn_end(c, false, now);
+}
+
+/* Copies the first place of what was received; bytes moved, 0: nothing to read or no room. */
+static size_t echo_step(struct conn *c, uint64_t now)
+{
+    struct tcp_iov data[1];
+    int n = sock_recv_peek(c->sock, data, 1, &c->eof);
+
+    if (n < 0 && n != -EAGAIN) {
+        conn_end(c, true, now);
+        return 0;
+    }
+    if (n <= 0)
+        return 0;
+    int64_t sent = sock_send(c->sock, data[0].data, data[0].len, 0, now);
+
+    if (sent <= 0) {
+        if (sent < 0 && sent != -EAGAIN)
+            conn_end(c, true, now);
+        c->eof = false;
+        return 0;
+    }
+    c->eof = false;
+    sock_recv_consume(c->sock, (size_t)sent, now);
+    return (size_t)sent;
+}
+
+static void serve_echo(struct conn *c, uint64_t now)
+{
+    size_t moved = 0, step;
+
+    do {
+        step = echo_step(c, now);
+        moved += step;
+    } while (step > 0 && moved < SERVE_BYTES);
+    if (c->done)
+        return;
+    if (c->eof)
+        conn_end(c, false, now);
+    else if (step > 0)
+        daemon_defer(c->service->all->d, &c->work);
+}
+
+/* Fills the reserved places from the pattern. */
+static size_t fill_pattern(struct conn *c, const struct tcp_iov *room, int n)
+{
+    const struct services *all = c->service->all;
+    size_t filled = 0;
+
+    for (int i = 0; i < n; i++) {
+        for (size_t at = 0; at < room[i].len;) {
+            size_t part = PATTERN_BYTES - c->position;
+
+            if (part > room[i].len - at)
+                part = room[i].len - at;
+            memcpy(room[i].data + at, all->pattern + c->position, part);
+            c->position = (uint32_t)((c->position + part) % PATTERN_BYTES);
+            at += part;
+        }
+        filled += room[i].len;
+    }
+    return filled;
+}
+
+static void serve_chargen(struct conn *c, uint64_t now)
+{
+    size_t moved = 0;
+
+    swallow(c, now); /* RFC 864: what comes is thrown away; its end does not end the pattern */
+    while (!c->done && moved < SERVE_BYTES) {
+        struct tcp_iov room[PLACES];
+        int n = sock_send_reserve(c->sock, SERVE_BYTES - moved, room, PLACES);
+
+        if (n < 0 && n != -EAGAIN)
+            conn_end(c, true, now);
+        if (n <= 0)
+            return;
+        size_t filled = fill_pattern(c, room, n);
+
+        sock_send_commit(c->sock, filled, 0, now);
+        moved += filled;
+    }
+    if (!c->done)
+        daemon_defer(c->service->all->d, &c->work);
+}
+
+static void serve(struct conn *c, uint64_t now)
+{
+    switch (c->service->kind) {
+    case ECHO:
+        serve_echo(c, now);
+        break;
+    case DISCARD:
+        serve_discard(c, now);
+        break;
+    case CHARGEN:
+    case KINDS:
+    default:
+        serve_chargen(c, now);
+    }
+}
+
+static void conn_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
+{
+    struct conn *c = list_entry(self, struct conn, owner);
+
+    (void)s;
+    if (c->done)
+        return;
+    if (bits & (SOCK_POLLERR | SOCK_POLLHUP)) {
+        int error = sock_take_error(c->sock);
+
+        if (error || (bits & SOCK_POLLHUP)) {
+            conn_end(c, error != 0, now);
+            return;
+        }
+    }
+    serve(c, now);
+}
+
+static void conn_work(struct deferred *self, uint64_t now)
+{
+    struct conn *c = list_entry(self, struct conn, work);
+
+    if (!c->done)
+        serve(c, now);
+    if (c->done) {
+        list_del(&c->work.link);
+        free(c);
+    }
+}
+
+static void conn_describe(const struct sock_owner *self, struct sock_owner_info *ret)
+{
+    const struct conn *c = list_entry(self, const struct conn, owner);
+
+    snprintf(ret->name, sizeof ret->name, "%s", kind_names[c->service->kind]);
+}
+
+static void conn_owner_end(struct sock_owner *self, struct sock *s, bool reset, uint64_t now)
+{
+    (void)s;
+    conn_end(list_entry(self, struct conn, owner), reset, now);
+}
+
+static void listener_describe(const struct sock_owner *self, struct sock_owner_info *ret)
+{
+    snprintf(ret->name, sizeof ret->name, "%s", kind_names[list_entry(self, const struct service, owner)->kind]);
+}
+
+static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
+{
+    struct service *sv = list_entry(self, struct service, owner);
+    struct sock *accepted;
+
+    (void)bits;
+    while (sv->listener == s && (accepted = sock_accept(s, NULL))) {
+        struct conn *c = calloc(1, sizeof *c);
+
+        if (!c) {
+            sock_abort(accepted, now);
+            continue;
+        }
+        *c = (struct conn){
+                           .owner = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
+                           .work = {.fn = conn_work}, .service = sv, .sock = accepted};
+        list_init(&c->work.link);
+        list_add_tail(&sv->conns, &c->link);
+        sv->n_conns++;
+        sv->accepted++;
+        sock_set_user(accepted, &c->owner);
+        serve(c, now);
+    }
+}
+
+static int service_listen(struct services *all, enum kind kind, const struct config_service *config, char *error,
+                          size_t bytes)
+{
+    struct service *sv = &all->service[kind];
+    int r;
+
+    if (!config->enabled)
+        return 0;
+    sv->listener = sock_new(all->d->socks, IP_V6, &sv->owner); /* dual-stack wildcard */
+    r = sv->listener ? sock_bind(sv->listener, &(struct ip_addr){0}, config->port) : -ENOMEM;
+    if (r == 0)
+        r = sock_listen(sv->listener, 4096);
+    if (r < 0) {
+        snprintf(error, bytes, "services.%s: cannot listen on port %u: %s", kind_names[kind], config->port,
+                 strerror(-r));
+        if (sv->listener)
+            sock_close(sv->listener, daemon_now());
+        sv->listener = NULL;
+        return -1;
+    }
+    sv->port = config->port;
+    return 0;
+}
+
+static void make_pattern(struct services *all)
+{
+    for (int line = 0; line < PRINTABLE; line++) {
+        char *at = all->pattern + line * LINE_BYTES;
+
+        for (int i = 0; i < LINE_CHARS; i++)
+            at[i] = (char)(' ' + (line + i) % PRINTABLE);
+        memcpy(at + LINE_CHARS, "\r\n", 2);
+    }
+}
+
+static const struct config_service *service_config(const struct daemon_config *c, enum kind kind)
+{
+    return kind == ECHO ? &c->echo : kind == DISCARD ? &c->discard : &c->chargen;
+}
+
+int services_open(struct daemon *d, char *error, size_t bytes)
+{
+    struct services *all = calloc(1, sizeof *all);
+
+    if (!all) {
+        snprintf(error, bytes, "out of memory");
+        return -1;
+    }
+    all->d = d;
+    d->services = all;
+    make_pattern(all);
+    for (enum kind k = ECHO; k < KINDS; k++) {
+        all->service[k] = (struct service){
+                                           .owner = {.ready = listener_ready, .describe = listener_describe},
+                                           .all = all, .kind = k};
+        list_init(&all->service[k].conns);
+        if (service_listen(all, k, service_config(d->config, k), error, bytes) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void close_listener(struct service *sv)
+{
+    if (sv->listener)
+        sock_close(sv->listener, daemon_now());
+    sv->listener = NULL;
+}
+
+int services_reload(struct daemon *d, const struct daemon_config *next, char *error, size_t bytes)
+{
+    for (enum kind k = ECHO; k < KINDS; k++) {
+        struct service *sv = &d->services->service[k];
+        const struct config_service *c = service_config(next, k);
+
+        if ((sv->listener != NULL) == c->enabled && (!c->enabled || sv->port == c->port))
+            continue;
+        close_listener(sv);
+        if (service_listen(d->services, k, c, error, bytes) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+void services_drain(struct daemon *d, uint64_t now)
+{
+    for (enum kind k = ECHO; k < KINDS; k++) {
+        struct service *sv = &d->services->service[k];
+
+        close_listener(sv);
+        list_for_each_safe(node, &sv->conns) conn_end(list_entry(node, struct conn, link), false, now);
+    }
+}
+
+void services_close(struct daemon *d)
+{
+    if (!d->services)
+        return;
+    services_drain(d, daemon_now());
+    daemon_run_deferred(d); /* frees the connections */
+    free(d->services);
+    d->services = NULL;
+}
+
+bool services_get(const struct daemon *d, unsigned i, struct service_info *ret)
+{
+    if (i >= KINDS)
+        return false;
+    const struct service *sv = &d->services->service[i];
+
+    *ret = (struct service_info){.name = kind_names[i],
+                                 .port = sv->listener ? sv->port : 0,
+                                 .connections = sv->n_conns,
+                                 .accepted = sv->accepted};
+    return true;
+}
