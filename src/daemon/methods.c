@@ -1,0 +1,275 @@
+/*
+ * daemon/methods.c: THE table of the control API. Argument checking, rights, rpc.discover, `taut help` and
+ * docs/control-api.md all come from it, so they cannot say different things. A method is added by a row here and a
+ * handler in a method_*.c. Constant data only.
+ */
+#include "daemon/call.h"
+
+#include <string.h>
+
+#define END_PARAMS {NULL, PARAM_STRING, false, NULL, 0, 0, NULL}
+#define END_FIELDS {NULL, NULL, NULL}
+
+static const struct control_param no_params[] = {END_PARAMS};
+static const struct control_param one_conn[] = {
+    {"id", PARAM_CONN, true, NULL, 0, 0, "the connection's id"},
+    END_PARAMS,
+};
+
+static const struct control_param hello_params[] = {
+    {"client", PARAM_STRING, false, NULL, 0, 64, "what is calling, for the log"},
+    END_PARAMS,
+};
+static const struct control_field hello_result[] = {
+    {"name", "string", "\"taut\""},
+    {"version", "string", "the daemon's version"},
+    {"api", "integer", "version of this API; a number more means that something was taken away or changed"},
+    {"pid", "integer", "the daemon's process"},
+    {"interface", "string", "name of the TAP interface"},
+    {"level", "string", "\"control\": the caller may do everything; \"read-only\""},
+    END_FIELDS,
+};
+
+static const struct control_field status_result[] = {
+    {"version", "string", "the daemon's version"},
+    {"pid", "integer", "the daemon's process"},
+    {"uptime_s", "number", "seconds since it began"},
+    {"draining", "boolean", "it is ending"},
+    {"interface", "object", "name, mac, mtu, up, offload {vnet_hdr, csum, tso4, tso6, tso_ecn}"},
+    {"addresses", "array", "objects {address, prefix, state, origin, valid_s, preferred_s}; null: for ever"},
+    {"routes", "array", "objects {prefix, gateway (null: on the link), mtu, advmss, initcwnd, initrwnd, from_ra}"},
+    {"totals", "object", "connections, established, half_open, time_wait, orphans, listeners, ready"},
+    {"memory", "object", "chunk_bytes_used and chunk_bytes_budget: payload of all buffers"},
+    {"forwards", "array", "objects {name, listen, to, connections, connecting, accepted, failed}"},
+    {"services", "array", "objects {name, port, connections, accepted}"},
+    {"listeners", "array", "objects {address, backlog, accept_queue, half_open, owner}"},
+    {"rates", "object", "rx_bytes, tx_bytes, rx_frames, tx_frames since the start; rates are the caller's to make"},
+    END_FIELDS,
+};
+
+static const struct control_field reload_result[] = {
+    {"changed", "array", "names of the sections that a reload takes over"},
+    END_FIELDS,
+};
+
+static const struct control_field discover_result[] = {
+    {"methods", "array", "this list, as an OpenRPC document"},
+    END_FIELDS,
+};
+
+static const struct control_param listen_params[] = {
+    {"port", PARAM_INT, true, NULL, 0, 65535, "port to listen on; 0: a free one is chosen"},
+    {"address", PARAM_ADDRESS, false, NULL, 0, 0, "local address; absent: all addresses of both families"},
+    {"backlog", PARAM_INT, false, "128", 1, 65535, "connections that may wait to be accepted"},
+    {"v6only", PARAM_BOOL, false, "false", 0, 0, "IPv6 connections only (IPV6_V6ONLY)"},
+    END_PARAMS,
+};
+static const struct control_field listen_result[] = {
+    {"listener", "string", "its number, for reading"},
+    {"address", "string", "what it listens on, with the port"},
+    {"(descriptor)", "SOCK_SEQPACKET",
+     "readable when a connection waits; each message is an object {id, peer, local} with one descriptor, a "
+     "SOCK_STREAM socket; close it to end the listener"},
+    END_FIELDS,
+};
+
+static const struct control_param connect_params[] = {
+    {"address", PARAM_ADDRESS, true, NULL, 0, 0, "the peer's address (names are the client's to resolve)"},
+    {"port", PARAM_INT, true, NULL, 1, 65535, "the peer's port"},
+    {"source", PARAM_ADDRESS, false, NULL, 0, 0, "local address; absent: chosen by RFC 6724"},
+    {"source_port", PARAM_INT, false, "0", 0, 65535, "local port; 0: chosen by RFC 6056"},
+    {"timeout_ms", PARAM_INT, false, "0", 0, 86400000, "give up after this time; 0: tcp_syn_retries decides"},
+    {"nodelay", PARAM_BOOL, false, "false", 0, 0, "TCP_NODELAY from the start"},
+    {"data", PARAM_STRING, false, NULL, 0, 16384, "first bytes to send, as soon as they may leave"},
+    END_PARAMS,
+};
+static const struct control_field connect_result[] = {
+    {"id", "string", "the connection's id"},
+    {"local", "string", "our address and port"},
+    {"peer", "string", "the peer's"},
+    {"(descriptor)", "SOCK_STREAM", "the connection: read, write, shutdown and close as on a TCP socket"},
+    END_FIELDS,
+};
+
+static const struct control_param list_params[] = {
+    {"state", PARAM_STRING, false, NULL, 0, 16, "only connections in this state, as \"ESTABLISHED\""},
+    {"local_port", PARAM_INT, false, NULL, 0, 65535, "only connections of this local port"},
+    {"limit", PARAM_INT, false, "1000", 1, 5000, "rows at most"},
+    {"after", PARAM_CONN, false, NULL, 0, 0, "go on behind this id: the \"next\" of the answer before"},
+    END_PARAMS,
+};
+static const struct control_field list_result[] = {
+    {"connections", "array",
+     "objects {id, state, local, peer, owner, rtt_us, cwnd, bytes_in, bytes_out, limit}; limit: what the next byte "
+     "waits for"},
+    {"next", "string or null",
+     "give it as \"after\" to go on; null: that was all. One call looks at 20,000 entries at most, so an answer may be "
+     "short and still have a next"},
+    {"total", "integer", "connections, half-open and TIME-WAIT entries there are"},
+    END_FIELDS,
+};
+
+static const struct control_field get_result[] = {
+    {"id", "string", "its id"},
+    {"state", "string", "as in RFC 9293, spelled as Linux does"},
+    {"local", "string", "our address and port"},
+    {"peer", "string", "the peer's"},
+    {"owner", "string", "who has it: \"program pid 7\", \"forward web\", \"echo\", \"orphan\", ..."},
+    {"limit", "string", "what its next byte waits for"},
+    {"(fields)", "integer",
+     "every field of Linux's struct tcp_info without the prefix tcpi_, in Linux's units, and of taut's own: sequence "
+     "numbers, buffers, age and timer_left (microseconds); null: none"},
+    {"causes", "object", "why segments were sent: counts by name, non-zero ones"},
+    {"drops", "object", "why segments were not used: counts by name, non-zero ones"},
+    {"pump", "object or null", "bytes_in, bytes_out, undelivered, local_eof, peer_eof of the program's descriptor"},
+    END_FIELDS,
+};
+
+static const struct control_param set_params[] = {
+    {"id", PARAM_CONN, true, NULL, 0, 0, "the connection's id"},
+    {"option", PARAM_STRING, true, NULL, 0, 32,
+     "nodelay, cork, quickack, keepalive, keepidle (s), keepintvl (s), keepcnt, user_timeout (ms), linger2 (s), sndbuf, "
+     "rcvbuf, window_clamp (bytes), tos"},
+    {"value", PARAM_INT, true, NULL, INT32_MIN, INT32_MAX, "as setsockopt(2) takes it"},
+    END_PARAMS,
+};
+static const struct control_field set_result[] = {
+    {"option", "string", "its name"},
+    {"value", "integer", "as getsockopt(2) tells it now (Linux doubles buffer sizes)"},
+    END_FIELDS,
+};
+
+static const struct control_field ended_result[] = {
+    {"id", "string", "its id; it may be gone by now"},
+    END_FIELDS,
+};
+
+static const struct control_field neigh_result[] = {
+    {"neighbours", "array", "objects {address, mac (null: unknown), state, router, age_s (null: never), waiting}"},
+    END_FIELDS,
+};
+
+static const struct control_param stats_params[] = {
+    {"help", PARAM_BOOL, false, "false", 0, 0, "each counter as {value, help} instead of its value"},
+    END_PARAMS,
+};
+static const struct control_field stats_result[] = {
+    {"tcp", "object", "the engine's counters; names of Linux's SNMP counters mean the same"},
+    {"tcp_causes", "object", "segments sent, by cause"},
+    {"tcp_drops", "object", "segments not used, by reason"},
+    {"stack", "object", "counters of Ethernet, ARP, IP and ICMP"},
+    {"stack_drops", "object", "frames and packets not used, by reason"},
+    {"daemon", "object", "counters of the daemon: device, control API, forwards, programs"},
+    END_FIELDS,
+};
+
+static const struct control_param config_get_params[] = {
+    {"name", PARAM_STRING, false, NULL, 0, 80, "\"section.key\" or the key alone; absent: all"},
+    END_PARAMS,
+};
+static const struct control_field config_get_result[] = {
+    {"rows", "array", "objects {name, value, default, min, max, unit, scope, help, section, type}; values are text"},
+    END_FIELDS,
+};
+static const struct control_param config_set_params[] = {
+    {"name", PARAM_STRING, true, NULL, 0, 80, "\"section.key\" or the key alone"},
+    {"value", PARAM_SCALAR, true, NULL, 0, 0, "as in the file"},
+    END_PARAMS,
+};
+static const struct control_field config_set_result[] = {
+    {"name", "string", "\"section.key\""},
+    {"value", "string", "its value now"},
+    END_FIELDS,
+};
+
+static const struct control_param subscribe_params[] = {
+    {"kinds", PARAM_STRINGS, false, NULL, 0, 0, "conn, listener, addr, neigh, link, log; absent: all"},
+    END_PARAMS,
+};
+static const struct control_field subscribe_result[] = {
+    {"seq", "integer", "number of the last event before the first one: 0"},
+    {"snapshot", "array", "the present state, as objects like the events', at most 1,000 connections"},
+    {"truncated", "boolean", "there are more connections than the snapshot shows"},
+    {"(events)", "notification",
+     "method \"event\", params {seq, dropped, time, kind, ...}: seq counts every event, dropped those of them that you "
+     "did not read in time; by kind: conn {id, state, local, peer, error, closed}; listener {address, owner, gone}; addr "
+     "{address, prefix, state, gone, conflict_mac}; neigh {address, mac, state}; link {interface, up, mtu}; log {level, "
+     "text}. closed: its program has closed it, and what is left "
+     "of it (FIN-WAIT, TIME-WAIT) makes no more events"},
+    END_FIELDS,
+};
+
+static const struct control_param ping_params[] = {
+    {"address", PARAM_ADDRESS, true, NULL, 0, 0, "whom"},
+    {"count", PARAM_INT, false, "1", 1, 100, "echo requests"},
+    {"interval_ms", PARAM_INT, false, "1000", 10, 60000, "time between two of them"},
+    {"bytes", PARAM_INT, false, "56", 0, 1400, "payload"},
+    {"timeout_ms", PARAM_INT, false, "1000", 1, 60000, "time to wait for each answer"},
+    {"ttl", PARAM_INT, false, "0", 0, 255, "TTL or hop limit; 0: as configured"},
+    END_PARAMS,
+};
+static const struct control_field ping_result[] = {
+    {"address", "string", "whom"},
+    {"replies", "array", "in the order of seq: objects {seq, rtt_us, ttl, bytes} or {seq, error}"},
+    {"sent", "integer", "echo requests"},
+    {"received", "integer", "echo replies"},
+    {"min_us", "number or null", "shortest round trip"},
+    {"avg_us", "number or null", "mean round trip"},
+    {"max_us", "number or null", "longest round trip"},
+    END_FIELDS,
+};
+
+#define READ CONTROL_LEVEL_READ
+#define CONTROL CONTROL_LEVEL_CONTROL
+
+const struct control_method control_methods[] = {
+    {"server.hello", method_server_hello, hello_params, hello_result, READ, false,
+     "Who is there. A call like any other; nothing has to begin with it."},
+    {"server.status", method_server_status, no_params, status_result, READ, false,
+     "Interface, addresses, routes, totals, memory, forwards, services and listeners."},
+    {"server.reload", method_server_reload, no_params, reload_result, CONTROL, false,
+     "Reads the configuration file again; connections stay. CONFIG_INVALID names file and line; nothing is changed then."},
+    {"rpc.discover", method_rpc_discover, no_params, discover_result, READ, false,
+     "This description, as an OpenRPC document."},
+    {"tcp.listen", method_tcp_listen, listen_params, listen_result, CONTROL, true,
+     "Listens; answers with a descriptor on which accepted connections arrive."},
+    {"tcp.connect", method_tcp_connect, connect_params, connect_result, CONTROL, true,
+     "Connects; answers once connected, with the connection's descriptor, or with the error."},
+    {"conn.list", method_conn_list, list_params, list_result, READ, false,
+     "Connections, half-open and TIME-WAIT entries, page by page."},
+    {"conn.get", method_conn_get, one_conn, get_result, READ, false, "All that is known of a connection."},
+    {"conn.set", method_conn_set, set_params, set_result, CONTROL, false, "Sets a socket option of a connection."},
+    {"conn.close", method_conn_close, one_conn, ended_result, CONTROL, false,
+     "Ends a connection in order, as if its program had closed it: FIN behind what was written so far."},
+    {"conn.abort", method_conn_abort, one_conn, ended_result, CONTROL, false, "Resets a connection."},
+    {"neigh.list", method_neigh_list, no_params, neigh_result, READ, false, "The neighbour cache (ARP and ND)."},
+    {"stats.get", method_stats_get, stats_params, stats_result, READ, false, "All counters."},
+    {"config.get", method_config_get, config_get_params, config_get_result, READ, false,
+     "The configuration: present values with their description."},
+    {"config.set", method_config_set, config_set_params, config_set_result, CONTROL, false,
+     "Changes a key that may change while running (scope \"now\" or \"new\"); the file is not written."},
+    {"events.subscribe", method_events_subscribe, subscribe_params, subscribe_result, READ, false,
+     "The present state, then each change as a notification, until the client goes."},
+    {"icmp.ping", method_icmp_ping, ping_params, ping_result, CONTROL, false,
+     "Sends echo requests; answers when all have come to their end."},
+    {NULL, NULL, NULL, NULL, READ, false, NULL},
+};
+
+const struct control_method *control_method_find(const char *name)
+{
+    for (const struct control_method *m = control_methods; m->name; m++) {
+        if (strcmp(m->name, name) == 0)
+            return m;
+    }
+    return NULL;
+}
+
+const char *control_param_type_name(enum param_type type)
+{
+    static const char *const names[] = {
+        [PARAM_STRING] = "string", [PARAM_INT] = "integer",  [PARAM_BOOL] = "boolean",  [PARAM_ADDRESS] = "string",
+        [PARAM_CONN] = "string",   [PARAM_STRINGS] = "array", [PARAM_SCALAR] = "scalar",
+    };
+
+    return names[type];
+}
