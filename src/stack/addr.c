@@ -1,10 +1,10 @@
 /*
- * stack/addr.c: our addresses: states and lifetimes, duplicate address detection (RFC 4862 section 5.4), announcements
- * and conflicts (RFC 5227 section 2.4, the part that concerns addresses given by a person).
+ * stack/addr.c: our addresses: states and lifetimes, duplicate address detection (RFC 4862 section 5.4),
+ * announcements and conflicts (RFC 5227 section 2.4, the part that concerns addresses given by a person).
  *
- * Invariant: an address is TENTATIVE exactly while dad_at < TIME_NEVER; each address has one timer, armed for the
- * earliest of dad_at, announce_at and its lifetimes. An IPv6 address holds one reference on its solicited-node group
- * from the first probe on. set_state() is the one place where a state changes.
+ * Invariant: an address is TENTATIVE exactly while dad_at < TIME_NEVER; each address has one timer, armed for
+ * the earliest of dad_at, announce_at and its lifetimes. An IPv6 address holds one reference on its
+ * solicited-node group from the first probe on. set_state() is the one place where a state changes.
  */
 #include <errno.h>
 #include "stack/stack_priv.h"
@@ -87,7 +87,7 @@ void st_addr_arm(struct stack *st, struct st_addr *a)
     st_arm(st, &a->timer, at);
 }
 
-/* ---- Bringing up -------------------------------------------------------------------------------------------------- */
+/* ---- Bringing up -------------------------------------------------------------------------------------- */
 
 static void begin_announcing(struct stack *st, struct st_addr *a, uint64_t now)
 {
@@ -226,7 +226,7 @@ void st_addr_link_up(struct stack *st, uint64_t now)
     }
 }
 
-/* ---- Conflicts ------------------------------------------------------------------------------------------------------ */
+/* ---- Conflicts ---------------------------------------------------------------------------------------- */
 
 static void defend(struct stack *st, struct st_addr *a, uint64_t now)
 {
@@ -259,12 +259,13 @@ void st_addr_conflict(struct stack *st, struct st_addr *a, const struct eth_addr
                 ip_addr_format(&a->pub.addr, text), eth_addr_format(mac, mac_text));
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------------------------------ */
+/* ---- Calls -------------------------------------------------------------------------------------------- */
 
 static bool may_be_ours(const struct ip_addr *a)
 {
-    return (a->family == IP_V4 || a->family == IP_V6) && !ip_addr_is_unspecified(a) && !ip_addr_is_multicast(a) &&
-           !ip_addr_is_broadcast(a) && !ip_addr_is_loopback(a) && !ip_addr_is_v4_mapped(a);
+    return (a->family == IP_V4 || a->family == IP_V6) && !ip_addr_is_unspecified(a) &&
+           !ip_addr_is_multicast(a) && !ip_addr_is_broadcast(a) && !ip_addr_is_loopback(a) &&
+           !ip_addr_is_v4_mapped(a);
 }
 
 static struct ip_addr scoped(const struct stack *st, const struct ip_addr *addr)

@@ -1,8 +1,8 @@
 /*
  * stack/arp.c: ARP (RFC 826) in and out, and the conflicts of RFC 5227 that it shows.
  *
- * Input answers requests for our addresses (a mark, not a frame), tells the neighbour cache what it learnt, and never
- * makes an entry for a station that did not ask for us: gratuitous ARP can't fill the cache.
+ * Input answers requests for our addresses (a mark, not a frame), tells the neighbour cache what it learnt,
+ * and never makes an entry for a station that did not ask for us: gratuitous ARP can't fill the cache.
  */
 #include "stack/stack_priv.h"
 

@@ -1,11 +1,12 @@
 /*
  * stack/frag.c: reassembly of both families (RFC 791, RFC 8200 section 4.5).
  *
- * A queue collects the fragments of one datagram, sorted, without overlap. Overlapping fragments condemn the datagram
- * (RFC 5722, for IPv4 as well): the queue stays as a tombstone until its time is over, so that late fragments can't
- * begin it anew; an exact repetition is ignored. Invariants: frag_bytes = sum of the buckets' bytes = sum of the
- * charges of all queues and fragments <= frag_max_bytes; queues of one source share a bucket, which may hold a quarter
- * of it: a source pushes out its own oldest datagrams first. Whole packets are kept, as errors quote them.
+ * A queue collects the fragments of one datagram, sorted, without overlap. Overlapping fragments condemn the
+ * datagram (RFC 5722, for IPv4 as well): the queue stays as a tombstone until its time is over, so that late
+ * fragments can't begin it anew; an exact repetition is ignored. Invariants: frag_bytes = sum of the buckets'
+ * bytes = sum of the charges of all queues and fragments <= frag_max_bytes; queues of one source share a
+ * bucket, which may hold a quarter of it: a source pushes out its own oldest datagrams first. Whole packets
+ * are kept, as errors quote them.
  */
 #include <stdlib.h>
 #include "stack/stack_priv.h"
@@ -13,7 +14,7 @@
 #include "wire/csum.h"
 
 #define QUEUES_PER_BUCKET 64
-#define FRAGS_PER_QUEUE   512   /* 65,535 bytes in the smallest sensible pieces */
+#define FRAGS_PER_QUEUE   512     /* 65,535 bytes in the smallest sensible pieces */
 #define SOURCE_BYTES_MIN  131072u /* a source may always have one whole datagram, with its overhead */
 
 struct frag {
@@ -33,8 +34,8 @@ struct frag_queue {
     struct list_node frags; /* by offset */
     size_t charge;          /* of the queue and all it holds */
     uint32_t n;
-    uint32_t have;          /* payload bytes received */
-    uint32_t total;         /* payload bytes of the datagram, 0: unknown */
+    uint32_t have;  /* payload bytes received */
+    uint32_t total; /* payload bytes of the datagram, 0: unknown */
     uint16_t bucket;
     bool dead;
     bool ce, not_ect;
@@ -95,7 +96,7 @@ static void condemn(struct stack *st, struct frag_queue *q, enum stack_drop why)
     free_frags(st, q);
 }
 
-/* ---- Room ------------------------------------------------------------------------------------------------------- */
+/* ---- Room --------------------------------------------------------------------------------------------- */
 
 static bool has_room(const struct stack *st, unsigned bucket, size_t bytes)
 {
@@ -113,7 +114,8 @@ static bool make_room(struct stack *st, unsigned bucket, size_t bytes, const str
         struct frag_queue *q = node ? list_entry(node, struct frag_queue, link) : NULL;
 
         if (q && q == keep)
-            q = q->link.next == &st->frag[bucket].queues ? NULL : list_entry(q->link.next, struct frag_queue, link);
+            q = q->link.next == &st->frag[bucket].queues ? NULL
+                                                         : list_entry(q->link.next, struct frag_queue, link);
         if (!q)
             return false;
         st_drop(st, STACK_DROP_FRAG_MEMORY);
@@ -129,7 +131,8 @@ static struct frag_queue *queue_of(struct stack *st, const struct frag_key *key,
     unsigned bucket = (unsigned)(siphash(&st->key, &key->src, sizeof key->src) % FRAG_BUCKETS);
     struct frag_queue *q;
 
-    list_for_each(node, &st->frag[bucket].queues) {
+    list_for_each(node, &st->frag[bucket].queues)
+    {
         q = list_entry(node, struct frag_queue, link);
         if (memcmp(&q->key, key, sizeof *key) == 0)
             return q;
@@ -151,11 +154,12 @@ static struct frag_queue *queue_of(struct stack *st, const struct frag_key *key,
     return q;
 }
 
-/* ---- Taking a fragment -------------------------------------------------------------------------------------------- */
+/* ---- Taking a fragment -------------------------------------------------------------------------------- */
 
 enum place { PLACE_OK, PLACE_REPEATED, PLACE_OVERLAP };
 
-/* Where [offset, offset + bytes) goes: behind *ret_prev. Fragments mostly come in order: look from the end. */
+/* Where [offset, offset + bytes) goes: behind *ret_prev. Fragments mostly come in order: look from the end.
+ */
 static enum place find_place(struct frag_queue *q, uint32_t offset, const uint8_t *data, uint32_t bytes,
                              struct list_node **ret_prev)
 {
@@ -165,8 +169,8 @@ static enum place find_place(struct frag_queue *q, uint32_t offset, const uint8_
         const struct frag *f = list_entry(node, struct frag, link);
 
         if (offset + bytes > f->offset && offset < f->offset + f->bytes) {
-            bool same = offset == f->offset && bytes == f->bytes &&
-                        memcmp(f->packet + f->data_at, data, bytes) == 0;
+            bool same =
+                offset == f->offset && bytes == f->bytes && memcmp(f->packet + f->data_at, data, bytes) == 0;
 
             return same ? PLACE_REPEATED : PLACE_OVERLAP;
         }
@@ -216,7 +220,7 @@ static void keep_frag(struct stack *st, struct frag_queue *q, const struct packe
     q->not_ect = q->not_ect || info->ecn == IP_ECN_NOT_ECT;
 }
 
-/* ---- Making it whole ------------------------------------------------------------------------------------------------ */
+/* ---- Making it whole ---------------------------------------------------------------------------------- */
 
 static void finish_v4(struct stack *st, size_t header, size_t bytes, bool ce)
 {
@@ -240,7 +244,8 @@ static void finish_v6(struct stack *st, const struct frag_info *info, size_t byt
         p[1] = (uint8_t)(p[1] | IP_ECN_CE << 4);
 }
 
-/* Writes the datagram into st->whole and ends the queue. False: too long, or ECN fields that make no sense. */
+/* Writes the datagram into st->whole and ends the queue. False: too long, or ECN fields that make no sense.
+ */
 static bool assemble(struct stack *st, struct frag_queue *q, const struct packet *pk, struct packet *ret)
 {
     const struct frag *first = list_entry(list_first(&q->frags), struct frag, link);
@@ -254,7 +259,8 @@ static bool assemble(struct stack *st, struct frag_queue *q, const struct packet
         return false;
     }
     memcpy(st->whole, first->packet, bytes);
-    list_for_each(node, &q->frags) {
+    list_for_each(node, &q->frags)
+    {
         const struct frag *f = list_entry(node, struct frag, link);
 
         memcpy(st->whole + bytes, f->packet + f->data_at, f->bytes);
@@ -275,8 +281,8 @@ static bool assemble(struct stack *st, struct frag_queue *q, const struct packet
     return true;
 }
 
-bool st_frag_input(struct stack *st, const struct packet *pk, size_t end, const struct frag_info *info, uint64_t now,
-                   struct packet *ret)
+bool st_frag_input(struct stack *st, const struct packet *pk, size_t end, const struct frag_info *info,
+                   uint64_t now, struct packet *ret)
 {
     size_t bytes = end - info->data_at;
     struct list_node *prev = NULL;
@@ -325,11 +331,13 @@ static void tell_timeout(struct stack *st, const struct frag_queue *q, uint64_t 
     r = (struct refused){.src = q->key.src,
                          .dst = q->key.dst,
                          .proto = v4 ? (uint8_t)q->key.proto : f->info.next,
-                         .multicast = ip_addr_is_multicast(&q->key.dst) || st_addr_is_broadcast(st, &q->key.dst),
+                         .multicast =
+                             ip_addr_is_multicast(&q->key.dst) || st_addr_is_broadcast(st, &q->key.dst),
                          .icmp_type = f->packet[f->data_at],
                          .packet = f->packet,
                          .bytes = f->packet_bytes};
-    st_icmp_error(st, &r, v4 ? ICMP4_TYPE_TIME_EXCEEDED : ICMP6_TYPE_TIME_EXCEEDED, ICMP_TIME_REASSEMBLY, 0, now);
+    st_icmp_error(st, &r, v4 ? ICMP4_TYPE_TIME_EXCEEDED : ICMP6_TYPE_TIME_EXCEEDED, ICMP_TIME_REASSEMBLY, 0,
+                  now);
 }
 
 void st_frag_expired(struct stack *st, struct st_timer *timer, uint64_t now)

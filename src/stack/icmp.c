@@ -1,9 +1,10 @@
 /*
- * stack/icmp.c: ICMP and ICMPv6: echo, errors in (to the engine or to a ping), errors out (within RFC 1122 section
- * 3.2.2 and RFC 4443 section 2.4 (e), and within a rate), and pings of our own.
+ * stack/icmp.c: ICMP and ICMPv6: echo, errors in (to the engine or to a ping), errors out (within RFC 1122
+ * section 3.2.2 and RFC 4443 section 2.4 (e), and within a rate), and pings of our own.
  *
- * An error that comes in is believed only as far as it quotes something that we sent; path-MTU news is kept only if
- * the engine took it (sequence number in flight) or a ping of ours is quoted. Errno values are Linux's.
+ * An error that comes in is believed only as far as it quotes something that we sent; path-MTU news is kept
+ * only if the engine took it (sequence number in flight) or a ping of ours is quoted. Errno values are
+ * Linux's.
  */
 #include <errno.h>
 #include "stack/stack_priv.h"
@@ -12,7 +13,7 @@
 #define ICMP_CSUM_AT 2
 #define ICMP_BURST   50 /* errors sent at once, as Linux's icmp_msgs_burst */
 
-/* ---- Errors out --------------------------------------------------------------------------------------------------- */
+/* ---- Errors out --------------------------------------------------------------------------------------- */
 
 /* A token bucket whose tokens are time: icmp_rate a second, ICMP_BURST at once. */
 static bool rate_allows(struct stack *st, uint64_t now)
@@ -56,7 +57,8 @@ static bool may_answer(const struct stack *st, const struct refused *r, uint8_t 
     return !st_addr_is_broadcast(st, &r->src) && !st_addr_is_ours(st, &r->src);
 }
 
-void st_icmp_error(struct stack *st, const struct refused *r, uint8_t type, uint8_t code, uint32_t info, uint64_t now)
+void st_icmp_error(struct stack *st, const struct refused *r, uint8_t type, uint8_t code, uint32_t info,
+                   uint64_t now)
 {
     struct ip_addr src = r->dst;
     struct intent *in;
@@ -87,7 +89,8 @@ void st_icmp_error(struct stack *st, const struct refused *r, uint8_t type, uint
 void st_icmp_refuse(struct stack *st, struct packet *pk, const struct upper *u, uint8_t type, uint8_t code,
                     uint32_t info, uint64_t now)
 {
-    struct refused r = {.src = u->src, .dst = u->dst, .proto = u->proto, .multicast = u->multicast || pk->link_group};
+    struct refused r = {
+        .src = u->src, .dst = u->dst, .proto = u->proto, .multicast = u->multicast || pk->link_group};
 
     st_packet_linearize(st, pk);
     if (u->at < u->end)
@@ -97,10 +100,10 @@ void st_icmp_refuse(struct stack *st, struct packet *pk, const struct upper *u, 
     st_icmp_error(st, &r, type, code, info, now);
 }
 
-/* ---- Echo ----------------------------------------------------------------------------------------------------------- */
+/* ---- Echo --------------------------------------------------------------------------------------------- */
 
-static struct intent *echo_intent(struct stack *st, const struct ip_addr *src, const struct ip_addr *dst, bool reply,
-                                  uint16_t id, uint16_t seq, const uint8_t *data, size_t bytes)
+static struct intent *echo_intent(struct stack *st, const struct ip_addr *src, const struct ip_addr *dst,
+                                  bool reply, uint16_t id, uint16_t seq, const uint8_t *data, size_t bytes)
 {
     struct intent *in = st_intent_new(st, INTENT_IP, ICMP_HEADER_BYTES + bytes);
 
@@ -119,7 +122,8 @@ static void echo_request(struct stack *st, const struct upper *u, const struct i
     struct intent *in;
 
     st->counters.icmp_echo_in++;
-    /* RFC 1122 section 3.2.2.6 lets us ignore broadcast; RFC 4443 section 4.2 answers groups from a unicast address. */
+    /* RFC 1122 section 3.2.2.6 lets us ignore broadcast; RFC 4443 section 4.2 answers groups from a unicast
+     * address. */
     if ((u->multicast && u->dst.family == IP_V4) || ip_addr_is_unspecified(&u->src) ||
         (u->multicast && !st_source_for(st, &u->src, &u->src, &src))) {
         st_drop(st, STACK_DROP_IP_DESTINATION);
@@ -132,7 +136,7 @@ static void echo_request(struct stack *st, const struct upper *u, const struct i
     st_intent_add(st, in);
 }
 
-/* ---- Pings of our own ------------------------------------------------------------------------------------------------- */
+/* ---- Pings of our own --------------------------------------------------------------------------------- */
 
 static struct st_ping *ping_find(struct stack *st, uint16_t seq)
 {
@@ -178,7 +182,8 @@ int stack_ping(struct stack *st, const struct ip_addr *dst, uint16_t bytes, uint
             p = &st->ping[i];
     if (!p)
         return -ENOSPC;
-    *p = (struct st_ping){.used = true, .user = user, .dst = to, .seq = st->ping_seq++, .bytes = bytes, .sent_at = now};
+    *p = (struct st_ping){
+        .used = true, .user = user, .dst = to, .seq = st->ping_seq++, .bytes = bytes, .sent_at = now};
     st_timer_init(&p->timer, ST_TIMER_PING);
     if (st_addr_is_ours(st, &to)) {
         ping_end(st, p, 0, 0, (uint8_t)st->config->ip_ttl);
@@ -244,7 +249,7 @@ static void echo_reply(struct stack *st, const struct upper *u, const struct icm
     ping_end(st, p, 0, time_since(now, p->sent_at), u->ttl);
 }
 
-/* ---- Errors in -------------------------------------------------------------------------------------------------------- */
+/* ---- Errors in ---------------------------------------------------------------------------------------- */
 
 struct icmp_errno {
     int error;
@@ -274,12 +279,9 @@ _Static_assert(sizeof unreach4 / sizeof unreach4[0] == ICMP4_UNREACH_CODES, "an 
 
 /* Linux's icmpv6_err_convert. */
 static const struct icmp_errno unreach6[] = {
-    [ICMP6_UNREACH_NO_ROUTE] = {ENETUNREACH, false},
-    [ICMP6_UNREACH_ADMIN_PROHIBITED] = {EACCES, true},
-    [ICMP6_UNREACH_BEYOND_SCOPE] = {EHOSTUNREACH, false},
-    [ICMP6_UNREACH_ADDRESS] = {EHOSTUNREACH, false},
-    [ICMP6_UNREACH_PORT] = {ECONNREFUSED, true},
-    [ICMP6_UNREACH_SOURCE_POLICY] = {EACCES, true},
+    [ICMP6_UNREACH_NO_ROUTE] = {ENETUNREACH, false},      [ICMP6_UNREACH_ADMIN_PROHIBITED] = {EACCES, true},
+    [ICMP6_UNREACH_BEYOND_SCOPE] = {EHOSTUNREACH, false}, [ICMP6_UNREACH_ADDRESS] = {EHOSTUNREACH, false},
+    [ICMP6_UNREACH_PORT] = {ECONNREFUSED, true},          [ICMP6_UNREACH_SOURCE_POLICY] = {EACCES, true},
     [ICMP6_UNREACH_REJECT_ROUTE] = {EACCES, true},
 };
 
@@ -326,16 +328,15 @@ static uint16_t believed_mtu(const struct stack *st, const struct icmp_message *
 }
 
 /* True if the engine took it. */
-static bool tcp_error(struct stack *st, const struct icmp_quote *q, struct icmp_errno e, uint16_t mtu, uint64_t now)
+static bool tcp_error(struct stack *st, const struct icmp_quote *q, struct icmp_errno e, uint16_t mtu,
+                      uint64_t now)
 {
-    struct tcp_icmp icmp = {.tuple = {.local = q->src,
-                                      .remote = q->dst,
-                                      .local_port = q->src_port,
-                                      .remote_port = q->dst_port},
-                            .seq = q->tcp_seq,
-                            .error = e.error,
-                            .hard = e.hard,
-                            .mtu = mtu};
+    struct tcp_icmp icmp = {
+        .tuple = {.local = q->src, .remote = q->dst, .local_port = q->src_port, .remote_port = q->dst_port},
+        .seq = q->tcp_seq,
+        .error = e.error,
+        .hard = e.hard,
+        .mtu = mtu};
     unsigned long long taken = tcp_get_counters(st->tcp)->icmp_errors;
 
     tcp_icmp(st->tcp, &icmp, now);

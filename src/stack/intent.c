@@ -1,10 +1,11 @@
 /*
- * stack/intent.c: the bounded ring of what is owed to the link: ARP, ND, MLD, ICMP, and TCP replies that waited for a
- * next hop.
+ * stack/intent.c: the bounded ring of what is owed to the link: ARP, ND, MLD, ICMP, and TCP replies that
+ * waited for a next hop.
  *
- * Invariants: n_intents = length of st->intents <= INTENTS_MAX; intent_bytes = sum of the sizes of all intents that
- * are alive <= INTENT_BYTES. An intent whose payload a given frame points at is "spent" and lives until the first verb
- * that is not output. Input and timers make intents, output.c takes them.
+ * Invariants: n_intents = length of st->intents <= INTENTS_MAX; intent_bytes = sum of the sizes of all
+ * intents that are alive <= INTENT_BYTES. An intent whose payload a given frame points at is "spent" and
+ * lives until the next input or expiry: batches are committed and written in between. Input and timers make
+ * intents, output.c takes them.
  */
 #include <stdlib.h>
 #include "stack/stack_priv.h"

@@ -1,8 +1,8 @@
 /*
  * stack/ipv4.c: IPv4 in (RFC 791, RFC 1122 section 3.2): whose packet it is, fragments, and who gets it.
  *
- * We are a host: nothing is forwarded, source routes are refused. What went to a broadcast or group address reaches no
- * TCP and is never answered with an error.
+ * We are a host: nothing is forwarded, source routes are refused. What went to a broadcast or group address
+ * reaches no TCP and is never answered with an error.
  */
 #include "stack/stack_priv.h"
 #include "wire/bytes.h"
@@ -17,7 +17,8 @@ static bool bad_source(const struct stack *st, const struct ip_addr *src)
 }
 
 /* False: not for us (counted). */
-static bool check_addresses(struct stack *st, const struct packet *pk, const struct ipv4_header *h, struct upper *u)
+static bool check_addresses(struct stack *st, const struct packet *pk, const struct ipv4_header *h,
+                            struct upper *u)
 {
     if (bad_source(st, &h->src)) {
         st_drop(st, STACK_DROP_IP_SOURCE);
@@ -62,7 +63,8 @@ static void deliver(struct stack *st, struct packet *pk, const struct upper *u, 
 }
 
 /* True: the datagram is whole now; *whole and *h describe it. */
-static bool reassemble(struct stack *st, struct packet *pk, struct ipv4_header *h, uint64_t now, struct packet *whole)
+static bool reassemble(struct stack *st, struct packet *pk, struct ipv4_header *h, uint64_t now,
+                       struct packet *whole)
 {
     struct frag_info info = {.key = {.src = h->src, .dst = h->dst, .id = h->id, .proto = h->proto},
                              .offset = h->frag_offset,

@@ -1,9 +1,9 @@
 /*
  * stack/ipv6.c: IPv6 in (RFC 8200): addresses, extension headers, fragments, and who gets the packet.
  *
- * Extension headers are read by wire/ipv6's step function; a packet that has any is made linear first (they are rare,
- * and may lie behind what the first slice holds). A datagram made of fragments comes through here once more and must
- * not contain another fragment header.
+ * Extension headers are read by wire/ipv6's step function; a packet that has any is made linear first (they
+ * are rare, and may lie behind what the first slice holds). A datagram made of fragments comes through here
+ * once more and must not contain another fragment header.
  */
 #include "stack/stack_priv.h"
 #include "wire/vnet.h"
@@ -26,7 +26,8 @@ static bool bad_source(const struct stack *st, const struct ipv6_header *h)
     return st_addr_is_ours(st, src) && h->next != IP_PROTO_ICMPV6;
 }
 
-static bool check_addresses(struct stack *st, const struct packet *pk, const struct ipv6_header *h, struct upper *u)
+static bool check_addresses(struct stack *st, const struct packet *pk, const struct ipv6_header *h,
+                            struct upper *u)
 {
     if (bad_source(st, h)) {
         st_drop(st, STACK_DROP_IP_SOURCE);
@@ -44,8 +45,8 @@ static bool check_addresses(struct stack *st, const struct packet *pk, const str
     return true;
 }
 
-static void problem(struct stack *st, struct packet *pk, const struct upper *u, uint8_t code, uint32_t pointer,
-                    uint64_t now)
+static void problem(struct stack *st, struct packet *pk, const struct upper *u, uint8_t code,
+                    uint32_t pointer, uint64_t now)
 {
     st_icmp_refuse(st, pk, u, ICMP6_TYPE_PARAM_PROBLEM, code, pointer, now);
 }
@@ -76,7 +77,8 @@ static void deliver(struct stack *st, struct packet *pk, const struct upper *u, 
 }
 
 /* RFC 7112 section 5: the first fragment holds all headers up to the upper layer's. */
-static bool first_fragment_complete(const struct packet *pk, const struct ipv6_header *h, const struct ipv6_walk *w)
+static bool first_fragment_complete(const struct packet *pk, const struct ipv6_header *h,
+                                    const struct ipv6_walk *w)
 {
     struct ipv6_walk rest = *w;
     enum ipv6_walk_result r = ipv6_walk(pk->p, h->total_bytes, &rest);
@@ -113,7 +115,8 @@ static void fragment(struct stack *st, struct packet *pk, const struct ipv6_head
 }
 
 /* Extension headers; true: u->proto begins at u->at. */
-static bool walk(struct stack *st, struct packet *pk, const struct ipv6_header *h, struct upper *u, uint64_t now)
+static bool walk(struct stack *st, struct packet *pk, const struct ipv6_header *h, struct upper *u,
+                 uint64_t now)
 {
     struct ipv6_walk w;
     enum ipv6_walk_result r;

@@ -1,9 +1,10 @@
 /*
  * stack/link.c: a frame from the device: virtio-net header, Ethernet header, and who gets the rest.
  *
- * A struct packet is made of the frame's slices; only pk->linear bytes of it may be read at pk->p. Upper layers that
- * want more call st_packet_linearize(), which copies into st->scratch (TCP payload never is: it stays in its chunk).
- * What the virtio-net header says is checked against the packet before anybody believes it.
+ * A struct packet is made of the frame's slices; only pk->linear bytes of it may be read at pk->p. Upper
+ * layers that want more call st_packet_linearize(), which copies into st->scratch (TCP payload never is: it
+ * stays in its chunk). What the virtio-net header says is checked against the packet before anybody believes
+ * it.
  */
 #include "stack/stack_priv.h"
 #include "wire/bytes.h"
@@ -75,7 +76,8 @@ static bool take_vnet(struct stack *st, const struct stack_rx *rx, size_t frame_
     if (!bytes)
         return true;
     /* csum_start and field are checked against the whole frame; only the header itself is read. */
-    if (rx->slice[0].len < bytes || vnet_header_decode(rx->slice[0].data, frame_bytes, bytes, &h) != VNET_DECODE_OK)
+    if (rx->slice[0].len < bytes ||
+        vnet_header_decode(rx->slice[0].data, frame_bytes, bytes, &h) != VNET_DECODE_OK)
         return false;
     if (h.needs_csum && h.csum_start < ETH_HEADER_BYTES)
         return false;
@@ -88,7 +90,8 @@ static bool take_vnet(struct stack *st, const struct stack_rx *rx, size_t frame_
     return true;
 }
 
-static bool take_ethernet(struct stack *st, const uint8_t *bytes, size_t n, struct packet *pk, uint16_t *ret_type)
+static bool take_ethernet(struct stack *st, const uint8_t *bytes, size_t n, struct packet *pk,
+                          uint16_t *ret_type)
 {
     struct eth_header h;
 
@@ -152,7 +155,8 @@ void stack_input(struct stack *st, const struct stack_rx *rx, uint64_t now)
         return;
     }
     if (!take_vnet(st, rx, frame_bytes, &pk, &vnet_bytes)) {
-        st_drop(st, frame_bytes < (size_t)st->offload.vnet_hdr_bytes ? STACK_DROP_FRAME_SHORT : STACK_DROP_VNET_HEADER);
+        st_drop(st, frame_bytes < (size_t)st->offload.vnet_hdr_bytes ? STACK_DROP_FRAME_SHORT
+                                                                     : STACK_DROP_VNET_HEADER);
         return;
     }
     st->counters.rx_bytes += frame_bytes - vnet_bytes;

@@ -1,10 +1,11 @@
 /*
  * stack/loop.c: segments to one of our own addresses never see the device.
  *
- * Output puts a copy of the segment here (payload copied: the sender's chunk may be freed or shared); the next
- * stack_expire() hands it to the engine. Its deadline is one nanosecond after it was put in: so the shell takes another
- * turn, with events and commit in their order, and the deadline still lies in the future after output. Bounded by
- * LOOP_MAX segments; connections that find it full wait off READY, like those that wait for a neighbour.
+ * Output puts a copy of the segment here (payload copied: the sender's chunk may be freed or shared); the
+ * next stack_expire() hands it to the engine. Its deadline is one nanosecond after it was put in: so the
+ * shell takes another turn, with events and commit in their order, and the deadline still lies in the future
+ * after output. Bounded by LOOP_MAX segments; connections that find it full wait off READY, like those that
+ * wait for a neighbour.
  */
 #include <stdlib.h>
 #include "stack/stack_priv.h"

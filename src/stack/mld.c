@@ -1,16 +1,17 @@
 /*
- * stack/mld.c: tells the link which multicast groups we listen to (MLDv2, RFC 3810): bridges that snoop drop the
- * solicited-node groups otherwise, and neighbour discovery with them.
+ * stack/mld.c: tells the link which multicast groups we listen to (MLDv2, RFC 3810): bridges that snoop drop
+ * the solicited-node groups otherwise, and neighbour discovery with them.
  *
- * Invariant: a group is there while an address needs it (refs > 0), or while its leaving is still being told. All-nodes
- * is never reported (RFC 3810 section 6). A group's timer stands for its next unsolicited report; answers to queries
- * have one common timer, as every answer reports all groups asked for. Queries of version 1 get version 2 reports.
+ * Invariant: a group is there while an address needs it (refs > 0), or while its leaving is still being told.
+ * All-nodes is never reported (RFC 3810 section 6). A group's timer stands for its next unsolicited report;
+ * answers to queries have one common timer, as every answer reports all groups asked for. Queries of version
+ * 1 get version 2 reports.
  */
 #include "stack/stack_priv.h"
 
-#define ROBUSTNESS           2 /* RFC 3810 section 9.1 */
-#define UNSOLICITED_NS       (1 * NSEC_PER_SEC) /* section 9.11 */
-#define RECORDS_PER_PACKET   32
+#define ROBUSTNESS         2                  /* RFC 3810 section 9.1 */
+#define UNSOLICITED_NS     (1 * NSEC_PER_SEC) /* section 9.11 */
+#define RECORDS_PER_PACKET 32
 
 static struct st_group *group_find(const struct stack *st, const struct ip_addr *addr)
 {
@@ -126,8 +127,8 @@ void st_mld_input(struct stack *st, const struct packet *pk, const struct upper 
     uint64_t at;
     struct mld_query q;
     bool any = false;
-    enum mld_decode_result r = mld_query_decode(&u->src, u->ttl, u->router_alert, pk->p + u->at, u->end - u->at,
-                                                st->ifindex, &q);
+    enum mld_decode_result r =
+        mld_query_decode(&u->src, u->ttl, u->router_alert, pk->p + u->at, u->end - u->at, st->ifindex, &q);
 
     if (r == MLD_DECODE_NOT_QUERY) /* other hosts' reports */
         return;

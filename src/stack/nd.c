@@ -1,21 +1,23 @@
 /*
  * stack/nd.c: neighbour discovery (RFC 4861) and stateless autoconfiguration (RFC 4862).
  *
- * wire/nd.h has refused whatever fails the RFC's checks; this file says what a valid message means for the neighbour
- * cache, addresses and routes. Everything learnt from an advertisement has a lifetime and a bound on its number.
- * Redirects are ignored: a host with routes of its own needs none, and anybody on the link could send them. Frames from
- * our own MAC are dropped in link.c, so a probe of ours that comes back (RFC 7527) is no conflict.
+ * wire/nd.h has refused whatever fails the RFC's checks; this file says what a valid message means for the
+ * neighbour cache, addresses and routes. Everything learnt from an advertisement has a lifetime and a bound
+ * on its number. Redirects are ignored: a host with routes of its own needs none, and anybody on the link
+ * could send them. Frames from our own MAC are dropped in link.c, so a probe of ours that comes back (RFC
+ * 7527) is no conflict.
  */
 #include "stack/stack_priv.h"
 #include "wire/bytes.h"
 
-#define RTR_SOLICITATIONS   3                   /* RFC 4861 section 10 */
+#define RTR_SOLICITATIONS   3 /* RFC 4861 section 10 */
 #define RTR_SOLICITATION_NS (4 * NSEC_PER_SEC)
 #define RTR_DELAY_NS        (1 * NSEC_PER_SEC)
 #define TWO_HOURS_NS        (7200 * NSEC_PER_SEC) /* RFC 4862 section 5.5.3 (e) */
-#define REACHABLE_MAX_MS    3600000u            /* RFC 4861 section 6.2.1 */
+#define REACHABLE_MAX_MS    3600000u              /* RFC 4861 section 6.2.1 */
 
-static struct intent *nd_intent(struct stack *st, const struct ip_addr *src, const struct ip_addr *dst, size_t bytes)
+static struct intent *nd_intent(struct stack *st, const struct ip_addr *src, const struct ip_addr *dst,
+                                size_t bytes)
 {
     struct intent *in = st_intent_new(st, INTENT_IP, bytes);
 
@@ -37,7 +39,8 @@ void st_nd_owe_ns(struct stack *st, const struct ip_addr *src, const struct ip_a
     if (!in)
         return;
     st->intent_bytes -= ND_MESSAGE_MAX;
-    in->bytes = (uint32_t)nd_ns_encode(src, &dst, target, ip_addr_is_unspecified(src) ? NULL : &st->mac, in->data);
+    in->bytes =
+        (uint32_t)nd_ns_encode(src, &dst, target, ip_addr_is_unspecified(src) ? NULL : &st->mac, in->data);
     st->intent_bytes += in->bytes;
     if (unicast_to) {
         in->mac = *unicast_to;
@@ -63,11 +66,11 @@ void st_nd_owe_na(struct stack *st, const struct ip_addr *target, const struct i
     st_intent_add(st, in);
 }
 
-/* ---- Solicitations for neighbours ------------------------------------------------------------------------------- */
+/* ---- Solicitations for neighbours --------------------------------------------------------------------- */
 
 /* RFC 4861 section 7.2.3, RFC 4862 section 5.4.3. */
-static void ns_input(struct stack *st, const struct packet *pk, const struct upper *u, const struct nd_message *m,
-                     uint64_t now)
+static void ns_input(struct stack *st, const struct packet *pk, const struct upper *u,
+                     const struct nd_message *m, uint64_t now)
 {
     struct st_addr *a = st_addr_find(st, &m->target);
     struct ip_addr all = nd_all_nodes(st->ifindex);
@@ -108,7 +111,7 @@ static void na_input(struct stack *st, const struct packet *pk, const struct nd_
     st_neigh_answered(st, &m->target, m->target_ll_ok ? &m->target_ll : NULL, m->solicited, m->override, now);
 }
 
-/* ---- Router advertisements -------------------------------------------------------------------------------------- */
+/* ---- Router advertisements ---------------------------------------------------------------------------- */
 
 static uint64_t lifetime_until(uint32_t seconds, uint64_t now)
 {
@@ -180,7 +183,8 @@ static void prefix_option(struct stack *st, const struct nd_prefix *p, uint64_t 
 }
 
 /* RFC 4191 section 3.1. */
-static void route_option(struct stack *st, const struct nd_route *o, const struct ip_addr *router, uint64_t now)
+static void route_option(struct stack *st, const struct nd_route *o, const struct ip_addr *router,
+                         uint64_t now)
 {
     struct stack_route r = {.prefix = o->prefix,
                             .prefix_bits = o->bits,
@@ -234,7 +238,7 @@ static void ra_input(struct stack *st, const struct upper *u, const struct nd_me
     }
 }
 
-/* ---- Solicitations for routers -------------------------------------------------------------------------------------- */
+/* ---- Solicitations for routers ------------------------------------------------------------------------ */
 
 void st_rs_start(struct stack *st, uint64_t now)
 {
@@ -263,7 +267,7 @@ void st_rs_expired(struct stack *st, uint64_t now)
     st_intent_add(st, in);
 }
 
-/* ---- Input ---------------------------------------------------------------------------------------------------------- */
+/* ---- Input -------------------------------------------------------------------------------------------- */
 
 void st_nd_input(struct stack *st, const struct packet *pk, const struct upper *u, uint64_t now)
 {

@@ -1,20 +1,22 @@
 /*
- * stack/neigh.c: one neighbour cache for ARP and neighbour discovery, with the states of RFC 4861 section 7.3.2.
+ * stack/neigh.c: one neighbour cache for ARP and neighbour discovery, with the states of RFC 4861
+ * section 7.3.2.
  *
- * Invariants: every entry lies in one bucket and in the LRU list of its class; n <= neigh_max; an entry has waiters or
- * held intents only while INCOMPLETE; set_state() is the one place where a state changes. Entries are made when
- * something is to be sent (output) or when a station names itself while it asks for us; the latter ("disposable") give
- * way first and push out nobody but each other, verified ones give way only when idle and stale. Probes are owed as
- * intents. A connection that waits is off READY; it comes back by tcp_resume(), or with EHOSTUNREACH.
+ * Invariants: every entry lies in one bucket and in the LRU list of its class; n <= neigh_max; an entry has
+ * waiters or held intents only while INCOMPLETE; set_state() is the one place where a state changes. Entries
+ * are made when something is to be sent (output) or when a station names itself while it asks for us; the
+ * latter ("disposable") give way first and push out nobody but each other, verified ones give way only when
+ * idle and stale. Probes are owed as intents. A connection that waits is off READY; it comes back by
+ * tcp_resume(), or with EHOSTUNREACH.
  */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include "stack/stack_priv.h"
 
-#define NEIGH_IDLE_NS (60 * NSEC_PER_SEC)   /* verified, stale and unused for this long: may give way */
-#define NEIGH_GC_NS   (600 * NSEC_PER_SEC)  /* unused for this long: goes */
-#define NEIGH_FAILED_NS (10 * NSEC_PER_SEC) /* a failed entry is remembered (and shown) for this long */
+#define NEIGH_IDLE_NS   (60 * NSEC_PER_SEC)  /* verified, stale and unused for this long: may give way */
+#define NEIGH_GC_NS     (600 * NSEC_PER_SEC) /* unused for this long: goes */
+#define NEIGH_FAILED_NS (10 * NSEC_PER_SEC)  /* a failed entry is remembered (and shown) for this long */
 
 const char *stack_neigh_state_name(enum stack_neigh_state s)
 {
@@ -56,7 +58,8 @@ struct neigh *st_neigh_find(const struct stack *st, const struct ip_addr *addr)
 {
     struct list_node *bucket = bucket_of(st, addr);
 
-    list_for_each(node, bucket) {
+    list_for_each(node, bucket)
+    {
         struct neigh *n = list_entry(node, struct neigh, hash);
 
         if (ip_addr_eq(&n->addr, addr))
@@ -126,7 +129,7 @@ static void set_state(struct stack *st, struct neigh *n, enum stack_neigh_state 
     (void)now;
 }
 
-/* ---- Those that wait -------------------------------------------------------------------------------------------- */
+/* ---- Those that wait ---------------------------------------------------------------------------------- */
 
 /* Usable now: connections go back to READY, held intents to the ring. */
 static void release(struct stack *st, struct neigh *n)
@@ -181,7 +184,7 @@ bool st_neigh_wait(struct stack *st, struct neigh *n, tcp_id id)
     return true;
 }
 
-/* ---- Making and removing ---------------------------------------------------------------------------------------- */
+/* ---- Making and removing ------------------------------------------------------------------------------ */
 
 static void neigh_delete(struct stack *st, struct neigh *n, enum stack_drop why, uint64_t now)
 {
@@ -206,7 +209,8 @@ static struct neigh *victim(const struct stack *st, bool wanted, uint64_t now)
         return list_entry(oldest, struct neigh, lru);
     if (!wanted)
         return NULL;
-    list_for_each(node, &ns->lru[NEIGH_WANTED]) { /* replies to invented sources, but never what a connection needs */
+    list_for_each(node, &ns->lru[NEIGH_WANTED])
+    { /* replies to invented sources, but never what a connection needs */
         struct neigh *n = list_entry(node, struct neigh, lru);
 
         if (!n->n_waiters)
@@ -255,7 +259,8 @@ static struct neigh *neigh_new(struct stack *st, const struct ip_addr *addr, boo
 void st_neigh_free(struct stack *st)
 {
     for (unsigned i = 0; i < NEIGH_CLASSES && st->neigh.bucket; i++) {
-        list_for_each_safe(node, &st->neigh.lru[i]) {
+        list_for_each_safe(node, &st->neigh.lru[i])
+        {
             struct neigh *n = list_entry(node, struct neigh, lru);
 
             n->n_waiters = 0;
@@ -266,7 +271,7 @@ void st_neigh_free(struct stack *st)
     st->neigh.bucket = NULL;
 }
 
-/* ---- Asking --------------------------------------------------------------------------------------------------- */
+/* ---- Asking ------------------------------------------------------------------------------------------- */
 
 static void probe(struct stack *st, struct neigh *n, uint64_t now)
 {
@@ -328,7 +333,7 @@ enum neigh_use st_neigh_use(struct stack *st, const struct ip_addr *addr, uint64
     }
 }
 
-/* ---- Hearing ---------------------------------------------------------------------------------------------------- */
+/* ---- Hearing ------------------------------------------------------------------------------------------ */
 
 static void confirm(struct stack *st, struct neigh *n, uint64_t now)
 {
@@ -351,7 +356,8 @@ static void make_stale(struct stack *st, struct neigh *n, uint64_t now)
 }
 
 /* RFC 4861 sections 7.2.3 and 6.3.4; RFC 826's "merge" for requests that name us. */
-struct neigh *st_neigh_heard(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac, uint64_t now)
+struct neigh *st_neigh_heard(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac,
+                             uint64_t now)
 {
     struct neigh *n = st_neigh_find(st, addr);
 
@@ -373,8 +379,8 @@ struct neigh *st_neigh_heard(struct stack *st, const struct ip_addr *addr, const
     return n;
 }
 
-void st_neigh_answered(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac, bool solicited,
-                       bool override, uint64_t now)
+void st_neigh_answered(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac,
+                       bool solicited, bool override, uint64_t now)
 {
     struct neigh *n = st_neigh_find(st, addr);
     bool differs;
@@ -417,7 +423,7 @@ void st_neigh_progress(struct stack *st, const struct ip_addr *peer, uint64_t no
         confirm(st, n, now);
 }
 
-/* ---- Time --------------------------------------------------------------------------------------------------------- */
+/* ---- Time --------------------------------------------------------------------------------------------- */
 
 static void fail(struct stack *st, struct neigh *n, uint64_t now)
 {
@@ -427,7 +433,8 @@ static void fail(struct stack *st, struct neigh *n, uint64_t now)
     log_limited(st->log, &st->neigh_limit, now, 5, LOG_LVL_DEBUG, "neighbour %s does not answer",
                 ip_addr_format(&n->addr, text));
     set_state(st, n, STACK_NEIGH_FAILED, now);
-    /* A station that changed its MAC is asked for by broadcast at once; one that nobody answers for is let rest. */
+    /* A station that changed its MAC is asked for by broadcast at once; one that nobody answers for is let
+     * rest. */
     n->retry_at = was_incomplete ? time_add(now, retrans_ns(st, n)) : now;
     st_arm(st, &n->timer, time_add(now, NEIGH_FAILED_NS));
     give_up(st, n, STACK_DROP_NEIGH_UNREACHABLE, now);
@@ -463,7 +470,8 @@ void st_neigh_expired(struct stack *st, struct neigh *n, uint64_t now)
 void st_neigh_link_down(struct stack *st, uint64_t now)
 {
     for (unsigned i = 0; i < NEIGH_CLASSES; i++) {
-        list_for_each_safe(node, &st->neigh.lru[i]) {
+        list_for_each_safe(node, &st->neigh.lru[i])
+        {
             struct neigh *n = list_entry(node, struct neigh, lru);
 
             if (n->state != STACK_NEIGH_PERMANENT)
@@ -475,17 +483,18 @@ void st_neigh_link_down(struct stack *st, uint64_t now)
 bool stack_neigh_get(const struct stack *st, unsigned i, uint64_t now, struct stack_neigh *ret)
 {
     for (unsigned c = NEIGH_CLASSES; c-- > 0;) {
-        list_for_each(node, &st->neigh.lru[c]) {
+        list_for_each(node, &st->neigh.lru[c])
+        {
             const struct neigh *n = list_entry(node, struct neigh, lru);
 
             if (i-- > 0)
                 continue;
-            *ret = (struct stack_neigh){.addr = n->addr,
-                                        .state = n->state,
-                                        .router = n->router,
-                                        .age_ns = n->confirmed_at == TIME_NEVER ? UINT64_MAX
-                                                                                : time_since(now, n->confirmed_at),
-                                        .waiting = n->n_waiters + n->n_held};
+            *ret = (struct stack_neigh){
+                .addr = n->addr,
+                .state = n->state,
+                .router = n->router,
+                .age_ns = n->confirmed_at == TIME_NEVER ? UINT64_MAX : time_since(now, n->confirmed_at),
+                .waiting = n->n_waiters + n->n_held};
             memcpy(ret->mac, n->mac.b, sizeof ret->mac);
             return true;
         }

@@ -1,12 +1,13 @@
 /*
  * stack/output.c: the only place that builds frames.
  *
- * One call gives one frame, asked for in this order: the rest of a super-frame that the device can't cut; intents; the
- * engine's replies; connections on READY. The next hop is resolved before a connection is asked for a segment, so that
- * what leaves is newest; one whose next hop is unresolved waits at the neighbour, one that has no way hears of it.
+ * One call gives one frame, asked for in this order: the rest of a super-frame that the device can't cut;
+ * intents; the engine's replies; connections on READY. The next hop is resolved before a connection is asked
+ * for a segment, so that what leaves is newest; one whose next hop is unresolved waits at the neighbour, one
+ * that has no way hears of it.
  *
- * Each step either gives a frame, or makes progress (an intent or a READY entry is used up), or says that there is
- * nothing: the loop in stack_output() ends.
+ * Each step either gives a frame, or makes progress (an intent or a READY entry is used up), or says that
+ * there is nothing: the loop in stack_output() ends.
  */
 #include <errno.h>
 #include "stack/stack_priv.h"
@@ -18,15 +19,17 @@
 
 enum step { STEP_FRAME, STEP_AGAIN, STEP_NOTHING };
 
-/* ---- Headers ------------------------------------------------------------------------------------------------------ */
+/* ---- Headers ------------------------------------------------------------------------------------------ */
 
 static size_t vnet_bytes(const struct stack *st)
 {
     return st->offload.vnet_hdr ? st->offload.vnet_hdr_bytes : 0;
 }
 
-/* Begins a frame with a virtio-net header that asks for nothing; returns where the Ethernet payload begins. */
-static uint8_t *begin_frame(const struct stack *st, struct stack_tx *tx, const struct eth_addr *dst, uint16_t type)
+/* Begins a frame with a virtio-net header that asks for nothing; returns where the Ethernet payload begins.
+ */
+static uint8_t *begin_frame(const struct stack *st, struct stack_tx *tx, const struct eth_addr *dst,
+                            uint16_t type)
 {
     struct eth_header eth = {.dst = *dst, .src = st->mac, .type = type};
     size_t at = vnet_bytes(st);
@@ -79,7 +82,7 @@ static uint16_t *ip_id_of(struct stack *st, const struct ip_addr *dst, uint32_t 
 }
 _Static_assert(IP_ID_SLOTS == 256, "indexed by eight bits");
 
-/* ---- What belongs to no connection ---------------------------------------------------------------------------------- */
+/* ---- What belongs to no connection -------------------------------------------------------------------- */
 
 static void count_icmp(struct stack *st, const struct intent *in)
 {
@@ -132,8 +135,8 @@ static size_t put_ip(struct stack *st, const struct intent *in, size_t bytes, bo
 }
 
 /* The next packet of an IP intent that heads the ring. */
-static enum step emit_ip(struct stack *st, struct intent *in, const struct eth_addr *mac, uint16_t mtu, uint64_t now,
-                         struct stack_tx *tx)
+static enum step emit_ip(struct stack *st, struct intent *in, const struct eth_addr *mac, uint16_t mtu,
+                         uint64_t now, struct stack_tx *tx)
 {
     bool v4 = in->src.family == IP_V4;
     size_t room = mtu - (size_t)(v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES);
@@ -184,7 +187,7 @@ static enum step emit_raw(struct stack *st, struct intent *in, struct stack_tx *
     return finish_frame(st, tx);
 }
 
-/* ---- The next hop ----------------------------------------------------------------------------------------------------- */
+/* ---- The next hop ------------------------------------------------------------------------------------- */
 
 enum way { WAY_OK, WAY_WAIT, WAY_NONE, WAY_DEAD, WAY_FULL };
 
@@ -212,15 +215,18 @@ static enum way next_hop(struct stack *st, const struct ip_addr *dst, uint64_t n
 
 static enum stack_drop drop_of(enum way w)
 {
-    return w == WAY_NONE ? STACK_DROP_NO_ROUTE : w == WAY_DEAD ? STACK_DROP_NEIGH_UNREACHABLE : STACK_DROP_NEIGH_TABLE_FULL;
+    if (w == WAY_NONE)
+        return STACK_DROP_NO_ROUTE;
+    return w == WAY_DEAD ? STACK_DROP_NEIGH_UNREACHABLE : STACK_DROP_NEIGH_TABLE_FULL;
 }
 
-/* ---- Segments ------------------------------------------------------------------------------------------------------------ */
+/* ---- Segments ----------------------------------------------------------------------------------------- */
 
 /* RFC 6437 section 3: one label for a flow, not to be guessed. */
 static uint32_t flow_label(const struct stack *st, const struct tcp_seg *seg)
 {
-    struct ip_tuple t = {.local = seg->src, .remote = seg->dst, .local_port = seg->src_port, .remote_port = seg->dst_port};
+    struct ip_tuple t = {
+        .local = seg->src, .remote = seg->dst, .local_port = seg->src_port, .remote_port = seg->dst_port};
 
     return (uint32_t)siphash(&st->key, &t, sizeof t) & 0xfffff;
 }
@@ -309,7 +315,8 @@ static bool device_cuts(const struct stack *st, const struct tcp_seg *seg)
 
     if (!seg->gso_size || seg->len <= seg->gso_size)
         return true;
-    return o->csum && (seg->src.family == IP_V4 ? o->tso4 : o->tso6) && (!(seg->flags & TCP_CWR) || o->tso_ecn);
+    return o->csum && (seg->src.family == IP_V4 ? o->tso4 : o->tso6) &&
+           (!(seg->flags & TCP_CWR) || o->tso_ecn);
 }
 
 static enum step step_cut(struct stack *st, struct stack_tx *tx)
@@ -372,9 +379,10 @@ static bool too_big(struct stack *st, const struct tcp_out *out, uint16_t mtu, u
     return true;
 }
 
-/* ---- The steps ------------------------------------------------------------------------------------------------------------- */
+/* ---- The steps ---------------------------------------------------------------------------------------- */
 
-static enum step give_up_intent(struct stack *st, struct intent *in, enum stack_drop why, int error, uint64_t now)
+static enum step give_up_intent(struct stack *st, struct intent *in, enum stack_drop why, int error,
+                                uint64_t now)
 {
     list_del(&in->link);
     st->n_intents--;
@@ -422,8 +430,13 @@ static enum step step_intent(struct stack *st, uint64_t now, struct stack_tx *tx
 /* A reply of the engine whose next hop is unresolved. */
 static void hold_reply(struct stack *st, struct neigh *n, const struct tcp_out *out, uint64_t now)
 {
-    struct intent *in = st_intent_new(st, INTENT_TCP, sizeof *out);
+    struct intent *in;
 
+    if (out->seg.opt.md5_ok) { /* its digest lies in the engine; the peer asks again */
+        st_drop(st, STACK_DROP_NEIGH_QUEUE_FULL);
+        return;
+    }
+    in = st_intent_new(st, INTENT_TCP, sizeof *out);
     if (!in)
         return;
     memcpy(in->data, out, sizeof *out);

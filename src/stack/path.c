@@ -1,9 +1,9 @@
 /*
  * stack/path.c: what the paths to destinations carry, learnt from Packet Too Big (RFC 1191, RFC 8201).
  *
- * A bounded, set-associative table without timers: an entry counts until its time is over and is overwritten then, or
- * by a newer one of its set. Only errors that a connection or ping recognised as an answer to its own packet are
- * learnt, so that a forger must guess a sequence number first (RFC 5927 section 7).
+ * A bounded, set-associative table without timers: an entry counts until its time is over and is overwritten
+ * then, or by a newer one of its set. Only errors that a connection or ping recognised as an answer to its
+ * own packet are learnt, so that a forger must guess a sequence number first (RFC 5927 section 7).
  */
 #include "stack/stack_priv.h"
 
@@ -40,13 +40,15 @@ void st_path_learn(struct stack *st, const struct ip_addr *dst, uint16_t mtu, ui
     *e = (struct path_entry){.dst = *dst, .mtu = mtu, .until = time_add(now, PATH_VALID_NS)};
 }
 
-void st_path_fill(const struct stack *st, const struct ip_addr *dst, const struct st_hop *hop, struct tcp_path *ret)
+void st_path_fill(const struct stack *st, const struct ip_addr *dst, const struct st_hop *hop,
+                  struct tcp_path *ret)
 {
     *ret = (struct tcp_path){.mtu = st_path_mtu(st, dst, hop->mtu, st->now),
                              .advmss = hop->advmss,
                              .initcwnd = hop->initcwnd,
                              .initrwnd = hop->initrwnd};
-    /* What we announce is what our side of the path takes, not what the way there does (RFC 1191 section 3.1). */
+    /* What we announce is what our side of the path takes, not what the way there does (RFC 1191
+     * section 3.1). */
     if (!ret->advmss && ret->mtu < hop->mtu)
         ret->advmss = (uint16_t)(hop->mtu - (dst->family == IP_V6 ? 60u : 40u));
 }

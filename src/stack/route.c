@@ -1,9 +1,9 @@
 /*
  * stack/route.c: which way to a destination (longest prefix), and which source address (RFC 6724 section 5).
  *
- * Routes are configured or learnt from router advertisements; the prefixes of configured addresses are on the link
- * without a route of their own (those of SLAAC addresses are not: RFC 5942, only the L flag says so). Look-ups are
- * pure; expiry is by timer. Called by sock (struct sock_net), output and ND.
+ * Routes are configured or learnt from router advertisements; the prefixes of configured addresses are on the
+ * link without a route of their own (those of SLAAC addresses are not: RFC 5942, only the L flag says so).
+ * Look-ups are pure; expiry is by timer. Called by sock (struct sock_net), output and ND.
  */
 #include <errno.h>
 #include "stack/stack_priv.h"
@@ -13,7 +13,7 @@ uint16_t st_link_mtu(const struct stack *st, uint8_t family)
     return family == IP_V6 && st->mtu6 ? st->mtu6 : st->mtu;
 }
 
-/* ---- Routes --------------------------------------------------------------------------------------------------------- */
+/* ---- Routes ------------------------------------------------------------------------------------------- */
 
 static bool gateway_failed(const struct stack *st, const struct ip_addr *gateway)
 {
@@ -235,7 +235,7 @@ bool stack_route_get(const struct stack *st, unsigned i, struct stack_route *ret
     return false;
 }
 
-/* ---- Source selection ---------------------------------------------------------------------------------------------------- */
+/* ---- Source selection --------------------------------------------------------------------------------- */
 
 /* RFC 6724 section 2.1, the policy table's labels. */
 static unsigned label_of(const struct ip_addr *a)
@@ -244,14 +244,14 @@ static unsigned label_of(const struct ip_addr *a)
         uint8_t prefix[16];
         uint8_t bits, label;
     } table[] = {
-        {{[15] = 1}, 128, 0},                  /* ::1 */
-        {{[10] = 0xff, [11] = 0xff}, 96, 4},   /* ::ffff:0:0/96 */
-        {{0}, 96, 3},                          /* ::/96 */
-        {{0x20, 0x01}, 32, 5},                 /* 2001::/32 */
-        {{0x20, 0x02}, 16, 2},                 /* 2002::/16 */
-        {{0x3f, 0xfe}, 16, 12},                /* 3ffe::/16 */
-        {{0xfe, 0xc0}, 10, 11},                /* fec0::/10 */
-        {{0xfc}, 7, 13},                       /* fc00::/7 */
+        {{[15] = 1}, 128, 0},                /* ::1 */
+        {{[10] = 0xff, [11] = 0xff}, 96, 4}, /* ::ffff:0:0/96 */
+        {{0}, 96, 3},                        /* ::/96 */
+        {{0x20, 0x01}, 32, 5},               /* 2001::/32 */
+        {{0x20, 0x02}, 16, 2},               /* 2002::/16 */
+        {{0x3f, 0xfe}, 16, 12},              /* 3ffe::/16 */
+        {{0xfe, 0xc0}, 10, 11},              /* fec0::/10 */
+        {{0xfc}, 7, 13},                     /* fc00::/7 */
     };
 
     for (unsigned i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -274,7 +274,8 @@ static unsigned scope_of(const struct ip_addr *a)
     return (a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0xc0) ? 5 : 14;
 }
 
-/* RFC 6724 section 5: true if a is better than b. One interface, no home or temporary addresses: rules 4, 5, 7 fall. */
+/* RFC 6724 section 5: true if a is better than b. One interface, no home or temporary addresses: rules 4, 5,
+ * 7 fall. */
 static bool source_before(const struct stack_addr *a, const struct stack_addr *b, const struct ip_addr *dst)
 {
     unsigned scope_a = scope_of(&a->addr), scope_b = scope_of(&b->addr), scope = scope_of(dst);
@@ -311,7 +312,8 @@ static bool source4_before(const struct stack_addr *a, const struct stack_addr *
     return !ip_addr_is_link_local(&a->addr) && ip_addr_is_link_local(&b->addr);
 }
 
-bool st_source_for(const struct stack *st, const struct ip_addr *dst, const struct ip_addr *next, struct ip_addr *ret)
+bool st_source_for(const struct stack *st, const struct ip_addr *dst, const struct ip_addr *next,
+                   struct ip_addr *ret)
 {
     const struct stack_addr *best = NULL;
 
@@ -330,7 +332,7 @@ bool st_source_for(const struct stack *st, const struct ip_addr *dst, const stru
     return true;
 }
 
-/* ---- What sock asks --------------------------------------------------------------------------------------------------------- */
+/* ---- What sock asks ----------------------------------------------------------------------------------- */
 
 static int check_destination(const struct stack *st, const struct ip_addr *dst)
 {

@@ -1,9 +1,9 @@
 /*
  * stack/stack.c: the whole: creation, the timer verb, the deadline, events, configuration rows and counters.
  *
- * Invariant: deadline = min(engine's deadline, the wheel's, the loop's). Everything that happens by itself is a timer
- * on the one wheel, so after stack_expire(now) and a stack_output(now) that returned false the deadline is > now.
- * Called by the shell, one thread; nothing here touches bytes of packets.
+ * Invariant: deadline = min(engine's deadline, the wheel's, the loop's). Everything that happens by itself is
+ * a timer on the one wheel, so after stack_expire(now) and a stack_output(now) that returned false the
+ * deadline is > now. Called by the shell, one thread; nothing here touches bytes of packets.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,11 +14,11 @@
 #define MTU_MIN 68 /* RFC 791 section 3.2: every link carries this */
 
 const struct tcp_config_row stack_config_rows[] = {
-#define X(name, def, min, max, unit, scope, help)                                                             \
+#define X(name, def, min, max, unit, scope, help)                                                            \
     {#name, def, min, max, unit, scope, help, (uint32_t)offsetof(struct stack_config, name)},
     STACK_CONFIG(X)
 #undef X
-    {NULL, 0, 0, 0, NULL, NULL, NULL, 0}};
+        {NULL, 0, 0, 0, NULL, NULL, NULL, 0}};
 
 void stack_config_defaults(struct stack_config *ret)
 {
@@ -175,7 +175,7 @@ void stack_destroy(struct stack *st)
     free(st);
 }
 
-/* ---- The timer verb --------------------------------------------------------------------------------------------- */
+/* ---- The timer verb ----------------------------------------------------------------------------------- */
 
 static void expire_one(struct stack *st, struct st_timer *t, uint64_t now)
 {
@@ -232,7 +232,7 @@ void stack_expire(struct stack *st, uint64_t now)
 
 uint32_t stack_commit(struct stack *st)
 {
-    st_release_spent(st);
+    /* A batch may lie between output and its writes (design section 5): what its frames point at stays. */
     st_check(st);
     return tcp_commit(st->tcp);
 }
@@ -242,7 +242,7 @@ uint64_t stack_deadline(const struct stack *st)
     return time_min(time_min(tcp_deadline(st->tcp), wheel_deadline(&st->wheel)), st->loop_at);
 }
 
-/* ---- Events ------------------------------------------------------------------------------------------------------- */
+/* ---- Events ------------------------------------------------------------------------------------------- */
 
 void st_event(struct stack *st, const struct stack_event *ev)
 {
@@ -265,9 +265,10 @@ bool stack_next_event(struct stack *st, struct stack_event *ret)
     return true;
 }
 
-/* ---- The link ------------------------------------------------------------------------------------------------------ */
+/* ---- The link ----------------------------------------------------------------------------------------- */
 
-/* The longest payload whose IPv4 total length and IPv6 payload length still fit 16 bits, with every option. */
+/* The longest payload whose IPv4 total length and IPv6 payload length still fit 16 bits, with every option.
+ */
 #define GSO_MAX (65535u - 60 - 60)
 
 static void set_gso(struct stack *st)

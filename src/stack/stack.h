@@ -9,8 +9,8 @@
  *     stack_deadline()  when stack_expire() is to be called next
  *
  * A turn of the shell: any number of input/expire/sock calls; sock_next_event() and stack_next_event() until empty;
- * stack_commit(); stack_output() until false or the batch is full, writev each, stack_tx_failed() for what the device
- * refused. Pointers in a struct stack_tx stay valid until the first call of another kind.
+ * stack_output() until false or the batch is full; stack_commit(); writev each, stack_tx_failed() for what the device
+ * refused. Pointers in a struct stack_tx stay valid until the first call that is none of these three.
  */
 #ifndef TAUT_STACK_H
 #define TAUT_STACK_H

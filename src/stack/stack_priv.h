@@ -1,8 +1,9 @@
 /*
  * stack/stack_priv.h: what the files of this room share. Nobody else includes it, except tests/unit/stack.
  *
- * Ownership in one place: a struct stack owns its engine, sockets, neighbour entries, fragments, pings and intents.
- * Files are rooms of a house: each has its own part of struct stack and is the only one to write it; others call.
+ * Ownership in one place: a struct stack owns its engine, sockets, neighbour entries, fragments, pings and
+ * intents. Files are rooms of a house: each has its own part of struct stack and is the only one to write it;
+ * others call.
  *
  *     link.c    frames in: virtio-net header, Ethernet          ipv4.c, ipv6.c   packets in
  *     arp.c     ARP in and out                                  nd.c             neighbour discovery, SLAAC
@@ -32,12 +33,12 @@
 #define ADDR_MAX       32
 #define GROUP_MAX      (2 * ADDR_MAX) /* those being left, too */
 #define ROUTE_MAX      128
-#define ROUTE_RA_MAX   32   /* of them from router advertisements: a flood must not push out configured ones */
-#define SLAAC_MAX      16   /* addresses from router advertisements, for the same reason */
+#define ROUTE_RA_MAX   32 /* of them from router advertisements: a flood must not push out configured ones */
+#define SLAAC_MAX      16 /* addresses from router advertisements, for the same reason */
 #define EVENTS_MAX     256
-#define INTENTS_MAX    512  /* replies owed at once */
+#define INTENTS_MAX    512 /* replies owed at once */
 #define INTENT_BYTES   (2u << 20)
-#define NEIGH_HELD_MAX 3    /* replies that wait for one next hop (RFC 4861 section 7.2.2: at least one) */
+#define NEIGH_HELD_MAX 3 /* replies that wait for one next hop (RFC 4861 section 7.2.2: at least one) */
 #define PING_MAX       256
 #define PATH_SETS      256
 #define PATH_WAYS      4
@@ -64,7 +65,7 @@ struct st_timer {
     uint8_t kind; /* enum st_timer_kind */
 };
 
-/* ---- What is owed to the link ---------------------------------------------------------------------------------- */
+/* ---- What is owed to the link ------------------------------------------------------------------------- */
 
 enum intent_kind {
     INTENT_ARP,    /* arp, to mac */
@@ -75,8 +76,9 @@ enum intent_kind {
 };
 
 /*
- * A reply or request that belongs to no connection: what is to be said, not the frame. Next hop, headers and fragments
- * are made when it leaves. It lies in exactly one list: st->intents, a neighbour's held, or st->spent; or it is st->cut.super.
+ * A reply or request that belongs to no connection: what is to be said, not the frame. Next hop, headers and
+ * fragments are made when it leaves. It lies in exactly one list: st->intents, a neighbour's held, or
+ * st->spent; or it is st->cut.super.
  */
 struct intent {
     struct list_node link;
@@ -87,9 +89,9 @@ struct intent {
     uint8_t tos;
     bool is_ping;
     uint16_t ping_seq;
-    uint16_t ip_id;  /* of its IPv4 fragments */
+    uint16_t ip_id;   /* of its IPv4 fragments */
     uint32_t frag_id; /* of its IPv6 fragments */
-    uint32_t offset; /* bytes of data that left already, in fragments */
+    uint32_t offset;  /* bytes of data that left already, in fragments */
     uint32_t bytes;
     struct eth_addr mac;
     struct ip_addr src, dst;
@@ -108,7 +110,7 @@ void st_intent_spent(struct stack *st, struct intent *in);
 void st_release_spent(struct stack *st);
 void st_intents_flush(struct stack *st, enum stack_drop why, uint64_t now);
 
-/* ---- Neighbours ------------------------------------------------------------------------------------------------ */
+/* ---- Neighbours --------------------------------------------------------------------------------------- */
 
 enum neigh_class {
     NEIGH_DISPOSABLE, /* failed, or heard of but never confirmed */
@@ -123,8 +125,8 @@ struct neigh {
     struct st_timer timer;
     struct ip_addr addr;
     struct eth_addr mac;
-    uint8_t state; /* enum stack_neigh_state */
-    uint8_t class; /* enum neigh_class */
+    uint8_t state;  /* enum stack_neigh_state */
+    uint8_t class;  /* enum neigh_class */
     uint8_t probes; /* sent and unanswered */
     uint8_t n_held;
     bool router;
@@ -132,7 +134,7 @@ struct neigh {
     uint64_t confirmed_at; /* TIME_NEVER: never */
     uint64_t reachable_ns; /* the randomised ReachableTime of the last confirmation */
     uint64_t used_at;
-    uint64_t retry_at; /* FAILED: not before */
+    uint64_t retry_at;     /* FAILED: not before */
     struct list_node held; /* struct intent */
     tcp_id *waiter;        /* connections that wait */
     uint32_t n_waiters, waiter_room;
@@ -152,25 +154,27 @@ void st_neigh_free(struct stack *st);
 struct neigh *st_neigh_find(const struct stack *st, const struct ip_addr *addr);
 enum neigh_use { NEIGH_USE_OK, NEIGH_USE_WAIT, NEIGH_USE_FAILED, NEIGH_USE_FULL };
 /*
- * Something is to be sent to `addr` (output only): begins resolution, or the delay of a stale entry. *ret is set but
- * for FULL.
+ * Something is to be sent to `addr` (output only): begins resolution, or the delay of a stale entry. *ret is
+ * set but for FULL.
  */
 enum neigh_use st_neigh_use(struct stack *st, const struct ip_addr *addr, uint64_t now, struct neigh **ret);
 void st_neigh_hold(struct stack *st, struct neigh *n, struct intent *in, uint64_t now);
 /* False: no memory. */
 bool st_neigh_wait(struct stack *st, struct neigh *n, tcp_id id);
-/* Somebody named itself as sender: ARP, or a source link-layer address option. Makes a STALE entry if none is there. */
-struct neigh *st_neigh_heard(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac, uint64_t now);
+/* Somebody named itself as sender: ARP, or a source link-layer address option. Makes a STALE entry if none is
+ * there. */
+struct neigh *st_neigh_heard(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac,
+                             uint64_t now);
 /* An answer. mac may be NULL (no option). RFC 4861 section 7.2.5. */
-void st_neigh_answered(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac, bool solicited,
-                       bool override, uint64_t now);
+void st_neigh_answered(struct stack *st, const struct ip_addr *addr, const struct eth_addr *mac,
+                       bool solicited, bool override, uint64_t now);
 /* TCP made progress with `peer`: its next hop is alive (RFC 4861 section 7.3.1). */
 void st_neigh_progress(struct stack *st, const struct ip_addr *peer, uint64_t now);
 void st_neigh_expired(struct stack *st, struct neigh *n, uint64_t now);
 /* The link went down: nothing learnt is certain any more. */
 void st_neigh_link_down(struct stack *st, uint64_t now);
 
-/* ---- Addresses and groups -------------------------------------------------------------------------------------- */
+/* ---- Addresses and groups ----------------------------------------------------------------------------- */
 
 struct st_addr {
     bool used;
@@ -202,7 +206,7 @@ bool st_addr_link_local(const struct stack *st, struct ip_addr *ret);
 struct st_group {
     bool used;
     bool leaving;
-    bool asked;       /* a query waits for its answer */
+    bool asked;           /* a query waits for its answer */
     uint8_t reports_left; /* unsolicited ones still to be sent */
     uint32_t refs;
     struct ip_addr addr;
@@ -217,7 +221,7 @@ void st_groups_report(struct stack *st, uint64_t now);
 void st_group_expired(struct stack *st, struct st_group *g, uint64_t now);
 void st_mld_query_expired(struct stack *st, uint64_t now);
 
-/* ---- Routes ---------------------------------------------------------------------------------------------------- */
+/* ---- Routes ------------------------------------------------------------------------------------------- */
 
 struct st_route {
     bool used;
@@ -235,7 +239,8 @@ struct st_hop {
 /* Unicast and multicast; false: no way. Path MTU is not in it. */
 bool st_route_lookup(const struct stack *st, const struct ip_addr *dst, struct st_hop *ret);
 /* RFC 6724 section 5; for IPv4 the address whose prefix holds the next hop. False: none. */
-bool st_source_for(const struct stack *st, const struct ip_addr *dst, const struct ip_addr *next, struct ip_addr *ret);
+bool st_source_for(const struct stack *st, const struct ip_addr *dst, const struct ip_addr *next,
+                   struct ip_addr *ret);
 void st_route_expired(struct stack *st, struct st_route *r, uint64_t now);
 /* From a router advertisement; lifetime 0 removes. */
 void st_route_learn(struct stack *st, const struct stack_route *route, int8_t preference, uint64_t now);
@@ -253,23 +258,24 @@ struct path_entry {
 /* The smaller of `mtu` and what the path is known to carry. */
 uint16_t st_path_mtu(const struct stack *st, const struct ip_addr *dst, uint16_t mtu, uint64_t now);
 void st_path_learn(struct stack *st, const struct ip_addr *dst, uint16_t mtu, uint64_t now);
-void st_path_fill(const struct stack *st, const struct ip_addr *dst, const struct st_hop *hop, struct tcp_path *ret);
+void st_path_fill(const struct stack *st, const struct ip_addr *dst, const struct st_hop *hop,
+                  struct tcp_path *ret);
 
-/* ---- A packet on its way in ------------------------------------------------------------------------------------- */
+/* ---- A packet on its way in --------------------------------------------------------------------------- */
 
 struct packet {
-    const uint8_t *p; /* the IP header */
-    size_t linear;    /* bytes that lie at p */
-    size_t bytes;     /* of the packet, with what may be padding behind it */
+    const uint8_t *p;          /* the IP header */
+    size_t linear;             /* bytes that lie at p */
+    size_t bytes;              /* of the packet, with what may be padding behind it */
     const struct stack_rx *rx; /* where bytes behind `linear` are; NULL: everything lies at p */
-    size_t rx_offset; /* of p in rx */
-    bool link_group;  /* the frame went to a group or broadcast MAC */
-    bool csum_partial; /* NEEDS_CSUM: start and field are relative to p */
-    bool csum_valid;  /* the device vouches */
-    bool whole;       /* made of fragments */
+    size_t rx_offset;          /* of p in rx */
+    bool link_group;           /* the frame went to a group or broadcast MAC */
+    bool csum_partial;         /* NEEDS_CSUM: start and field are relative to p */
+    bool csum_valid;           /* the device vouches */
+    bool whole;                /* made of fragments */
     size_t csum_start;
     uint16_t csum_offset;
-    uint8_t gso;      /* enum vnet_gso */
+    uint8_t gso; /* enum vnet_gso */
     uint16_t gso_size;
     struct eth_addr src_mac;
 };
@@ -278,15 +284,16 @@ struct packet {
 struct upper {
     struct ip_addr src, dst;
     uint8_t proto, tos, ecn, ttl;
-    bool multicast;    /* destination is a group or broadcast */
+    bool multicast; /* destination is a group or broadcast */
     bool router_alert;
-    size_t at;         /* of the upper-layer header, from pk->p */
-    size_t end;        /* of the packet, without padding */
-    size_t next_at;    /* IPv6: the byte that named proto */
+    size_t at;      /* of the upper-layer header, from pk->p */
+    size_t end;     /* of the packet, without padding */
+    size_t next_at; /* IPv6: the byte that named proto */
 };
 
 void st_packet_linearize(struct stack *st, struct packet *pk);
-/* NEEDS_CSUM for a protocol whose field lies at `field` of its header: makes the sum whole. False: the header lied. */
+/* NEEDS_CSUM for a protocol whose field lies at `field` of its header: makes the sum whole. False: the header
+ * lied. */
 bool st_packet_complete_csum(struct stack *st, struct packet *pk, const struct upper *u, uint16_t field);
 
 void st_arp_input(struct stack *st, const uint8_t *bytes, size_t n, uint64_t now);
@@ -307,7 +314,7 @@ void st_nd_owe_na(struct stack *st, const struct ip_addr *target, const struct i
 void st_rs_start(struct stack *st, uint64_t now);
 void st_rs_expired(struct stack *st, uint64_t now);
 
-/* ---- Fragments --------------------------------------------------------------------------------------------------- */
+/* ---- Fragments ---------------------------------------------------------------------------------------- */
 
 struct frag_key {
     struct ip_addr src, dst;
@@ -331,24 +338,25 @@ struct frag_bucket {
     uint32_t n;
 };
 /* Takes a fragment [pk->p, pk->p + end). True: the datagram is whole, ret describes it (in st->whole). */
-bool st_frag_input(struct stack *st, const struct packet *pk, size_t end, const struct frag_info *info, uint64_t now,
-                   struct packet *ret);
+bool st_frag_input(struct stack *st, const struct packet *pk, size_t end, const struct frag_info *info,
+                   uint64_t now, struct packet *ret);
 void st_frag_expired(struct stack *st, struct st_timer *timer, uint64_t now);
 void st_frag_free(struct stack *st);
 size_t st_frag_bytes(const struct stack *st);
 
-/* ---- ICMP ---------------------------------------------------------------------------------------------------------- */
+/* ---- ICMP --------------------------------------------------------------------------------------------- */
 
 /* What a datagram that is refused was; `packet` begins with its IP header. */
 struct refused {
     struct ip_addr src, dst;
     uint8_t proto;
-    bool multicast;     /* destination, or the frame's */
-    uint8_t icmp_type;  /* where proto is ICMP or ICMPv6 */
+    bool multicast;    /* destination, or the frame's */
+    uint8_t icmp_type; /* where proto is ICMP or ICMPv6 */
     const uint8_t *packet;
     size_t bytes;
 };
-void st_icmp_error(struct stack *st, const struct refused *r, uint8_t type, uint8_t code, uint32_t info, uint64_t now);
+void st_icmp_error(struct stack *st, const struct refused *r, uint8_t type, uint8_t code, uint32_t info,
+                   uint64_t now);
 /* The same for a packet on its way in. */
 void st_icmp_refuse(struct stack *st, struct packet *pk, const struct upper *u, uint8_t type, uint8_t code,
                     uint32_t info, uint64_t now);
@@ -366,7 +374,7 @@ void st_ping_sent(struct stack *st, uint16_t seq, uint64_t now);
 void st_ping_failed(struct stack *st, uint16_t seq, int error, uint64_t now);
 void st_ping_expired(struct stack *st, struct st_ping *p, uint64_t now);
 
-/* ---- Segments to ourselves ------------------------------------------------------------------------------------------- */
+/* ---- Segments to ourselves ---------------------------------------------------------------------------- */
 
 struct looped {
     struct list_node link;
@@ -378,7 +386,7 @@ bool st_loop_wait(struct stack *st, tcp_id id);
 void st_loop_deliver(struct stack *st, uint64_t now);
 void st_loop_free(struct stack *st);
 
-/* ---- The stack --------------------------------------------------------------------------------------------------------- */
+/* ---- The stack ---------------------------------------------------------------------------------------- */
 
 /* A super-frame that the device cannot cut, half given out. */
 struct cut {
@@ -408,7 +416,7 @@ struct stack {
 
     struct wheel wheel;
     struct list_node intents;
-    uint32_t n_intents; /* in st->intents */
+    uint32_t n_intents;  /* in st->intents */
     size_t intent_bytes; /* of all, wherever they wait */
     struct list_node spent;
     struct neighs neigh;

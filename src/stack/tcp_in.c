@@ -1,9 +1,9 @@
 /*
  * stack/tcp_in.c: a TCP segment from an IP packet to the engine.
  *
- * Checks what bytes can tell (header, checksum, what the virtio-net header claims), decodes, and passes the payload on
- * as slices of the frame, with their chunks, so that the engine may keep them without a copy. Addresses were judged by
- * ipv4.c and ipv6.c: unicast, not ours.
+ * Checks what bytes can tell (header, checksum, what the virtio-net header claims), decodes, and passes the
+ * payload on as slices of the frame, with their chunks, so that the engine may keep them without a copy.
+ * Addresses were judged by ipv4.c and ipv6.c: unicast, not ours.
  */
 #include "stack/stack_priv.h"
 #include "wire/csum.h"
@@ -12,7 +12,8 @@
 #define TCP_CSUM_AT 16
 
 /* The bytes [at, end) of the packet as slices. False: more than fit. */
-static bool packet_slices(const struct packet *pk, size_t at, size_t end, struct tcp_slice *slice, uint16_t *ret_n)
+static bool packet_slices(const struct packet *pk, size_t at, size_t end, struct tcp_slice *slice,
+                          uint16_t *ret_n)
 {
     size_t from, left = end - at;
     unsigned n = 0;
@@ -68,7 +69,8 @@ static bool verify(struct stack *st, const struct packet *pk, const struct upper
     return false;
 }
 
-/* What only moves when the peer got something from us, or we something new from it (RFC 4861 section 7.3.1). */
+/* What only moves when the peer got something from us, or we something new from it (RFC 4861 section 7.3.1).
+ */
 static unsigned long long progress(const struct stack *st)
 {
     const struct tcp_counters *c = tcp_get_counters(st->tcp);

@@ -1,6 +1,6 @@
 /*
- * stack/udp.c: there is no UDP here; a datagram for us is answered with "port unreachable" (RFC 1122 section 4.1.3.1)
- * if it is intact, and silently counted if it was sent to everybody.
+ * stack/udp.c: there is no UDP here; a datagram for us is answered with "port unreachable" (RFC 1122
+ * section 4.1.3.1) if it is intact, and silently counted if it was sent to everybody.
  */
 #include "stack/stack_priv.h"
 #include "wire/csum.h"
@@ -14,7 +14,8 @@ static bool checksum_ok(const struct packet *pk, const struct upper *u, const st
         return true;
     if (!h->csum) /* RFC 768: none; RFC 8200 section 8.1: not for IPv6 */
         return u->src.family == IP_V4;
-    return csum_ok(csum_partial(pk->p + u->at, h->bytes, csum_pseudo(&u->src, &u->dst, IP_PROTO_UDP, h->bytes)));
+    return csum_ok(
+        csum_partial(pk->p + u->at, h->bytes, csum_pseudo(&u->src, &u->dst, IP_PROTO_UDP, h->bytes)));
 }
 
 void st_udp_input(struct stack *st, struct packet *pk, const struct upper *u, uint64_t now)

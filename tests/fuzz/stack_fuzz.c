@@ -1,11 +1,12 @@
 /*
  * stack_fuzz.c: a whole stack with its engine and sockets, fed with frames, time steps and calls.
  *
- * The input is a list of steps: raw frames, frames from templates with bytes changed and checksums repaired (or hardly
- * anything would get past them), answers to what the stack sent (so that neighbours resolve and connections open),
- * changes of link, device and addresses, socket calls, time. After every step the stack is pulled empty and what stack.h
- * promises is checked: frames that leave are whole and fit the link, the deadline lies in the future afterwards, nothing
- * happens before it, memory of fragments and neighbours is bounded, the engine's own check holds.
+ * The input is a list of steps: raw frames, frames from templates with bytes changed and checksums repaired
+ * (or hardly anything would get past them), answers to what the stack sent (so that neighbours resolve and
+ * connections open), changes of link, device and addresses, socket calls, time. After every step the stack is
+ * pulled empty and what stack.h promises is checked: frames that leave are whole and fit the link, the
+ * deadline lies in the future afterwards, nothing happens before it, memory of fragments and neighbours is
+ * bounded, the engine's own check holds.
  *
  * With libFuzzer (-Dfuzz=true), or as a program of its own with -DFUZZ_REPLAY:
  *     stack_fuzz FILE...            replays inputs
@@ -25,15 +26,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint64_t at_seed;
 
-#define CHECK(condition)                                                                                        \
-    do {                                                                                                        \
-        if (!(condition)) {                                                                                     \
-            fprintf(stderr, "%s:%d: seed %llu: %s\n", __FILE__, __LINE__, (unsigned long long)at_seed, #condition); \
-            abort();                                                                                            \
-        }                                                                                                       \
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            fprintf(stderr, "%s:%d: seed %llu: %s\n", __FILE__, __LINE__, (unsigned long long)at_seed,       \
+                    #condition);                                                                             \
+            abort();                                                                                         \
+        }                                                                                                    \
     } while (0)
 
-#define SOCKS 6
+#define SOCKS     6
 #define FRAME_MAX 4096
 
 struct fuzz {
@@ -62,15 +64,17 @@ static uint8_t take(struct fuzz *f)
 
 static struct ip_addr addr(struct fuzz *f, bool v6)
 {
-    static const char *const v4s[] = {"192.0.2.1", "192.0.2.7", "192.0.2.254", "198.51.100.1", "224.0.0.1", "192.0.2.255"};
-    static const char *const v6s[] = {"fe80::ff:fe00:1", "fe80::2", "2001:db8::1", "2001:db8::2", "ff02::1", "2001:db8:1::9"};
+    static const char *const v4s[] = {"192.0.2.1",    "192.0.2.7", "192.0.2.254",
+                                      "198.51.100.1", "224.0.0.1", "192.0.2.255"};
+    static const char *const v6s[] = {"fe80::ff:fe00:1", "fe80::2", "2001:db8::1",
+                                      "2001:db8::2",     "ff02::1", "2001:db8:1::9"};
     struct ip_addr a;
 
     ip_addr_parse(v6 ? v6s[take(f) % 6] : v4s[take(f) % 6], &a);
     return v6 ? ip_addr_v6_bytes(a.b, 1) : a;
 }
 
-/* ---- Out ----------------------------------------------------------------------------------------------------------- */
+/* ---- Out ---------------------------------------------------------------------------------------------- */
 
 static void check_frame(struct fuzz *f, const struct stack_tx *tx)
 {
@@ -133,7 +137,7 @@ static void sleep_until(struct fuzz *f, uint64_t until)
     pull(f);
 }
 
-/* ---- In ------------------------------------------------------------------------------------------------------------- */
+/* ---- In ----------------------------------------------------------------------------------------------- */
 
 static void input(struct fuzz *f, size_t n)
 {
@@ -141,7 +145,8 @@ static void input(struct fuzz *f, size_t n)
     size_t vnet = f->st->offload.vnet_hdr ? f->st->offload.vnet_hdr_bytes : 0, total = n + vnet;
     uint8_t *bytes = calloc(1, total + 1);
     struct stack_rx rx = {.n_slices = 1};
-    struct vnet_header h = {.data_valid = how & 4, .needs_csum = how & 8, .csum_start = 34, .csum_offset = 16};
+    struct vnet_header h = {
+        .data_valid = how & 4, .needs_csum = how & 8, .csum_start = 34, .csum_offset = 16};
     struct chunk *c = NULL;
 
     if (how & 16) {
@@ -196,19 +201,26 @@ static void repair(uint8_t *frame, size_t n)
         return;
     put_be16(p + at + field, 0);
     put_be16(p + at + field,
-             csum_fold(csum_partial(p + at, n - 14 - at,
-                                    proto == IP_PROTO_ICMP ? 0 : csum_pseudo(&src, &dst, proto, (uint32_t)(n - 14 - at)))));
+             csum_fold(csum_partial(
+                 p + at, n - 14 - at,
+                 proto == IP_PROTO_ICMP ? 0 : csum_pseudo(&src, &dst, proto, (uint32_t)(n - 14 - at)))));
 }
 
-static size_t put_packet(struct fuzz *f, const struct ip_addr *src, const struct ip_addr *dst, uint8_t proto, uint8_t hop,
-                         size_t bytes)
+static size_t put_packet(struct fuzz *f, const struct ip_addr *src, const struct ip_addr *dst, uint8_t proto,
+                         uint8_t hop, size_t bytes)
 {
-    struct eth_header eth = {.dst = mac_us, .src = mac_peer, .type = src->family == IP_V4 ? ETH_P_IP : ETH_P_IPV6};
+    struct eth_header eth = {
+        .dst = mac_us, .src = mac_peer, .type = src->family == IP_V4 ? ETH_P_IP : ETH_P_IPV6};
 
     eth_addr_of_multicast(dst, &eth.dst);
     eth_header_encode(&eth, f->frame);
     if (src->family == IP_V4) {
-        struct ipv4_header h = {.src = *src, .dst = *dst, .ttl = hop, .proto = proto, .id = 7, .total_bytes = (uint16_t)(20 + bytes)};
+        struct ipv4_header h = {.src = *src,
+                                .dst = *dst,
+                                .ttl = hop,
+                                .proto = proto,
+                                .id = 7,
+                                .total_bytes = (uint16_t)(20 + bytes)};
         uint8_t how = take(f);
 
         if (how & 1) {
@@ -218,16 +230,65 @@ static size_t put_packet(struct fuzz *f, const struct ip_addr *src, const struct
         ipv4_header_encode(&h, f->frame + 14);
         return 34 + bytes;
     }
-    struct ipv6_header h = {.src = *src, .dst = *dst, .hop_limit = hop, .next = proto, .payload_bytes = (uint16_t)bytes};
+    struct ipv6_header h = {
+        .src = *src, .dst = *dst, .hop_limit = hop, .next = proto, .payload_bytes = (uint16_t)bytes};
 
     ipv6_header_encode(&h, f->frame + 14);
     return 54 + bytes;
 }
 
+static size_t put_option(uint8_t *p, uint8_t type, uint8_t eights)
+{
+    p[0] = type;
+    p[1] = eights;
+    return eights * 8u;
+}
+
+/* Neighbour discovery whose options are mostly well-formed. */
+static size_t make_nd(struct fuzz *f, uint8_t *p, const struct ip_addr *src, const struct ip_addr *dst)
+{
+    static const uint8_t fixed[] = {8, 16, 24, 24, 40};
+    size_t bytes = fixed[p[0] - 133], n;
+    uint8_t how = take(f);
+    struct ip_addr target = addr(f, true), group = *dst;
+
+    if (p[0] > 134)
+        memcpy(p + 8, target.b, 16);
+    if (p[0] == 134)
+        put_be16(p + 6, (uint16_t)(take(f) % 4 * 300));
+    if (how & 1)
+        bytes += put_option(p + bytes, 1 + (how >> 6 & 1), 1);
+    if (how & 2)
+        bytes += put_option(p + bytes, ND_OPT_MTU, 1);
+    if (how & 4) {
+        size_t at = bytes;
+
+        bytes += put_option(p + bytes, ND_OPT_PREFIX, 4);
+        p[at + 2] = 64;
+        put_be32(p + at + 4, (uint32_t)take(f) << (take(f) % 12));
+        put_be32(p + at + 8, take(f));
+        memcpy(p + at + 16, (uint8_t[]){0x20, 1, 0xd, 0xb8, 0, take(f) % 32, 0, 0}, 8);
+    }
+    if (how & 8) {
+        size_t at = bytes;
+
+        bytes += put_option(p + bytes, ND_OPT_ROUTE, 2);
+        p[at + 2] = 64;
+        p[at + 3] = 0;
+        put_be32(p + at + 4, take(f));
+    }
+    if (how & 16)
+        group = nd_solicited_node(&target, 1);
+    n = put_packet(f, src, how & 32 ? dst : &group, IP_PROTO_ICMPV6, 255, bytes);
+    repair(f->frame, n);
+    return n;
+}
+
 /* A packet with an upper layer whose type is chosen by the input and whose bytes are the input's. */
 static size_t make_packet(struct fuzz *f, uint8_t kind)
 {
-    static const uint8_t nd_types[] = {133, 134, 135, 136, 137, 130, 128, 129, 1, 2, 3, 4, 143};
+    static const uint8_t nd_types[] = {133, 134, 135, 136, 137, 134, 135, 136,
+                                       130, 128, 129, 1,   2,   3,   4,   143};
     bool v6 = kind & 1;
     struct ip_addr src = addr(f, v6), dst = addr(f, v6);
     uint8_t *p = f->frame + (v6 ? 54 : 34), proto = v6 ? IP_PROTO_ICMPV6 : IP_PROTO_ICMP;
@@ -239,17 +300,13 @@ static size_t make_packet(struct fuzz *f, uint8_t kind)
     case 0:
         p[0] = v6 ? nd_types[take(f) % sizeof nd_types] : (uint8_t[]){0, 3, 8, 11, 12}[take(f) % 5];
         p[1] = v6 ? 0 : p[1] % 16;
-        if (v6 && p[0] == 135) /* a target that is ours */
-            memcpy(p + 8, dst.b, 16);
-        if (p[0] == 134 && bytes > 24 + 32) {
-            memcpy(p + 16, (uint8_t[]){3, 4, 64, 0xc0}, 4);
-            put_be32(p + 20, (uint32_t)p[1] << 4);
-            bytes = 48;
-        }
+        if (v6 && p[0] >= 133 && p[0] <= 137)
+            return make_nd(f, p, &src, &dst);
         break;
     case 1:
         proto = IP_PROTO_TCP;
         bytes = bytes < 20 ? 20 : bytes;
+        p[13] = take(f) & 1 ? TCP_SYN : p[13];
         put_be16(p + 2, 80);
         p[12] = (uint8_t)(0x50 + (take(f) & 0x30));
         break;
@@ -259,7 +316,11 @@ static size_t make_packet(struct fuzz *f, uint8_t kind)
         break;
     default: /* a fragment header, hop-by-hop options, anything */
         proto = v6 ? (uint8_t[]){0, 43, 44, 60}[take(f) % 4] : take(f);
+        if (!proto && v6) /* a router alert in front of whatever follows, often an MLD query */
+            memcpy(p, (uint8_t[]){IP_PROTO_ICMPV6, 0, 5, 2, 0, 0, 1, 0, 130}, 9);
         if (proto == IP_PROTO_FRAGMENT) {
+            p[0] = IP_PROTO_ICMPV6;
+            bytes = bytes / 8 * 8 + 8;
             put_be16(p + 2, (uint16_t)(p[2] % 32 << 3 | (p[3] & 1)));
             put_be32(p + 4, p[4] % 4);
         }
@@ -273,8 +334,12 @@ static size_t make_packet(struct fuzz *f, uint8_t kind)
 
 static size_t make_arp(struct fuzz *f)
 {
-    struct arp_packet arp = {.op = (uint16_t)(1 + (take(f) & 1)), .sender_mac = mac_peer, .sender_ip = addr(f, false), .target_ip = addr(f, false)};
-    struct eth_header eth = {.dst = take(f) & 1 ? mac_us : eth_addr_broadcast, .src = mac_peer, .type = ETH_P_ARP};
+    struct arp_packet arp = {.op = (uint16_t)(1 + (take(f) & 1)),
+                             .sender_mac = mac_peer,
+                             .sender_ip = addr(f, false),
+                             .target_ip = addr(f, false)};
+    struct eth_header eth = {
+        .dst = take(f) & 1 ? mac_us : eth_addr_broadcast, .src = mac_peer, .type = ETH_P_ARP};
 
     eth_header_encode(&eth, f->frame);
     arp_encode(&arp, f->frame + 14);
@@ -304,7 +369,8 @@ static void answer_tcp(struct fuzz *f, uint8_t *tcp, size_t n)
     tcp[13] = tcp[13] == TCP_SYN ? TCP_SYN | TCP_ACK : (how & 2 ? TCP_ACK : take(f) & 0x3f);
 }
 
-/* The answer to the frame that left last: ARP reply, advertisement, echo, ACK, or an ICMP error that quotes it. */
+/* The answer to the frame that left last: ARP reply, advertisement, echo, ACK, or an ICMP error that quotes
+ * it. */
 static size_t make_answer(struct fuzz *f)
 {
     uint8_t *p = f->frame + 14;
@@ -333,7 +399,8 @@ static size_t make_answer(struct fuzz *f)
         size_t bytes;
 
         memcpy(packet, p, n - 14);
-        bytes = icmp_error_encode(&src, &us, take(f) % 16, take(f) % 16, take(f) * 16u, packet, n - 14, p + at, FRAME_MAX - 100);
+        bytes = icmp_error_encode(&src, &us, take(f) % 16, take(f) % 16, take(f) * 16u, packet, n - 14,
+                                  p + at, FRAME_MAX - 100);
         return put_packet(f, &src, &us, type == ETH_P_IP ? IP_PROTO_ICMP : IP_PROTO_ICMPV6, 64, bytes);
     }
     if (type == ETH_P_IP)
@@ -356,7 +423,7 @@ static size_t make_answer(struct fuzz *f)
     return n;
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------------------------------ */
+/* ---- Calls -------------------------------------------------------------------------------------------- */
 
 static void socket_call(struct fuzz *f)
 {
@@ -409,7 +476,8 @@ static void change(struct fuzz *f)
 {
     uint8_t op = take(f);
     struct ip_addr a = addr(f, op & 1);
-    struct stack_offload o = {.vnet_hdr = op & 16, .vnet_hdr_bytes = op & 32 ? 12 : 10, .csum = op & 64, .tso4 = op & 128};
+    struct stack_offload o = {
+        .vnet_hdr = op & 16, .vnet_hdr_bytes = op & 32 ? 12 : 10, .csum = op & 64, .tso4 = op & 128};
     struct stack_route r = {.prefix = {.family = a.family}, .gateway = a};
     struct stack_event ev;
 
@@ -484,8 +552,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static _Alignas(4096) uint8_t arena[64 * CHUNK_BIG_BYTES];
     struct fuzz *f = calloc(1, sizeof *f);
-    struct stack_params p = {.max_conns = 8, .max_half_open = 8, .max_time_wait = 8, .generation = 1, .ifindex = 1,
-                             .mtu = 1500, .mac = {2, 0, 0, 0, 0, 1}, .check = true};
+    struct stack_params p = {.max_conns = 8,
+                             .max_half_open = 8,
+                             .max_time_wait = 8,
+                             .generation = 1,
+                             .ifindex = 1,
+                             .mtu = 1500,
+                             .mac = {2, 0, 0, 0, 0, 1},
+                             .check = true};
     struct ip_addr a = ip_addr_v4(192, 0, 2, 1);
 
     f->data = data;

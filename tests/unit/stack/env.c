@@ -3,7 +3,8 @@
  */
 #include "env.h"
 
-const struct eth_addr mac_us = {{2, 0, 0, 0, 0, 1}}, mac_peer = {{2, 0, 0, 0, 0, 2}}, mac_router = {{2, 0, 0, 0, 0, 254}};
+const struct eth_addr mac_us = {{2, 0, 0, 0, 0, 1}}, mac_peer = {{2, 0, 0, 0, 0, 2}},
+                      mac_router = {{2, 0, 0, 0, 0, 254}};
 const struct ip_addr any6 = {.family = IP_V6};
 
 struct ip_addr ip(const char *text)
@@ -27,7 +28,8 @@ static void log_write(void *user, enum log_level level, const char *text)
 struct env *env_bare(const struct stack_config *config, const uint8_t mac[6], uint16_t mtu)
 {
     struct env *e = calloc(1, sizeof *e);
-    struct stack_params p = {.max_conns = 64, .max_half_open = 64, .max_time_wait = 64, .generation = 1, .ifindex = 1};
+    struct stack_params p = {
+        .max_conns = 64, .max_half_open = 64, .max_time_wait = 64, .generation = 1, .ifindex = 1};
     size_t arena = 128 * CHUNK_BIG_BYTES;
 
     e->now = SEC;
@@ -210,10 +212,12 @@ const struct frame *env_next_icmp6(struct env *e, uint8_t type, const uint8_t **
 
         assert_int_equal(ipv6_header_decode(p, f->n - 14, 1, &h), IPV6_DECODE_OK);
         ipv6_walk_init(&w, &h);
-        if (ipv6_walk(p, h.total_bytes, &w) != IPV6_WALK_UPPER || w.next != IP_PROTO_ICMPV6 || p[w.pos] != type)
+        if (ipv6_walk(p, h.total_bytes, &w) != IPV6_WALK_UPPER || w.next != IP_PROTO_ICMPV6 ||
+            p[w.pos] != type)
             continue;
-        assert_true(csum_ok(csum_partial(p + w.pos, h.total_bytes - w.pos,
-                                         csum_pseudo(&h.src, &h.dst, IP_PROTO_ICMPV6, (uint32_t)(h.total_bytes - w.pos)))));
+        assert_true(csum_ok(
+            csum_partial(p + w.pos, h.total_bytes - w.pos,
+                         csum_pseudo(&h.src, &h.dst, IP_PROTO_ICMPV6, (uint32_t)(h.total_bytes - w.pos)))));
         *ret_p = p + w.pos;
         *ret_n = h.total_bytes - w.pos;
         return f;
@@ -273,7 +277,7 @@ bool env_event(struct env *e, enum stack_event_kind kind, struct stack_event *re
     return false;
 }
 
-/* ---- Frames from others -------------------------------------------------------------------------------------- */
+/* ---- Frames from others ------------------------------------------------------------------------------- */
 
 size_t mk_eth(uint8_t *out, const struct eth_addr *dst, const struct eth_addr *src, uint16_t type)
 {
@@ -298,7 +302,8 @@ static struct eth_addr mac_for(const struct ip_addr *dst)
     return mac;
 }
 
-static size_t put4(uint8_t *out, struct ipv4_header *h, const char *src, const char *dst, const void *p, size_t n)
+static size_t put4(uint8_t *out, struct ipv4_header *h, const char *src, const char *dst, const void *p,
+                   size_t n)
 {
     struct eth_addr mac;
 
@@ -321,16 +326,20 @@ size_t mk_ip4(uint8_t *out, const char *src, const char *dst, uint8_t proto, con
     return put4(out, &h, src, dst, payload, n);
 }
 
-size_t mk_frag4(uint8_t *out, const char *src, uint16_t id, uint8_t proto, size_t offset, bool more, const void *p, size_t n)
+size_t mk_frag4(uint8_t *out, const char *src, uint16_t id, uint8_t proto, size_t offset, bool more,
+                const void *p, size_t n)
 {
-    struct ipv4_header h = {.proto = proto, .id = id, .frag_offset = (uint16_t)offset, .more_fragments = more};
+    struct ipv4_header h = {
+        .proto = proto, .id = id, .frag_offset = (uint16_t)offset, .more_fragments = more};
 
     return put4(out, &h, src, "192.0.2.1", p, n);
 }
 
-size_t mk_ip6(uint8_t *out, const char *src, const char *dst, uint8_t next, uint8_t hop, const void *payload, size_t n)
+size_t mk_ip6(uint8_t *out, const char *src, const char *dst, uint8_t next, uint8_t hop, const void *payload,
+              size_t n)
 {
-    struct ipv6_header h = {.src = ip(src), .dst = ip(dst), .next = next, .hop_limit = hop, .payload_bytes = (uint16_t)n};
+    struct ipv6_header h = {
+        .src = ip(src), .dst = ip(dst), .next = next, .hop_limit = hop, .payload_bytes = (uint16_t)n};
     struct eth_addr mac = mac_for(&h.dst);
 
     mk_eth(out, &mac, &mac_peer, ETH_P_IPV6);
@@ -340,7 +349,8 @@ size_t mk_ip6(uint8_t *out, const char *src, const char *dst, uint8_t next, uint
     return 54 + n;
 }
 
-size_t mk_frag6(uint8_t *out, const char *src, uint32_t id, uint8_t proto, size_t offset, bool more, const void *p, size_t n)
+size_t mk_frag6(uint8_t *out, const char *src, uint32_t id, uint8_t proto, size_t offset, bool more,
+                const void *p, size_t n)
 {
     uint8_t *copy = malloc(n + 8);
     size_t r;
@@ -371,8 +381,8 @@ size_t mk_echo(uint8_t *out, const char *src, const char *dst, uint16_t seq, siz
     return n;
 }
 
-size_t mk_na(uint8_t *out, const char *src, const char *dst, const char *target, bool solicited, bool override,
-             const struct eth_addr *mac)
+size_t mk_na(uint8_t *out, const char *src, const char *dst, const char *target, bool solicited,
+             bool override, const struct eth_addr *mac)
 {
     struct ip_addr s = ip(src), d = ip(dst), t = ip(target);
     uint8_t msg[ND_MESSAGE_MAX];

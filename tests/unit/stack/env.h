@@ -1,6 +1,6 @@
 /*
- * A stack in virtual time, with frames in and out as bytes. After every run the properties of a deadline are asserted:
- * it lies in the future once output has said "nothing", and nothing comes out before it.
+ * A stack in virtual time, with frames in and out as bytes. After every run the properties of a deadline are
+ * asserted: it lies in the future once output has said "nothing", and nothing comes out before it.
  */
 #ifndef TAUT_TEST_STACK_ENV_H
 #define TAUT_TEST_STACK_ENV_H
@@ -20,8 +20,8 @@
 #include "wire/udp.h"
 #include "wire/vnet.h"
 
-#define SEC NSEC_PER_SEC
-#define MSEC NSEC_PER_MSEC
+#define SEC        NSEC_PER_SEC
+#define MSEC       NSEC_PER_MSEC
 #define FRAMES_MAX 4096
 
 struct frame {
@@ -51,7 +51,8 @@ extern const struct eth_addr mac_us, mac_peer, mac_router;
 extern const struct ip_addr any6;
 
 struct ip_addr ip(const char *text); /* link-local ones get scope 1 */
-/* A stack with the address 192.0.2.1/24, route by 192.0.2.254, after DAD of the link-local address; frames taken. */
+/* A stack with the address 192.0.2.1/24, route by 192.0.2.254, after DAD of the link-local address; frames
+ * taken. */
 struct env *env_new(void);
 /* Nothing configured, time 1 s, nothing run; `config` may be NULL. */
 struct env *env_bare(const struct stack_config *config, const uint8_t mac[6], uint16_t mtu);
@@ -78,18 +79,21 @@ bool env_neigh(struct env *e, const char *addr, struct stack_neigh *ret);
 bool env_addr(struct env *e, const char *addr, struct stack_addr *ret);
 bool env_event(struct env *e, enum stack_event_kind kind, struct stack_event *ret);
 
-/* ---- Frames from others ---- */
+/* ---- Frames from others ------------------------------------------------------------------------------- */
 size_t mk_eth(uint8_t *out, const struct eth_addr *dst, const struct eth_addr *src, uint16_t type);
 size_t mk_arp(uint8_t *out, const struct arp_packet *arp, const struct eth_addr *dst);
 /* Ethernet + IP + payload; returns the length. src by its text; the frame comes from mac_peer. */
 size_t mk_ip4(uint8_t *out, const char *src, const char *dst, uint8_t proto, const void *payload, size_t n);
-size_t mk_ip6(uint8_t *out, const char *src, const char *dst, uint8_t next, uint8_t hop, const void *payload, size_t n);
+size_t mk_ip6(uint8_t *out, const char *src, const char *dst, uint8_t next, uint8_t hop, const void *payload,
+              size_t n);
 /* A fragment of `n` bytes at `offset` of an IPv4/IPv6 datagram with this id. */
-size_t mk_frag4(uint8_t *out, const char *src, uint16_t id, uint8_t proto, size_t offset, bool more, const void *p, size_t n);
-size_t mk_frag6(uint8_t *out, const char *src, uint32_t id, uint8_t proto, size_t offset, bool more, const void *p, size_t n);
+size_t mk_frag4(uint8_t *out, const char *src, uint16_t id, uint8_t proto, size_t offset, bool more,
+                const void *p, size_t n);
+size_t mk_frag6(uint8_t *out, const char *src, uint32_t id, uint8_t proto, size_t offset, bool more,
+                const void *p, size_t n);
 size_t mk_echo(uint8_t *out, const char *src, const char *dst, uint16_t seq, size_t bytes);
-size_t mk_na(uint8_t *out, const char *src, const char *dst, const char *target, bool solicited, bool override,
-             const struct eth_addr *mac);
+size_t mk_na(uint8_t *out, const char *src, const char *dst, const char *target, bool solicited,
+             bool override, const struct eth_addr *mac);
 size_t mk_ns(uint8_t *out, const char *src, const char *target, const struct eth_addr *mac);
 void in_arp(struct env *e, uint16_t op, const char *sender, const struct eth_addr *mac, const char *target);
 

@@ -1,6 +1,6 @@
 /*
- * Packets in: echo, fragments, refusals, errors both ways, and a table of malformed frames of which each must be dropped
- * with its reason.
+ * Packets in: echo, fragments, refusals, errors both ways, and a table of malformed frames of which each must
+ * be dropped with its reason.
  */
 #include "env.h"
 #include "fake_engine.h"
@@ -112,7 +112,8 @@ static void echo_in_fragments(void **state)
     for (int v6 = 0; v6 < 2; v6++) {
         for (int order = 0; order < 2; order++) {
             struct env *e = env_known();
-            size_t total = make_message(order ? 3000 : 60000, v6), step = 1440, pieces = (total + step - 1) / step;
+            size_t total = make_message(order ? 3000 : 60000, v6), step = 1440,
+                   pieces = (total + step - 1) / step;
 
             for (size_t i = 0; i < pieces; i++) {
                 size_t k = order ? pieces - 1 - i : i, at = k * step;
@@ -127,7 +128,8 @@ static void echo_in_fragments(void **state)
             if (v6) {
                 struct ip_addr s = ip(US_LL), d = ip(PEER6);
 
-                assert_true(csum_ok(csum_partial(reply, total, csum_pseudo(&s, &d, IP_PROTO_ICMPV6, (uint32_t)total))));
+                assert_true(csum_ok(
+                    csum_partial(reply, total, csum_pseudo(&s, &d, IP_PROTO_ICMPV6, (uint32_t)total))));
             } else {
                 assert_true(csum_ok(csum_partial(reply, total, 0)));
             }
@@ -270,7 +272,8 @@ static void udp_is_refused(void **state)
     assert_non_null(env_next_icmp4(e, ICMP4_TYPE_UNREACHABLE, &p, &n));
     assert_int_equal(p[1], ICMP4_UNREACH_PORT);
     assert_memory_equal(p + 8, frame + 14, 40);
-    env_in(e, frame, mk_ip4(frame, PEER4, "192.0.2.255", IP_PROTO_UDP, udp, 20)); /* broadcast: wrong sum anyway */
+    env_in(e, frame,
+           mk_ip4(frame, PEER4, "192.0.2.255", IP_PROTO_UDP, udp, 20)); /* broadcast: wrong sum anyway */
     udp[19] = 1;
     env_in(e, frame, mk_ip4(frame, PEER4, "192.0.2.1", IP_PROTO_UDP, udp, 20));
     assert_int_equal(env_drops(e, STACK_DROP_UDP_CHECKSUM), 2);
@@ -345,12 +348,14 @@ static void errors_that_must_not_be(void **state)
     env_free(e);
 }
 
-/* ---- Errors in ------------------------------------------------------------------------------------------------------------ */
+/* ---- Errors in ---------------------------------------------------------------------------------------- */
 
-static void in_error4(struct env *e, uint8_t type, uint8_t code, uint32_t info, const char *quoted_src, uint8_t proto)
+static void in_error4(struct env *e, uint8_t type, uint8_t code, uint32_t info, const char *quoted_src,
+                      uint8_t proto)
 {
     uint8_t packet[28] = {0}, icmp[64];
-    struct ipv4_header h = {.src = ip(quoted_src), .dst = ip("198.51.100.9"), .proto = proto, .ttl = 64, .total_bytes = 1500};
+    struct ipv4_header h = {
+        .src = ip(quoted_src), .dst = ip("198.51.100.9"), .proto = proto, .ttl = 64, .total_bytes = 1500};
     struct ip_addr s = ip("192.0.2.254"), d = ip("192.0.2.1");
     size_t n;
 
@@ -369,8 +374,8 @@ static void errors_reach_the_engine(void **state)
         int error;
         bool hard;
     } cases[] = {
-        {3, 0, ENETUNREACH, false}, {3, 1, EHOSTUNREACH, false}, {3, 2, ENOPROTOOPT, true},
-        {3, 3, ECONNREFUSED, true}, {3, 5, EOPNOTSUPP, false},   {3, 7, EHOSTDOWN, true},
+        {3, 0, ENETUNREACH, false},  {3, 1, EHOSTUNREACH, false},  {3, 2, ENOPROTOOPT, true},
+        {3, 3, ECONNREFUSED, true},  {3, 5, EOPNOTSUPP, false},    {3, 7, EHOSTDOWN, true},
         {3, 13, EHOSTUNREACH, true}, {11, 0, EHOSTUNREACH, false}, {12, 0, EPROTO, true},
     };
     struct env *e = env_known();
@@ -427,12 +432,13 @@ static void path_mtu(void **state)
     env_free(e);
 }
 
-/* ---- Ping ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Ping --------------------------------------------------------------------------------------------- */
 
 static void ping(void **state)
 {
     struct env *e = env_known();
-    struct ip_addr dst = ip(PEER4), self = ip("192.0.2.1"), nobody = ip("192.0.2.99"), far = ip("2001:db8::1");
+    struct ip_addr dst = ip(PEER4), self = ip("192.0.2.1"), nobody = ip("192.0.2.99"),
+                   far = ip("2001:db8::1");
     struct stack_event ev;
     const uint8_t *p;
     uint8_t msg[128];
@@ -446,7 +452,8 @@ static void ping(void **state)
     assert_int_equal(e->out[e->seen - 1].bytes[14 + 8], 33);
     memcpy(msg, p, n);
     e->now += 7 * MSEC;
-    n = icmp_echo_encode(&dst, &self, true, get_be16(msg + 4), get_be16(msg + 6), msg + 8, 56, msg, sizeof msg);
+    n = icmp_echo_encode(&dst, &self, true, get_be16(msg + 4), get_be16(msg + 6), msg + 8, 56, msg,
+                         sizeof msg);
     env_in(e, frame, mk_ip4(frame, PEER4, "192.0.2.1", IP_PROTO_ICMP, msg, n));
     assert_true(env_event(e, STACK_EVENT_PING, &ev));
     assert_int_equal(ev.error, 0);
@@ -483,21 +490,23 @@ static void ping_hears_errors(void **state)
     (void)state;
     assert_int_equal(stack_ping(e->st, &dst, 8, 0, SEC, 1, e->now), 0);
     env_pull(e);
-    n = icmp_error_encode(&r, &us, ICMP4_TYPE_TIME_EXCEEDED, 0, 0, e->out[0].bytes + 14, e->out[0].n - 14, icmp, sizeof icmp);
+    n = icmp_error_encode(&r, &us, ICMP4_TYPE_TIME_EXCEEDED, 0, 0, e->out[0].bytes + 14, e->out[0].n - 14,
+                          icmp, sizeof icmp);
     env_in(e, frame, mk_ip4(frame, "192.0.2.254", "192.0.2.1", IP_PROTO_ICMP, icmp, n));
     assert_true(env_event(e, STACK_EVENT_PING, &ev));
     assert_int_equal(ev.error, EHOSTUNREACH);
     env_free(e);
 }
 
-/* ---- Malformed frames ------------------------------------------------------------------------------------------------------ */
+/* ---- Malformed frames --------------------------------------------------------------------------------- */
 
 enum base { B_ECHO4, B_ECHO6, B_TCP4, B_TCP6, B_UDP4, B_ARP, B_FRAG6 };
 
 static size_t make_base(enum base b)
 {
     struct tcp_seg seg = {.src_port = 5, .dst_port = 6, .flags = TCP_SYN};
-    struct arp_packet arp = {.op = 1, .sender_mac = mac_peer, .sender_ip = ip(PEER4), .target_ip = ip("192.0.2.1")};
+    struct arp_packet arp = {
+        .op = 1, .sender_mac = mac_peer, .sender_ip = ip(PEER4), .target_ip = ip("192.0.2.1")};
     struct ip_addr s4 = ip(PEER4), d4 = ip("192.0.2.1"), s6 = ip(PEER6), d6 = ip(US_LL);
     uint8_t m[64];
 
@@ -527,7 +536,7 @@ static size_t make_base(enum base b)
 
 struct malformed {
     enum base base;
-    int at;      /* byte to write, -1: none */
+    int at; /* byte to write, -1: none */
     uint8_t value;
     int cut;     /* bytes that remain, 0: all */
     bool fix_ip; /* IPv4 header checksum made right again */
@@ -555,8 +564,8 @@ static const struct malformed table[] = {
     {B_ECHO4, 29, 1, 0, true, STACK_DROP_IP_SOURCE},   /* ours */
     {B_ECHO4, 33, 2, 0, true, STACK_DROP_IP_DESTINATION},
     {B_ECHO4, 30, 224, 0, true, STACK_DROP_MULTICAST},
-    {B_ECHO4, 20, 0x3f, 0, true, -1},                        /* a fragment near the end */
-    {B_ECHO4, 20, 0x20, 0, true, -1},                        /* a first fragment */
+    {B_ECHO4, 20, 0x3f, 0, true, -1}, /* a fragment near the end */
+    {B_ECHO4, 20, 0x20, 0, true, -1}, /* a first fragment */
     {B_ECHO4, 45, 1, 0, false, STACK_DROP_ICMP_CHECKSUM},
     {B_ECHO4, 17, 27, 0, true, STACK_DROP_ICMP_MALFORMED}, /* 7 bytes of ICMP */
     {B_ECHO6, -1, 0, 30, false, STACK_DROP_IP_HEADER},

@@ -6,7 +6,8 @@
 
 static struct tcp_seg seg_to(const char *dst)
 {
-    return (struct tcp_seg){.src = ip("192.0.2.1"), .dst = ip(dst), .src_port = 1000, .dst_port = 80, .flags = TCP_ACK};
+    return (struct tcp_seg){
+        .src = ip("192.0.2.1"), .dst = ip(dst), .src_port = 1000, .dst_port = 80, .flags = TCP_ACK};
 }
 
 static struct arp_packet next_arp(struct env *e, struct eth_addr *ret_dst)
@@ -247,7 +248,8 @@ static void mac_changes(void **state)
 
     (void)state;
     resolve(e, "192.0.2.7", &mac_peer);
-    in_arp(e, ARP_REQUEST, "192.0.2.7", &mac_router, "192.0.2.7"); /* an announcement: used, but not believed for sure */
+    in_arp(e, ARP_REQUEST, "192.0.2.7", &mac_router,
+           "192.0.2.7"); /* an announcement: used, but not believed for sure */
     assert_true(env_neigh(e, "192.0.2.7", &n));
     assert_int_equal(n.state, STACK_NEIGH_STALE);
     assert_memory_equal(n.mac, mac_router.b, 6);

@@ -1,6 +1,6 @@
 /*
- * Two stacks with the real engine, joined by frames with a delay, in virtual time: connect, bytes both ways, close. Once
- * for each family and each kind of device. Then one stack that talks to itself.
+ * Two stacks with the real engine, joined by frames with a delay, in virtual time: connect, bytes both ways,
+ * close. Once for each family and each kind of device. Then one stack that talks to itself.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,10 +14,10 @@
 #include "base/rng.h"
 #include "stack/stack.h"
 
-#define MSEC NSEC_PER_MSEC
-#define SEC NSEC_PER_SEC
+#define MSEC     NSEC_PER_MSEC
+#define SEC      NSEC_PER_SEC
 #define WIRE_MAX 4096
-#define BYTES (1u << 20)
+#define BYTES    (1u << 20)
 
 struct wire_frame {
     uint8_t *bytes;
@@ -53,8 +53,14 @@ static uint8_t byte_at(size_t i)
 
 static void host_init(struct host *h, int number, uint64_t now, const struct stack_offload *o)
 {
-    struct stack_params p = {.max_conns = 16, .max_half_open = 16, .max_time_wait = 16, .generation = 1, .ifindex = 1,
-                             .mtu = 1500, .now = now, .check = true};
+    struct stack_params p = {.max_conns = 16,
+                             .max_half_open = 16,
+                             .max_time_wait = 16,
+                             .generation = 1,
+                             .ifindex = 1,
+                             .mtu = 1500,
+                             .now = now,
+                             .check = true};
     size_t arena = 512 * CHUNK_BIG_BYTES;
 
     stack_config_defaults(&h->config);
@@ -305,7 +311,9 @@ static void refused_and_unreachable(void **state)
     static const struct {
         const char *dst;
         int error;
-    } cases[] = {{"192.0.2.2", ECONNREFUSED}, {"2001:db8::2", ECONNREFUSED}, {"192.0.2.77", EHOSTUNREACH},
+    } cases[] = {{"192.0.2.2", ECONNREFUSED},
+                 {"2001:db8::2", ECONNREFUSED},
+                 {"192.0.2.77", EHOSTUNREACH},
                  {"2001:db8::77", EHOSTUNREACH}};
 
     (void)state;
@@ -331,7 +339,8 @@ static void own_address(void **state)
         struct world *w = world_new(&devices[3]);
         struct host *a = &w->host[0];
         struct ip_addr any = {0}, dst;
-        struct sock *listener = sock_new(stack_socks(a->st), v6 ? IP_V6 : IP_V4, NULL), *client, *server = NULL;
+        struct sock *listener = sock_new(stack_socks(a->st), v6 ? IP_V6 : IP_V4, NULL), *client,
+                    *server = NULL;
         uint8_t buffer[8192];
         size_t sent = 0, received = 0;
         uint64_t frames;
