@@ -1,6 +1,6 @@
 /*
- * cli/cli.h: what the parts of the `taut` command share. A command gets its arguments behind its name, and returns the
- * program's exit status.
+ * cli/cli.h: what the parts of the `taut` command share. A command gets its arguments behind its name, and
+ * returns the program's exit status.
  */
 #ifndef TAUT_CLI_CLI_H
 #define TAUT_CLI_CLI_H
@@ -25,7 +25,8 @@ struct command {
     bool needs_daemon;
 };
 
-/* Calls and prints the error if there is one. NULL with *ret_status set. Takes the reference of params (may be NULL). */
+/* Calls and prints the error if there is one. NULL with *ret_status set. Takes the reference of params (may
+ * be NULL). */
 json_t *cli_call(struct cli *c, const char *method, json_t *params, int *ret_status);
 /* The exit status of a failed libtaut call, after printing what it said. */
 int cli_failed(struct cli *c, int error);

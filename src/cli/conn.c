@@ -31,11 +31,12 @@ static void print_negotiated(const json_t *j)
     char text[256] = "";
     size_t i, n = 0;
 
-    json_array_foreach(options, i, o)
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s ", json_string_value(o));
+    json_array_foreach(options, i, o) n +=
+        (size_t)snprintf(text + n, sizeof text - n, "%s ", json_string_value(o));
     snprintf(text + n, sizeof text - n, "wscale %lld,%lld  mss %lld  rcvmss %lld  advmss %lld  pmtu %lld",
-             (long long)jint(j, "snd_wscale"), (long long)jint(j, "rcv_wscale"), (long long)jint(j, "snd_mss"),
-             (long long)jint(j, "rcv_mss"), (long long)jint(j, "advmss"), (long long)jint(j, "pmtu"));
+             (long long)jint(j, "snd_wscale"), (long long)jint(j, "rcv_wscale"),
+             (long long)jint(j, "snd_mss"), (long long)jint(j, "rcv_mss"), (long long)jint(j, "advmss"),
+             (long long)jint(j, "pmtu"));
     line("options", text);
 }
 
@@ -45,7 +46,8 @@ static void print_times(const json_t *j)
 
     snprintf(text, sizeof text, "%s  +/- %s  smallest %s  (receiver's %s)",
              human_us((double)jint(j, "rtt"), a, sizeof a), human_us((double)jint(j, "rttvar"), b, sizeof b),
-             human_us((double)jint(j, "min_rtt"), c, sizeof c), human_us((double)jint(j, "rcv_rtt"), d, sizeof d));
+             human_us((double)jint(j, "min_rtt"), c, sizeof c),
+             human_us((double)jint(j, "rcv_rtt"), d, sizeof d));
     line("round trip", text);
     snprintf(text, sizeof text, "rto %s  backoff %lld  ato %s", human_us((double)jint(j, "rto"), a, sizeof a),
              (long long)jint(j, "backoff"), human_us((double)jint(j, "ato"), b, sizeof b));
@@ -63,13 +65,15 @@ static void print_sending(const json_t *j)
     json_int_t ssthresh = jint(j, "snd_ssthresh");
 
     snprintf(b, sizeof b, "%lld", (long long)ssthresh);
-    snprintf(text, sizeof text, "cwnd %lld  ssthresh %s  %s  in flight %lld  sacked %lld  lost %lld  retrans %lld/%lld",
+    snprintf(text, sizeof text,
+             "cwnd %lld  ssthresh %s  %s  in flight %lld  sacked %lld  lost %lld  retrans %lld/%lld",
              (long long)jint(j, "snd_cwnd"), ssthresh >= 0x7fffffff ? "none" : b, jstr(j, "ca_state"),
              (long long)jint(j, "unacked"), (long long)jint(j, "sacked"), (long long)jint(j, "lost"),
              (long long)jint(j, "retrans"), (long long)jint(j, "total_retrans"));
     line("congestion", text);
-    snprintf(text, sizeof text, "%s  delivered %lld  delivery %s", human_bytes((uint64_t)jint(j, "bytes_acked"), a, sizeof a),
-             (long long)jint(j, "delivered"), human_rate((uint64_t)jint(j, "delivery_rate"), b, sizeof b));
+    snprintf(text, sizeof text, "%s  delivered %lld  delivery %s",
+             human_bytes((uint64_t)jint(j, "bytes_acked"), a, sizeof a), (long long)jint(j, "delivered"),
+             human_rate((uint64_t)jint(j, "delivery_rate"), b, sizeof b));
     line("sent", text);
     snprintf(text, sizeof text, "%s  not sent %lld", human_bytes((uint64_t)jint(j, "snd_wnd"), a, sizeof a),
              (long long)jint(j, "notsent_bytes"));
@@ -83,18 +87,21 @@ static void print_receiving(const json_t *j)
 {
     char a[32], b[32], c[32], text[240];
 
-    snprintf(text, sizeof text, "%s  out of order %lld", human_bytes((uint64_t)jint(j, "bytes_received"), a, sizeof a),
+    snprintf(text, sizeof text, "%s  out of order %lld",
+             human_bytes((uint64_t)jint(j, "bytes_received"), a, sizeof a),
              (long long)jint(j, "rcv_ooopack"));
     line("received", text);
     snprintf(text, sizeof text, "%s  unread %s", human_bytes((uint64_t)jint(j, "rcv_wnd"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "unread_bytes"), b, sizeof b));
     line("our window", text);
-    snprintf(text, sizeof text, "%s of %s, out of order %s", human_bytes((uint64_t)jint(j, "rcvbuf_used"), a, sizeof a),
+    snprintf(text, sizeof text, "%s of %s, out of order %s",
+             human_bytes((uint64_t)jint(j, "rcvbuf_used"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "rcvbuf"), b, sizeof b),
              human_bytes((uint64_t)jint(j, "ooo_bytes"), c, sizeof c));
     line("receive buffer", text);
-    snprintf(text, sizeof text, "out %lld  in %lld  with data out %lld  in %lld", (long long)jint(j, "segs_out"),
-             (long long)jint(j, "segs_in"), (long long)jint(j, "data_segs_out"), (long long)jint(j, "data_segs_in"));
+    snprintf(text, sizeof text, "out %lld  in %lld  with data out %lld  in %lld",
+             (long long)jint(j, "segs_out"), (long long)jint(j, "segs_in"),
+             (long long)jint(j, "data_segs_out"), (long long)jint(j, "data_segs_in"));
     line("segments", text);
 }
 
@@ -106,8 +113,7 @@ static void print_counts(const json_t *j, const char *key, const char *title)
     if (json_object_size(o) == 0)
         return;
     printf("  %s\n", title);
-    json_object_foreach(o, name, v)
-        printf("    %-26s %12lld\n", name, (long long)json_integer_value(v));
+    json_object_foreach(o, name, v) printf("    %-26s %12lld\n", name, (long long)json_integer_value(v));
 }
 
 int cmd_conn(struct cli *c, int argc, char **argv)
@@ -137,7 +143,8 @@ int cmd_conn(struct cli *c, int argc, char **argv)
 
         snprintf(text, sizeof text, "%s given, %s taken, %lld bytes wait",
                  human_bytes((uint64_t)jint(pump, "bytes_in"), a, sizeof a),
-                 human_bytes((uint64_t)jint(pump, "bytes_out"), b, sizeof b), (long long)jint(pump, "undelivered"));
+                 human_bytes((uint64_t)jint(pump, "bytes_out"), b, sizeof b),
+                 (long long)jint(pump, "undelivered"));
         line("program", text);
     }
     print_counts(j, "causes", "why segments were sent");
@@ -178,7 +185,8 @@ int cmd_set(struct cli *c, int argc, char **argv)
     if (!cli_number("VALUE", argv[3], -2147483647L - 1, 2147483647L, &value))
         return EXIT_USAGE;
     j = cli_call(c, "conn.set",
-                 json_pack("{s:s, s:s, s:I}", "id", argv[1], "option", argv[2], "value", (json_int_t)value), &status);
+                 json_pack("{s:s, s:s, s:I}", "id", argv[1], "option", argv[2], "value", (json_int_t)value),
+                 &status);
     if (j && c->json)
         cli_print_json(j);
     else if (j)

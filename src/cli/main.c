@@ -1,9 +1,9 @@
 /*
  * cli/main.c: the `taut` command: options, the table of commands, errors and exit statuses.
  *
- * Exit status: 0 ok, 1 the daemon answered an error (or a connection failed), 2 wrong usage, 3 no daemon reachable.
- * SIGINT and SIGTERM set a flag; system calls return EINTR (no SA_RESTART), the command cleans up and ends.
- * It knows the daemon by taut.h only.
+ * Exit status: 0 ok, 1 the daemon answered an error (or a connection failed), 2 wrong usage, 3 no daemon
+ * reachable. SIGINT and SIGTERM set a flag; system calls return EINTR (no SA_RESTART), the command cleans up
+ * and ends. It knows the daemon by taut.h only.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -22,14 +22,16 @@ static const struct command commands[] = {
     {"conn", "ID", "all about one connection", cmd_conn, true},
     {"connect", "[-d] [-t SECONDS] [-b SOURCE] HOST PORT",
      "connects standard input and output to HOST PORT (-d: no delay)", cmd_connect, true},
-    {"listen", "[-k] [-a ADDRESS] PORT", "takes a connection on PORT; -k: one after the other", cmd_listen, true},
+    {"listen", "[-k] [-a ADDRESS] PORT", "takes a connection on PORT; -k: one after the other", cmd_listen,
+     true},
     {"close", "ID", "ends a connection in order (FIN)", cmd_close, true},
     {"abort", "ID", "resets a connection", cmd_abort, true},
     {"set", "ID OPTION VALUE", "sets a socket option: nodelay, cork, keepidle, sndbuf, ...", cmd_set, true},
     {"ping", "[-c N] [-i SECONDS] [-s BYTES] HOST", "sends echo requests", cmd_ping, true},
     {"stats", "[-a] [-x]", "counters that are not zero; -a: all, -x: with their meaning", cmd_stats, true},
     {"neigh", "", "the neighbour cache (ARP and ND)", cmd_neigh, true},
-    {"events", "[-k KINDS]", "what happens, line by line; KINDS: conn,listener,addr,neigh,link,log", cmd_events, true},
+    {"events", "[-k KINDS]", "what happens, line by line; KINDS: conn,listener,addr,neigh,link,log",
+     cmd_events, true},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key", cmd_config, true},
     {"reload", "", "reads the configuration file again", cmd_reload, true},
     {"version", "", "version of this command and of the daemon", cmd_version, false},
@@ -57,16 +59,18 @@ static void print_help(FILE *out)
     fprintf(out, "usage: taut [-S PATH] COMMAND [--json] ...\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].help);
-    fprintf(out,
-            "\n  -S, --socket PATH  directory of the daemon's control sockets ($TAUT_SOCKET, else /run/taut)\n"
-            "  -j, --json         prints the daemon's answer as JSON\n"
-            "  -h, --help         behind a command: its usage\n\n"
-            "Exit status: 0 ok, 1 the daemon refused, 2 usage, 3 no daemon reachable.\n");
+    fprintf(
+        out,
+        "\n  -S, --socket PATH  directory of the daemon's control sockets ($TAUT_SOCKET, else /run/taut)\n"
+        "  -j, --json         prints the daemon's answer as JSON\n"
+        "  -h, --help         behind a command: its usage\n\n"
+        "Exit status: 0 ok, 1 the daemon refused, 2 usage, 3 no daemon reachable.\n");
 }
 
 static int print_command_help(const struct command *cmd)
 {
-    printf("usage: taut [-S PATH] %s%s%s [--json]\n%s\n", cmd->name, cmd->args[0] ? " " : "", cmd->args, cmd->help);
+    printf("usage: taut [-S PATH] %s%s%s [--json]\n%s\n", cmd->name, cmd->args[0] ? " " : "", cmd->args,
+           cmd->help);
     return EXIT_OK;
 }
 
@@ -89,7 +93,8 @@ int cli_failed(struct cli *c, int error)
     if (*c->stopped)
         return EXIT_OK;
     fprintf(stderr, "taut: %s\n", said[0] ? said : strerror(-error));
-    return error == -ECONNRESET || error == -EPIPE ? (strchr(said, '_') ? EXIT_REFUSED : EXIT_NO_DAEMON) : EXIT_REFUSED;
+    return error == -ECONNRESET || error == -EPIPE ? (strchr(said, '_') ? EXIT_REFUSED : EXIT_NO_DAEMON)
+                                                   : EXIT_REFUSED;
 }
 
 json_t *cli_call(struct cli *c, const char *method, json_t *params, int *ret_status)

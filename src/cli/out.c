@@ -1,6 +1,6 @@
 /*
- * cli/out.c: tables and human units (see out.h). Pure but for printing; widths count characters, not bytes, so UTF-8
- * text stays aligned.
+ * cli/out.c: tables and human units (see out.h). Pure but for printing; widths count characters, not bytes,
+ * so UTF-8 text stays aligned.
  */
 #include "cli/out.h"
 

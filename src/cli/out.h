@@ -13,7 +13,8 @@
 
 /* A table is collected, then printed with columns as wide as their widest cell. */
 struct table {
-    const char *const *head; /* names; one that begins with '>' is aligned to the right (its '>' is not shown) */
+    const char *const
+        *head; /* names; one that begins with '>' is aligned to the right (its '>' is not shown) */
     unsigned columns;
     char **cell; /* rows * columns */
     unsigned rows, room;

@@ -1,6 +1,7 @@
 /*
- * cli/show.c: status, conns, stats, neigh and config as tables. Each asks once and prints; `conns -w` asks again until
- * it is interrupted: on a terminal the screen is drawn anew, otherwise one table follows the other.
+ * cli/show.c: status, conns, stats, neigh and config as tables. Each asks once and prints; `conns -w` asks
+ * again until it is interrupted: on a terminal the screen is drawn anew, otherwise one table follows the
+ * other.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -15,7 +16,8 @@
 
 #define PAGE 500 /* rows of one conn.list */
 
-/* ---- status ------------------------------------------------------------------------------------------------------ */
+/* ---- status
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void print_interface(const json_t *j)
 {
@@ -27,29 +29,34 @@ static void print_interface(const json_t *j)
     printf("%s  %s  %s  MTU %lld  %s%s%s%s\n", jstr(i, "name"), jstr(i, "mac"),
            json_is_true(json_object_get(i, "up")) ? "up" : "down", (long long)jint(i, "mtu"),
            json_is_true(json_object_get(o, "csum")) ? "checksum offload " : "",
-           json_is_true(json_object_get(o, "tso4")) ? "TSO4 " : "", json_is_true(json_object_get(o, "tso6")) ? "TSO6 " : "",
+           json_is_true(json_object_get(o, "tso4")) ? "TSO4 " : "",
+           json_is_true(json_object_get(o, "tso6")) ? "TSO6 " : "",
            json_is_true(json_object_get(j, "draining")) ? "DRAINING" : "");
 }
 
 static void print_addresses(const json_t *j)
 {
-    static const char *const head[] = {"ADDRESS", "STATE", "ORIGIN"}, *const route_head[] = {"ROUTE", "VIA", ">MTU"};
+    static const char *const head[] = {"ADDRESS", "STATE", "ORIGIN"}, *const route_head[] = {"ROUTE", "VIA",
+                                                                                             ">MTU"};
     struct table t;
     size_t i;
     json_t *row;
     char a[128], n[16];
 
     table_init(&t, head, 3);
-    json_array_foreach(json_object_get(j, "addresses"), i, row) {
+    json_array_foreach(json_object_get(j, "addresses"), i, row)
+    {
         snprintf(a, sizeof a, "%s/%lld", jstr(row, "address"), (long long)jint(row, "prefix"));
         table_row(&t, (const char *[]){a, jstr(row, "state"), jstr(row, "origin")});
     }
     putchar('\n');
     table_print(&t, stdout);
     table_init(&t, route_head, 3);
-    json_array_foreach(json_object_get(j, "routes"), i, row) {
+    json_array_foreach(json_object_get(j, "routes"), i, row)
+    {
         snprintf(n, sizeof n, "%lld", (long long)jint(row, "mtu"));
-        table_row(&t, (const char *[]){jstr(row, "prefix"), jstr(row, "gateway"), jint(row, "mtu") ? n : NULL});
+        table_row(&t,
+                  (const char *[]){jstr(row, "prefix"), jstr(row, "gateway"), jint(row, "mtu") ? n : NULL});
     }
     putchar('\n');
     table_print(&t, stdout);
@@ -57,12 +64,15 @@ static void print_addresses(const json_t *j)
 
 static void print_totals(const json_t *j)
 {
-    const json_t *t = json_object_get(j, "totals"), *m = json_object_get(j, "memory"), *r = json_object_get(j, "rates");
+    const json_t *t = json_object_get(j, "totals"), *m = json_object_get(j, "memory"),
+                 *r = json_object_get(j, "rates");
     char a[32], b[32];
 
-    printf("\nconnections %lld (established %lld, half-open %lld, time-wait %lld, orphans %lld), listeners %lld\n",
-           (long long)jint(t, "connections"), (long long)jint(t, "established"), (long long)jint(t, "half_open"),
-           (long long)jint(t, "time_wait"), (long long)jint(t, "orphans"), (long long)jint(t, "listeners"));
+    printf("\nconnections %lld (established %lld, half-open %lld, time-wait %lld, orphans %lld), listeners "
+           "%lld\n",
+           (long long)jint(t, "connections"), (long long)jint(t, "established"),
+           (long long)jint(t, "half_open"), (long long)jint(t, "time_wait"), (long long)jint(t, "orphans"),
+           (long long)jint(t, "listeners"));
     printf("buffers %s of %s", human_bytes((uint64_t)jint(m, "chunk_bytes_used"), a, sizeof a),
            human_bytes((uint64_t)jint(m, "chunk_bytes_budget"), b, sizeof b));
     printf(", received %s", human_bytes((uint64_t)jint(r, "rx_bytes"), a, sizeof a));
@@ -79,8 +89,10 @@ static void print_listeners(const json_t *j)
     char a[48], b[48];
 
     table_init(&t, head, 3);
-    json_array_foreach(json_object_get(j, "listeners"), i, row) {
-        snprintf(a, sizeof a, "%lld/%lld", (long long)jint(row, "accept_queue"), (long long)jint(row, "backlog"));
+    json_array_foreach(json_object_get(j, "listeners"), i, row)
+    {
+        snprintf(a, sizeof a, "%lld/%lld", (long long)jint(row, "accept_queue"),
+                 (long long)jint(row, "backlog"));
         table_row(&t, (const char *[]){jstr(row, "address"), a, jstr(row, "owner")});
     }
     if (t.rows) {
@@ -88,7 +100,8 @@ static void print_listeners(const json_t *j)
         table_print(&t, stdout);
     }
     table_init(&t, forward_head, 5);
-    json_array_foreach(json_object_get(j, "forwards"), i, row) {
+    json_array_foreach(json_object_get(j, "forwards"), i, row)
+    {
         snprintf(a, sizeof a, "%lld", (long long)jint(row, "connections"));
         snprintf(b, sizeof b, "%lld", (long long)jint(row, "failed"));
         table_row(&t, (const char *[]){jstr(row, "name"), jstr(row, "listen"), jstr(row, "to"), a, b});
@@ -122,7 +135,8 @@ int cmd_status(struct cli *c, int argc, char **argv)
     return status;
 }
 
-/* ---- conns ------------------------------------------------------------------------------------------------------- */
+/* ---- conns
+ * ------------------------------------------------------------------------------------------------------- */
 
 struct filter {
     const char *state;
@@ -155,23 +169,26 @@ static json_t *all_conns(struct cli *c, const struct filter *f, int *ret_status)
 
 static void conns_table(const json_t *rows)
 {
-    static const char *const head[] = {"ID", "STATE", "LOCAL", "PEER", "OWNER", ">RTT", ">CWND", ">IN", ">OUT", "WAITS FOR"};
+    static const char *const head[] = {"ID",   "STATE", "LOCAL", "PEER", "OWNER",
+                                       ">RTT", ">CWND", ">IN",   ">OUT", "WAITS FOR"};
     struct table t;
     size_t i;
     const json_t *row;
 
     table_init(&t, head, 10);
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         char rtt[32], cwnd[32], in[32], out[32];
 
         snprintf(cwnd, sizeof cwnd, "%lld", (long long)jint(row, "cwnd"));
         human_us((double)jint(row, "rtt_us"), rtt, sizeof rtt);
         human_bytes((uint64_t)jint(row, "bytes_in"), in, sizeof in);
         human_bytes((uint64_t)jint(row, "bytes_out"), out, sizeof out);
-        table_row(&t, (const char *[]){jstr(row, "id"), jstr(row, "state"), jstr(row, "local"), jstr(row, "peer"),
-                                       jstr(row, "owner"), jint(row, "rtt_us") ? rtt : NULL,
-                                       jint(row, "cwnd") ? cwnd : NULL, in, out,
-                                       strcmp(jstr(row, "limit"), "NOTHING") == 0 ? NULL : jstr(row, "limit")});
+        table_row(&t,
+                  (const char *[]){jstr(row, "id"), jstr(row, "state"), jstr(row, "local"), jstr(row, "peer"),
+                                   jstr(row, "owner"), jint(row, "rtt_us") ? rtt : NULL,
+                                   jint(row, "cwnd") ? cwnd : NULL, in, out,
+                                   strcmp(jstr(row, "limit"), "NOTHING") == 0 ? NULL : jstr(row, "limit")});
     }
     table_print(&t, stdout);
 }
@@ -212,7 +229,8 @@ int cmd_conns(struct cli *c, int argc, char **argv)
     }
     if (optind < argc)
         return cli_usage("conns takes no arguments but options");
-    for (status = show_conns(c, &f); status == EXIT_OK && f.watch && !*c->stopped; status = show_conns(c, &f)) {
+    for (status = show_conns(c, &f); status == EXIT_OK && f.watch && !*c->stopped;
+         status = show_conns(c, &f)) {
         nanosleep(&(struct timespec){.tv_sec = f.interval}, NULL);
         if (*c->stopped)
             break;
@@ -222,17 +240,20 @@ int cmd_conns(struct cli *c, int argc, char **argv)
     return status;
 }
 
-/* ---- stats ------------------------------------------------------------------------------------------------------- */
+/* ---- stats
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void print_stats(const json_t *j, bool all, bool with_help)
 {
     const char *group, *name;
     json_t *o, *v;
 
-    json_object_foreach((json_t *)(uintptr_t)j, group, o) {
+    json_object_foreach((json_t *)(uintptr_t)j, group, o)
+    {
         bool head = false;
 
-        json_object_foreach(o, name, v) {
+        json_object_foreach(o, name, v)
+        {
             json_int_t n = with_help ? jint(v, "value") : json_integer_value(v);
 
             if (n == 0 && !all)
@@ -240,7 +261,8 @@ static void print_stats(const json_t *j, bool all, bool with_help)
             if (!head)
                 printf("%s\n", group);
             head = true;
-            printf("  %-26s %14lld%s%s\n", name, (long long)n, with_help ? "  " : "", with_help ? jstr(v, "help") : "");
+            printf("  %-26s %14lld%s%s\n", name, (long long)n, with_help ? "  " : "",
+                   with_help ? jstr(v, "help") : "");
         }
     }
 }
@@ -268,7 +290,8 @@ int cmd_stats(struct cli *c, int argc, char **argv)
     return status;
 }
 
-/* ---- neigh ------------------------------------------------------------------------------------------------------- */
+/* ---- neigh
+ * ------------------------------------------------------------------------------------------------------- */
 
 int cmd_neigh(struct cli *c, int argc, char **argv)
 {
@@ -285,7 +308,8 @@ int cmd_neigh(struct cli *c, int argc, char **argv)
     if (!j)
         return status;
     table_init(&t, head, 5);
-    json_array_foreach(json_object_get(j, "neighbours"), i, row) {
+    json_array_foreach(json_object_get(j, "neighbours"), i, row)
+    {
         const json_t *age = json_object_get(row, "age_s");
         char a[32], n[32];
 
@@ -302,7 +326,8 @@ int cmd_neigh(struct cli *c, int argc, char **argv)
     return status;
 }
 
-/* ---- config ------------------------------------------------------------------------------------------------------ */
+/* ---- config
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void config_table(const json_t *rows)
 {
@@ -313,8 +338,8 @@ static void config_table(const json_t *rows)
 
     table_init(&t, head, 6);
     json_array_foreach(rows, i, row)
-        table_row(&t, (const char *[]){jstr(row, "name"), jstr(row, "value"), jstr(row, "default"), jstr(row, "unit"),
-                                       jstr(row, "scope"), jstr(row, "help")});
+        table_row(&t, (const char *[]){jstr(row, "name"), jstr(row, "value"), jstr(row, "default"),
+                                       jstr(row, "unit"), jstr(row, "scope"), jstr(row, "help")});
     table_print(&t, stdout);
 }
 

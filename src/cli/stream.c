@@ -1,7 +1,7 @@
 /*
- * cli/stream.c: connect and listen in netcat's manner: standard input goes to the connection, what comes goes to
- * standard output. End of input is a half-close (FIN); the command ends when the peer has finished too. A reset ends it
- * with status 1. Ctrl-C closes the descriptors, which closes the connection.
+ * cli/stream.c: connect and listen in netcat's manner: standard input goes to the connection, what comes goes
+ * to standard output. End of input is a half-close (FIN); the command ends when the peer has finished too. A
+ * reset ends it with status 1. Ctrl-C closes the descriptors, which closes the connection.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -70,7 +70,8 @@ static int join(struct cli *c, int fd)
     while (!down.ended && r == 0 && !*c->stopped) {
         struct pollfd p[3] = {
             {.fd = wants_read(&up) ? STDIN_FILENO : -1, .events = POLLIN},
-            {.fd = fd, .events = (short)((wants_read(&down) ? POLLIN : 0) | (wants_write(&up) ? POLLOUT : 0))},
+            {.fd = fd,
+             .events = (short)((wants_read(&down) ? POLLIN : 0) | (wants_write(&up) ? POLLOUT : 0))},
             {.fd = wants_write(&down) ? STDOUT_FILENO : -1, .events = POLLOUT},
         };
 
@@ -150,7 +151,8 @@ int cmd_listen(struct cli *c, int argc, char **argv)
             break;
         }
         if (c->json)
-            fprintf(stderr, "{\"id\":\"%s\",\"peer\":\"%s\",\"local\":\"%s\"}\n", who.id, who.peer, who.local);
+            fprintf(stderr, "{\"id\":\"%s\",\"peer\":\"%s\",\"local\":\"%s\"}\n", who.id, who.peer,
+                    who.local);
         if (!again)
             close(listener);
         status = join(c, fd);

@@ -1,6 +1,7 @@
 /*
- * cli/watch.c: ping, events, reload, version. ping sends one request a call and prints as it goes, so that what it shows
- * is never older than one echo; its summary comes on Ctrl-C too. events prints a line an event until it is interrupted.
+ * cli/watch.c: ping, events, reload, version. ping sends one request a call and prints as it goes, so that
+ * what it shows is never older than one echo; its summary comes on Ctrl-C too. events prints a line an event
+ * until it is interrupted.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,7 +16,8 @@
 #include "cli/cli.h"
 #include "cli/out.h"
 
-/* ---- ping -------------------------------------------------------------------------------------------------------- */
+/* ---- ping
+ * -------------------------------------------------------------------------------------------------------- */
 
 struct pings {
     char address[INET6_ADDRSTRLEN + 16];
@@ -62,8 +64,8 @@ static void count_reply(struct cli *c, struct pings *p, json_t *reply)
     p->sum += us;
     p->received++;
     if (!c->json)
-        printf("%lld bytes from %s: seq=%u ttl=%lld time=%s\n", (long long)jint(reply, "bytes"), p->address, p->sent,
-               (long long)jint(reply, "ttl"), human_us(us, text, sizeof text));
+        printf("%lld bytes from %s: seq=%u ttl=%lld time=%s\n", (long long)jint(reply, "bytes"), p->address,
+               p->sent, (long long)jint(reply, "ttl"), human_us(us, text, sizeof text));
 }
 
 static void ping_summary(struct cli *c, const struct pings *p)
@@ -72,9 +74,9 @@ static void ping_summary(struct cli *c, const struct pings *p)
     double mean = p->received ? p->sum / p->received : 0;
 
     if (c->json) {
-        json_t *j = json_pack("{s:s, s:O, s:i, s:i, s:f, s:f, s:f}", "address", p->address, "replies", p->replies, "sent",
-                              (int)p->sent, "received", (int)p->received, "min_us", p->min, "avg_us", mean, "max_us",
-                              p->max);
+        json_t *j = json_pack("{s:s, s:O, s:i, s:i, s:f, s:f, s:f}", "address", p->address, "replies",
+                              p->replies, "sent", (int)p->sent, "received", (int)p->received, "min_us",
+                              p->min, "avg_us", mean, "max_us", p->max);
 
         cli_print_json(j);
         json_decref(j);
@@ -93,14 +95,16 @@ static int ping_loop(struct cli *c, struct pings *p)
     int status = EXIT_OK;
 
     while (!*c->stopped && (p->count == 0 || p->sent < (unsigned)p->count)) {
-        struct timespec wait = {.tv_sec = (time_t)p->interval, .tv_nsec = (long)((p->interval - (double)(time_t)p->interval) * 1e9)};
+        struct timespec wait = {.tv_sec = (time_t)p->interval,
+                                .tv_nsec = (long)((p->interval - (double)(time_t)p->interval) * 1e9)};
         json_t *j;
 
         if (p->sent > 0)
             nanosleep(&wait, NULL);
         if (*c->stopped)
             break;
-        j = cli_call(c, "icmp.ping", json_pack("{s:s, s:i}", "address", p->address, "bytes", (int)p->bytes), &status);
+        j = cli_call(c, "icmp.ping", json_pack("{s:s, s:i}", "address", p->address, "bytes", (int)p->bytes),
+                     &status);
         if (!j)
             break;
         p->sent++;
@@ -139,7 +143,8 @@ int cmd_ping(struct cli *c, int argc, char **argv)
     return status != EXIT_OK ? status : p.received ? EXIT_OK : EXIT_REFUSED;
 }
 
-/* ---- events ------------------------------------------------------------------------------------------------------ */
+/* ---- events
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void print_event(const json_t *e)
 {
@@ -148,7 +153,8 @@ static void print_event(const json_t *e)
     json_t *v;
 
     printf("%-27s %-8s", time[0] ? time : "(now)", jstr(e, "kind"));
-    json_object_foreach((json_t *)(uintptr_t)e, key, v) {
+    json_object_foreach((json_t *)(uintptr_t)e, key, v)
+    {
         bool hide = json_is_null(v) || json_is_false(v);
 
         for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
@@ -198,7 +204,8 @@ int cmd_events(struct cli *c, int argc, char **argv)
     return r < 0 && r != -EINTR ? cli_failed(c, r) : EXIT_OK;
 }
 
-/* ---- reload, version --------------------------------------------------------------------------------------------- */
+/* ---- reload, version
+ * --------------------------------------------------------------------------------------------- */
 
 int cmd_reload(struct cli *c, int argc, char **argv)
 {
@@ -230,7 +237,8 @@ int cmd_version(struct cli *c, int argc, char **argv)
     if (c->json && j)
         cli_print_json(j);
     else
-        printf("taut %s\n%s %s\n", TAUT_VERSION, j ? "tautd" : "no daemon reachable", j ? jstr(j, "version") : "");
+        printf("taut %s\n%s %s\n", TAUT_VERSION, j ? "tautd" : "no daemon reachable",
+               j ? jstr(j, "version") : "");
     json_decref(j);
     return status;
 }

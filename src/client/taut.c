@@ -1,13 +1,13 @@
 /*
  * client/taut.c: libtaut: calls, connections, listeners and events over control.seq (theory of operation).
  *
- * One request is one message, one answer or event is one message, so a message that was received is whole, and a
- * descriptor belongs to the message it came with. While a call waits for its answer, events that come are kept (at most
- * EVENTS_MAX; older ones go first, which the events' "seq" shows) and answers of calls that were given up are thrown
- * away. Invariant: next_id is larger than the id of every request sent.
+ * One request is one message, one answer or event is one message, so a message that was received is whole,
+ * and a descriptor belongs to the message it came with. While a call waits for its answer, events that come
+ * are kept (at most EVENTS_MAX; older ones go first, which the events' "seq" shows) and answers of calls that
+ * were given up are thrown away. Invariant: next_id is larger than the id of every request sent.
  *
- * No threads, no signals, no global state but errno; a call that a signal interrupts returns -EINTR, and its answer is
- * thrown away when it comes.
+ * No threads, no signals, no global state but errno; a call that a signal interrupts returns -EINTR, and its
+ * answer is thrown away when it comes.
  */
 #include "client/taut.h"
 
@@ -28,9 +28,9 @@
 
 #include <arpa/inet.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#define EXPORT            __attribute__((visibility("default")))
 #define DEFAULT_DIRECTORY "/run/taut"
-#define EVENTS_MAX 4096u
+#define EVENTS_MAX        4096u
 
 struct event {
     struct event *next;
@@ -47,7 +47,8 @@ struct taut {
     unsigned n_events;
 };
 
-/* ---- Opening ----------------------------------------------------------------------------------------------------- */
+/* ---- Opening
+ * ----------------------------------------------------------------------------------------------------- */
 
 /* path: a directory or a socket in it; NULL: the environment's or the default. False: too long. */
 static bool seq_path(const char *path, char *ret, size_t n)
@@ -125,9 +126,11 @@ static int fail(struct taut *t, int err, const char *what)
     return -err;
 }
 
-/* ---- Messages ---------------------------------------------------------------------------------------------------- */
+/* ---- Messages
+ * ---------------------------------------------------------------------------------------------------- */
 
-/* One message with at most one descriptor (others are closed). Bytes, or -errno; -ECONNRESET: the other end is gone. */
+/* One message with at most one descriptor (others are closed). Bytes, or -errno; -ECONNRESET: the other end
+ * is gone. */
 static ssize_t recv_message(int fd, char *buf, size_t cap, int *ret_fd)
 {
     struct iovec iov = {.iov_base = buf, .iov_len = cap};
@@ -160,7 +163,8 @@ static ssize_t recv_message(int fd, char *buf, size_t cap, int *ret_fd)
     return n == 0 ? -ECONNRESET : n;
 }
 
-/* Waits until fd is readable. 0, -EAGAIN when the time is over, -EINTR, other -errno. timeout_ms -1: for ever. */
+/* Waits until fd is readable. 0, -EAGAIN when the time is over, -EINTR, other -errno. timeout_ms -1: for
+ * ever. */
 static int wait_readable(int fd, int timeout_ms)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -238,12 +242,14 @@ static void keep_event(struct taut *t, const json_t *message)
         drop_event(t);
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------------------------- */
+/* ---- Calls
+ * ------------------------------------------------------------------------------------------------------- */
 
 static int send_request(struct taut *t, const char *method, json_t *params, json_int_t *ret_id)
 {
     json_int_t id = t->next_id++;
-    json_t *request = json_pack("{s:s, s:I, s:s, s:o*}", "jsonrpc", "2.0", "id", id, "method", method, "params", params);
+    json_t *request =
+        json_pack("{s:s, s:I, s:s, s:o*}", "jsonrpc", "2.0", "id", id, "method", method, "params", params);
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     ssize_t n;
 
@@ -350,7 +356,8 @@ EXPORT int taut_call(struct taut *t, const char *method, const char *params, cha
     return 0;
 }
 
-/* ---- Connections ------------------------------------------------------------------------------------------------- */
+/* ---- Connections
+ * ------------------------------------------------------------------------------------------------- */
 
 static void copy_text(const json_t *object, const char *key, char *ret, size_t n)
 {
@@ -366,7 +373,8 @@ static bool address_text(const struct sockaddr *sa, char *ret, size_t n)
     const struct sockaddr_in6 *in6 = (const void *)sa;
 
     if (sa->sa_family == AF_INET)
-        return inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, ret, (socklen_t)n) != NULL;
+        return inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, ret,
+                         (socklen_t)n) != NULL;
     if (sa->sa_family != AF_INET6 || !inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text))
         return false;
     if (in6->sin6_scope_id)
@@ -376,12 +384,12 @@ static bool address_text(const struct sockaddr *sa, char *ret, size_t n)
     return true;
 }
 
-static int connect_address(struct taut *t, const char *address, uint16_t port, const struct taut_connect_options *o,
-                           char *ret_id)
+static int connect_address(struct taut *t, const char *address, uint16_t port,
+                           const struct taut_connect_options *o, char *ret_id)
 {
     json_t *params = json_pack("{s:s, s:i, s:i, s:b}", "address", address, "port", (int)port, "timeout_ms",
-                               o ? (int)(o->timeout_ms > 86400000u ? 86400000u : o->timeout_ms) : 0, "nodelay",
-                               o && o->nodelay);
+                               o ? (int)(o->timeout_ms > 86400000u ? 86400000u : o->timeout_ms) : 0,
+                               "nodelay", o && o->nodelay);
     json_t *result;
     int fd = -1, r;
 
@@ -399,11 +407,14 @@ static int connect_address(struct taut *t, const char *address, uint16_t port, c
 static int resolve_error(struct taut *t, const char *host, int gai)
 {
     snprintf(t->error, sizeof t->error, "NAME_NOT_RESOLVED: %s: %s", host, gai_strerror(gai));
-    return gai == EAI_MEMORY ? -ENOMEM : gai == EAI_AGAIN ? -EAGAIN : gai == EAI_SYSTEM && errno ? -errno : -ENOENT;
+    return gai == EAI_MEMORY            ? -ENOMEM
+           : gai == EAI_AGAIN           ? -EAGAIN
+           : gai == EAI_SYSTEM && errno ? -errno
+                                        : -ENOENT;
 }
 
-EXPORT int taut_connect(struct taut *t, const char *host, uint16_t port, const struct taut_connect_options *options,
-                        char ret_id[TAUT_ID_MAX])
+EXPORT int taut_connect(struct taut *t, const char *host, uint16_t port,
+                        const struct taut_connect_options *options, char ret_id[TAUT_ID_MAX])
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list;
     char text[INET6_ADDRSTRLEN + 16];
@@ -478,7 +489,8 @@ EXPORT int taut_info(struct taut *t, const char *id, char **ret_json)
     return *ret_json ? 0 : fail(t, ENOMEM, "conn.get");
 }
 
-/* ---- Events ------------------------------------------------------------------------------------------------------ */
+/* ---- Events
+ * ------------------------------------------------------------------------------------------------------ */
 
 EXPORT int taut_subscribe(struct taut *t, const char *kinds)
 {

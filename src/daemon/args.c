@@ -1,6 +1,6 @@
 /*
- * daemon/args.c: arguments against the method table. What passes has the right type and range, with defaults filled
- * in, so handlers never check types; what fails names the parameter and says what would be right.
+ * daemon/args.c: arguments against the method table. What passes has the right type and range, with defaults
+ * filled in, so handlers never check types; what fails names the parameter and says what would be right.
  * Pure: looks at the call only.
  */
 #include "daemon/call.h"
@@ -19,7 +19,8 @@ static bool check_int(struct control_call *call, const struct control_param *p, 
 {
     char text[96];
 
-    snprintf(text, sizeof text, "an integer from %lld to %lld is expected", (long long)p->min, (long long)p->max);
+    snprintf(text, sizeof text, "an integer from %lld to %lld is expected", (long long)p->min,
+             (long long)p->max);
     if (!json_is_integer(v) || json_integer_value(v) < p->min || json_integer_value(v) > p->max)
         return bad(call, p->name, text);
     return true;
@@ -49,7 +50,8 @@ static bool check_strings(struct control_call *call, const struct control_param 
 
     if (!json_is_array(v) || json_array_size(v) > 64)
         return bad(call, p->name, "an array of strings is expected");
-    json_array_foreach(v, i, item) {
+    json_array_foreach(v, i, item)
+    {
         if (!json_is_string(item))
             return bad(call, p->name, "an array of strings is expected");
     }
@@ -82,12 +84,14 @@ static bool no_unknown(struct control_call *call, const json_t *params)
     const char *key;
     json_t *v;
 
-    json_object_foreach((json_t *)(uintptr_t)params, key, v) {
+    json_object_foreach((json_t *)(uintptr_t)params, key, v)
+    {
         for (p = call->method->params; p->name && strcmp(p->name, key) != 0; p++)
             ;
         if (p->name)
             continue;
-        control_fail(call, CONTROL_INVALID_PARAMS, 0, "%s has no parameter \"%.64s\"", call->method->name, key);
+        control_fail(call, CONTROL_INVALID_PARAMS, 0, "%s has no parameter \"%.64s\"", call->method->name,
+                     key);
         return false;
     }
     return true;

@@ -3,11 +3,13 @@
  *
  *   control.c   sockets, clients, framing, rights, sending        rpc.c        one request -> one answer
  *   methods.c   THE table: names, parameters, results, help       args.c       checks arguments by the table
- *   method_*.c  the handlers                                      discover.c   the table as an OpenRPC document
+ *   method_*.c  the handlers                                      discover.c   the table as an OpenRPC
+ * document
  *
- * A handler runs in the first half of a turn. It may change state; it never writes to a descriptor: what it answers
- * is queued and leaves in the second half. A handler that cannot answer yet embeds a struct control_pending in its own
- * state, calls control_pend(), and later control_resolve() or control_reject(), exactly once, unless cancel() came.
+ * A handler runs in the first half of a turn. It may change state; it never writes to a descriptor: what it
+ * answers is queued and leaves in the second half. A handler that cannot answer yet embeds a struct
+ * control_pending in its own state, calls control_pend(), and later control_resolve() or control_reject(),
+ * exactly once, unless cancel() came.
  */
 #ifndef TAUT_DAEMON_CALL_H
 #define TAUT_DAEMON_CALL_H
@@ -21,38 +23,40 @@
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 
-#define CONTROL_REQUEST_MAX (1024u * 1024u)   /* bytes of one request */
-#define CONTROL_QUEUE_MAX (4u * 1024u * 1024u) /* answers a client may leave unread */
-#define CONTROL_CLIENTS_MAX 1024u
-#define CONTROL_PENDING_MAX 1024u /* unanswered calls of one client */
+#define CONTROL_REQUEST_MAX       (1024u * 1024u)      /* bytes of one request */
+#define CONTROL_QUEUE_MAX         (4u * 1024u * 1024u) /* answers a client may leave unread */
+#define CONTROL_CLIENTS_MAX       1024u
+#define CONTROL_PENDING_MAX       1024u /* unanswered calls of one client */
 #define CONTROL_REQUESTS_PER_TURN 16
 
 /* X(NAME, code, errno, "when it comes"). The name is stable; the message is for people. */
-#define CONTROL_ERRORS(X)                                                                                      \
-    X(PARSE_ERROR, -32700, EBADMSG, "the request is not JSON")                                                 \
-    X(INVALID_REQUEST, -32600, EPROTO, "JSON, but not a request; batches are not served")                      \
-    X(METHOD_NOT_FOUND, -32601, ENOSYS, "no such method")                                                      \
-    X(INVALID_PARAMS, -32602, EINVAL, "a parameter is unknown, missing, of another type or out of range")      \
-    X(INTERNAL_ERROR, -32603, EIO, "a fault of the daemon's, or an errno without a name here")                 \
-    X(NO_SUCH_CONNECTION, -32000, ENOENT, "no connection has this id (any more)")                              \
-    X(PERMISSION_DENIED, -32001, EACCES, "the method needs root, the daemon's user or its control group")      \
-    X(REQUEST_TOO_LONG, -32002, EMSGSIZE, "the request is longer than 1 MiB")                                  \
-    X(ANSWER_TOO_LONG, -32003, EMSGSIZE, "the answer does not fit into one message: page it, or use control.sock") \
-    X(NEEDS_SEQPACKET, -32004, EOPNOTSUPP, "the method answers with a descriptor: call it on control.seq")     \
-    X(TOO_MANY_CALLS, -32005, EUSERS, "too many calls or pings of this client are unanswered")                 \
-    X(SHUTTING_DOWN, -32006, ESHUTDOWN, "the daemon is ending and makes no new connections")                   \
-    X(CONFIG_INVALID, -32007, EINVAL, "the configuration or a value for it is refused; the message says where") \
-    X(NO_SUCH_KEY, -32008, ENOENT, "the configuration has no key of this name")                                \
-    X(WRONG_STATE, -32009, EBUSY, "the connection is not in a state, or of an owner, that allows this")        \
-    X(ALREADY_SUBSCRIBED, -32010, EALREADY, "one subscription per client")                                     \
-    X(NO_DESCRIPTORS, -32011, EMFILE, "the daemon is out of descriptors")                                      \
-    X(NO_MEMORY, -32012, ENOMEM, "the daemon is out of memory or connections")                                 \
-    X(CONNECTION_REFUSED, -32020, ECONNREFUSED, "the peer answered with RST")                                  \
-    X(CONNECTION_RESET, -32021, ECONNRESET, "the peer reset the connection")                                   \
-    X(TIMED_OUT, -32022, ETIMEDOUT, "no answer in time")                                                       \
-    X(HOST_UNREACHABLE, -32023, EHOSTUNREACH, "the next hop or the host does not answer")                      \
-    X(NETWORK_UNREACHABLE, -32024, ENETUNREACH, "no route to the address")                                     \
-    X(ADDRESS_IN_USE, -32025, EADDRINUSE, "the address and port are taken")                                    \
+#define CONTROL_ERRORS(X)                                                                                    \
+    X(PARSE_ERROR, -32700, EBADMSG, "the request is not JSON")                                               \
+    X(INVALID_REQUEST, -32600, EPROTO, "JSON, but not a request; batches are not served")                    \
+    X(METHOD_NOT_FOUND, -32601, ENOSYS, "no such method")                                                    \
+    X(INVALID_PARAMS, -32602, EINVAL, "a parameter is unknown, missing, of another type or out of range")    \
+    X(INTERNAL_ERROR, -32603, EIO, "a fault of the daemon's, or an errno without a name here")               \
+    X(NO_SUCH_CONNECTION, -32000, ENOENT, "no connection has this id (any more)")                            \
+    X(PERMISSION_DENIED, -32001, EACCES, "the method needs root, the daemon's user or its control group")    \
+    X(REQUEST_TOO_LONG, -32002, EMSGSIZE, "the request is longer than 1 MiB")                                \
+    X(ANSWER_TOO_LONG, -32003, EMSGSIZE,                                                                     \
+      "the answer does not fit into one message: page it, or use control.sock")                              \
+    X(NEEDS_SEQPACKET, -32004, EOPNOTSUPP, "the method answers with a descriptor: call it on control.seq")   \
+    X(TOO_MANY_CALLS, -32005, EUSERS, "too many calls or pings of this client are unanswered")               \
+    X(SHUTTING_DOWN, -32006, ESHUTDOWN, "the daemon is ending and makes no new connections")                 \
+    X(CONFIG_INVALID, -32007, EINVAL,                                                                        \
+      "the configuration or a value for it is refused; the message says where")                              \
+    X(NO_SUCH_KEY, -32008, ENOENT, "the configuration has no key of this name")                              \
+    X(WRONG_STATE, -32009, EBUSY, "the connection is not in a state, or of an owner, that allows this")      \
+    X(ALREADY_SUBSCRIBED, -32010, EALREADY, "one subscription per client")                                   \
+    X(NO_DESCRIPTORS, -32011, EMFILE, "the daemon is out of descriptors")                                    \
+    X(NO_MEMORY, -32012, ENOMEM, "the daemon is out of memory or connections")                               \
+    X(CONNECTION_REFUSED, -32020, ECONNREFUSED, "the peer answered with RST")                                \
+    X(CONNECTION_RESET, -32021, ECONNRESET, "the peer reset the connection")                                 \
+    X(TIMED_OUT, -32022, ETIMEDOUT, "no answer in time")                                                     \
+    X(HOST_UNREACHABLE, -32023, EHOSTUNREACH, "the next hop or the host does not answer")                    \
+    X(NETWORK_UNREACHABLE, -32024, ENETUNREACH, "no route to the address")                                   \
+    X(ADDRESS_IN_USE, -32025, EADDRINUSE, "the address and port are taken")                                  \
     X(ADDRESS_NOT_AVAILABLE, -32026, EADDRNOTAVAIL, "the local address is none of ours, or no port is free")
 
 enum control_error {
@@ -68,18 +72,27 @@ struct control_fault {
     char text[512];
 };
 
-/* ---- Methods --------------------------------------------------------------------------------------------------- */
+/* ---- Methods
+ * --------------------------------------------------------------------------------------------------- */
 
 enum control_outcome { CONTROL_DONE, CONTROL_FAILED, CONTROL_PENDING };
 enum control_level { CONTROL_LEVEL_READ, CONTROL_LEVEL_CONTROL };
 
-enum param_type { PARAM_STRING, PARAM_INT, PARAM_BOOL, PARAM_ADDRESS, PARAM_CONN, PARAM_STRINGS, PARAM_SCALAR };
+enum param_type {
+    PARAM_STRING,
+    PARAM_INT,
+    PARAM_BOOL,
+    PARAM_ADDRESS,
+    PARAM_CONN,
+    PARAM_STRINGS,
+    PARAM_SCALAR
+};
 
 struct control_param { /* rows ended by name NULL */
     const char *name;
     enum param_type type;
     bool required;
-    const char *def; /* JSON text filled in when absent; NULL: stays absent */
+    const char *def;  /* JSON text filled in when absent; NULL: stays absent */
     int64_t min, max; /* of PARAM_INT; lengths of PARAM_STRING (max 0: 256) */
     const char *help;
 };
@@ -125,8 +138,8 @@ bool arg_address(const struct control_call *call, const char *name, struct ip_ad
 tcp_id arg_conn(const struct control_call *call, const char *name);
 
 /* Sets the fault; returns CONTROL_FAILED. err 0: the error's own errno. */
-enum control_outcome control_fail(struct control_call *call, enum control_error e, int err, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+enum control_outcome control_fail(struct control_call *call, enum control_error e, int err, const char *fmt,
+                                  ...) __attribute__((format(printf, 4, 5)));
 /* The error that an errno of a socket call stands for. */
 enum control_error control_error_of_errno(int err);
 /* A refused socket call: "WHAT: strerror". */
@@ -136,7 +149,8 @@ struct control_pending {
     struct list_node link; /* in its client's list */
     struct control_client *client;
     json_t *id;
-    /* The client is gone; frees what the call holds. control_resolve() and control_reject() must not follow. */
+    /* The client is gone; frees what the call holds. control_resolve() and control_reject() must not follow.
+     */
     void (*cancel)(struct control_pending *p, uint64_t now);
 };
 /* The call will be answered later. Return CONTROL_PENDING after it. */
@@ -146,7 +160,8 @@ void control_pend(struct control_call *call, struct control_pending *p,
 void control_resolve(struct control_pending *p, json_t *result, int fd);
 void control_reject(struct control_pending *p, enum control_error e, int err, const char *text);
 
-/* ---- Clients (control.c) --------------------------------------------------------------------------------------- */
+/* ---- Clients (control.c)
+ * --------------------------------------------------------------------------------------- */
 
 struct control_out {
     struct list_node link;
@@ -190,7 +205,7 @@ struct control {
     struct list_node pings; /* method_misc.c */
     uint32_t ping_serial;
     unsigned n_pings;
-    struct list_node subs; /* events.c */
+    struct list_node subs;                                                 /* events.c */
     void (*log_write)(void *user, enum log_level level, const char *text); /* d->log's own */
     void *log_user;
     bool in_log;
@@ -201,14 +216,16 @@ void control_send(struct control_client *cl, json_t *object, int fd);
 /* The client is to end, in the second half of this turn. */
 void control_client_end(struct control_client *cl);
 
-/* ---- rpc.c ----------------------------------------------------------------------------------------------------- */
+/* ---- rpc.c
+ * ----------------------------------------------------------------------------------------------------- */
 
 /* One request as text; queues the answer, if any. */
 void control_request(struct control_client *cl, const char *text, size_t len, uint64_t now);
 void control_answer_error(struct control_client *cl, const json_t *id, const struct control_fault *f);
 json_t *control_discover(void);
 
-/* ---- Shared by handlers ---------------------------------------------------------------------------------------- */
+/* ---- Shared by handlers
+ * ---------------------------------------------------------------------------------------- */
 
 json_t *json_addr(const struct ip_addr *a);
 json_t *json_addr_port(const struct ip_addr *a, uint16_t port);
@@ -227,10 +244,11 @@ json_t *listener_row(struct sock *s);
 void ping_event(struct control *c, const struct stack_event *e, uint64_t now);
 
 /* Handlers, in the order of the table. */
-#define CONTROL_HANDLERS(X)                                                                                    \
-    X(server_hello) X(server_status) X(server_reload) X(rpc_discover) X(tcp_listen) X(tcp_connect)             \
-    X(conn_list) X(conn_get) X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(stats_get) X(config_get)  \
-    X(config_set) X(events_subscribe) X(icmp_ping)
+#define CONTROL_HANDLERS(X)                                                                                  \
+    X(server_hello)                                                                                          \
+    X(server_status) X(server_reload) X(rpc_discover) X(tcp_listen) X(tcp_connect) X(conn_list) X(conn_get)  \
+        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(stats_get) X(config_get) X(config_set)       \
+            X(events_subscribe) X(icmp_ping)
 #define X(name) enum control_outcome method_##name(struct control_call *call);
 CONTROL_HANDLERS(X)
 #undef X

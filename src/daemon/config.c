@@ -498,17 +498,31 @@ static int fail(struct parse *p, unsigned line, const char *section, const char 
     return 0;
 }
 
+/* inih's lines are short (200 characters as Debian builds it): what does not fit is an error, except in a comment. */
+static void skip_rest(struct parse *p, const char *start)
+{
+    int c;
+
+    while ((c = fgetc(p->file)) != EOF && c != '\n')
+        ;
+    if (*start != '#' && *start != ';')
+        fail(p, p->line, "syntax", "", "the line is too long; a list may be given in several lines with the same key");
+}
+
 static char *read_line(char *str, int bytes, void *stream)
 {
     struct parse *p = stream;
-    char *r = fgets(str, bytes, p->file);
+    const char *start = str;
 
-    if (!r)
+    if (!fgets(str, bytes, p->file))
         return NULL;
     p->line++;
-    if (str[strspn(str, " \t")] == '[')
+    start += strspn(str, " \t");
+    if (*start == '[')
         p->section_line = p->line;
-    return r;
+    if (!strchr(str, '\n') && !feof(p->file))
+        skip_rest(p, start);
+    return str;
 }
 
 static int forward_key(struct parse *p, const char *section, const char *key, const char *value)
@@ -774,8 +788,9 @@ static void write_row(const struct daemon_config *c, const struct row *r, char *
         snprintf(buf, bytes, "%" PRIu64, *(const uint64_t *)at);
         break;
     case T_MAC:
-        snprintf(buf, bytes, c->has_mac ? "%02x:%02x:%02x:%02x:%02x:%02x" : "", c->mac[0], c->mac[1], c->mac[2],
-                 c->mac[3], c->mac[4], c->mac[5]);
+        if (c->has_mac)
+            snprintf(buf, bytes, "%02x:%02x:%02x:%02x:%02x:%02x", c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4],
+                     c->mac[5]);
         break;
     case T_PREFIXES:
         if (at == c->addr)

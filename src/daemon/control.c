@@ -1,16 +1,18 @@
 /*
  * daemon/control.c: the control API's sockets and clients (theory of operation).
  *
- * Two listening sockets: control.sock (SOCK_STREAM, one object a line) and control.seq (SOCK_SEQPACKET, one object a
- * message, descriptors by SCM_RIGHTS). A client's read watcher is the first half of the turn: whole requests are given
- * to rpc.c, at most CONTROL_REQUESTS_PER_TURN at a time, so that one client cannot keep the stack from its work; what is
- * left waits for a zero timer. Answers are queued in client->out and written by client->flush in the second half.
+ * Two listening sockets: control.sock (SOCK_STREAM, one object a line) and control.seq (SOCK_SEQPACKET, one
+ * object a message, descriptors by SCM_RIGHTS). A client's read watcher is the first half of the turn: whole
+ * requests are given to rpc.c, at most CONTROL_REQUESTS_PER_TURN at a time, so that one client cannot keep
+ * the stack from its work; what is left waits for a zero timer. Answers are queued in client->out and written
+ * by client->flush in the second half.
  *
- * Invariants: out_bytes = sum of the unsent bytes in `out`, <= CONTROL_QUEUE_MAX or the client is dead; a client is
- * freed only in the second half (flush) or by control_close(), so no handler loses the ground under its feet.
+ * Invariants: out_bytes = sum of the unsent bytes in `out`, <= CONTROL_QUEUE_MAX or the client is dead; a
+ * client is freed only in the second half (flush) or by control_close(), so no handler loses the ground under
+ * its feet.
  *
- * End of a client: EOF means that it sends no more (nc -N); it lives until its answers are out. A hang-up ends it at
- * once, with its pending calls cancelled.
+ * End of a client: EOF means that it sends no more (nc -N); it lives until its answers are out. A hang-up
+ * ends it at once, with its pending calls cancelled.
  */
 #include "daemon/control.h"
 
@@ -29,12 +31,13 @@
 #include "daemon/events.h"
 #include "daemon/program.h"
 
-#define READ_BYTES 65536u
+#define READ_BYTES       65536u
 #define SEQ_BUFFER_BYTES (CONTROL_REQUEST_MAX)
 
 static const char *const socket_name[2] = {"control.sock", "control.seq"};
 
-/* ---- Sending: second half ---------------------------------------------------------------------------------------- */
+/* ---- Sending: second half
+ * ---------------------------------------------------------------------------------------- */
 
 static void out_free(struct control_out *o)
 {
@@ -80,7 +83,8 @@ void control_send(struct control_client *cl, json_t *object, int fd)
     cl->out_bytes += len;
     if (cl->out_bytes > CONTROL_QUEUE_MAX) {
         d->counters.control_slow++;
-        log_msg(&d->log, LOG_LVL_NOTICE, "control: client pid %d ended: it does not read its answers", (int)cl->pid);
+        log_msg(&d->log, LOG_LVL_NOTICE, "control: client pid %d ended: it does not read its answers",
+                (int)cl->pid);
         control_client_end(cl);
         return;
     }
@@ -117,8 +121,10 @@ static void answer_too_long(struct control_client *cl, struct control_out *o)
     struct control_fault f = {.error = CONTROL_ANSWER_TOO_LONG};
     json_t *object = json_loadb(o->data, o->len, 0, NULL);
 
-    snprintf(f.text, sizeof f.text, "the answer has %zu bytes, more than one message holds: ask for less (limit) or "
-             "use control.sock", o->len);
+    snprintf(f.text, sizeof f.text,
+             "the answer has %zu bytes, more than one message holds: ask for less (limit) or "
+             "use control.sock",
+             o->len);
     cl->out_bytes -= o->len;
     out_free(o);
     control_answer_error(cl, json_object_get(object, "id"), &f);
@@ -206,7 +212,8 @@ static void client_writable(struct ev_loop *loop, ev_io *w, int revents)
     daemon_kick(cl->control->d);
 }
 
-/* ---- Reading: first half ----------------------------------------------------------------------------------------- */
+/* ---- Reading: first half
+ * ----------------------------------------------------------------------------------------- */
 
 static void too_long(struct control_client *cl)
 {
@@ -233,7 +240,8 @@ static bool serve_lines(struct control_client *cl, uint64_t now)
     bool more = false;
     char *end;
 
-    for (int served = 0; !cl->dead && (end = memchr(cl->in + begin, '\n', cl->in_len - begin)) != NULL; served++) {
+    for (int served = 0; !cl->dead && (end = memchr(cl->in + begin, '\n', cl->in_len - begin)) != NULL;
+         served++) {
         size_t len = (size_t)(end - (cl->in + begin));
 
         if (served == CONTROL_REQUESTS_PER_TURN) {
@@ -381,7 +389,8 @@ static void client_readable(struct ev_loop *loop, ev_io *w, int revents)
         stream_read(cl);
 }
 
-/* ---- Clients and their rights ------------------------------------------------------------------------------------ */
+/* ---- Clients and their rights
+ * ------------------------------------------------------------------------------------ */
 
 static bool in_group(int fd, gid_t primary, gid_t group)
 {
@@ -466,7 +475,8 @@ static void accept_ready(struct ev_loop *loop, ev_io *w, int revents)
     c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/* ---- Opening and closing ----------------------------------------------------------------------------------------- */
+/* ---- Opening and closing
+ * ----------------------------------------------------------------------------------------- */
 
 static bool somebody_listens(const struct sockaddr_un *sa, int type)
 {

@@ -12,8 +12,9 @@
 #include "daemon/daemon.h"
 
 /*
- * Makes control.sock and control.seq in the configured directory (made 0755 if it is not there; a socket that nobody
- * listens on any more is replaced). Sets d->control and d->programs. NULL with a sentence in ret_error.
+ * Makes control.sock and control.seq in the configured directory (made 0755 if it is not there; a socket that
+ * nobody listens on any more is replaced). Sets d->control and d->programs. NULL with a sentence in
+ * ret_error.
  */
 struct control *control_open(struct daemon *d, char *ret_error, size_t error_bytes);
 /* Ends all clients, pending calls and programs' connections (reset), removes the sockets; c may be NULL. */

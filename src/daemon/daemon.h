@@ -71,7 +71,7 @@ struct sock_owner {
     X(tap_writes, "TapWrites", "frames written to the TAP")                                                    \
     X(tap_write_errors, "TapWriteErrors", "frames that the TAP refused")                                       \
     X(tap_read_errors, "TapReadErrors", "failed reads of the TAP")                                             \
-    X(rx_no_memory, "TapRxNoMemory", "reads put off: no chunk to read into")                                   \
+    X(rx_no_memory, "TapRxNoMemory", "frames read without a chunk to keep them in")                            \
     X(control_clients, "ControlClients", "control clients that connected")                                     \
     X(control_calls, "ControlCalls", "control calls answered")                                                 \
     X(control_errors, "ControlErrors", "control calls answered with an error")                                 \
@@ -86,7 +86,8 @@ struct sock_owner {
     X(program_gone, "ProgramGone", "connections ended because their program went away")                        \
     X(bytes_to_programs, "ProgramBytesOut", "bytes given to programs and backends")                            \
     X(bytes_from_programs, "ProgramBytesIn", "bytes taken from programs and backends")                         \
-    X(bytes_lost, "ProgramBytesLost", "bytes received for programs that had gone, reported by RST")
+    X(starved, "Starved", "times that sending waited for a free chunk")                                        \
+    X(bytes_lost, "ProgramBytesLost", "bytes taken from one side that the other did not take; it read an error")
 
 struct daemon_counters {
 #define X(name, metric, help) unsigned long long name;
@@ -118,6 +119,7 @@ struct daemon {
     bool draining;         /* SIGTERM came: no new connections, FINs are out */
     int exit_status;       /* of the process when the loop ends */
     struct list_node deferred;
+    struct list_node starved; /* work that waits for a chunk; NULL pointers: none yet */
     struct loop *runner;   /* loop.c */
     /* Set by control_open(): what the stack tells (addresses, pings, neighbours) for subscribers; may be NULL. */
     void (*on_stack_event)(struct daemon *d, const struct stack_event *e, uint64_t now);
@@ -129,6 +131,11 @@ struct daemon {
 uint64_t daemon_now(void);
 /* Queues work for the second half of this turn; no effect if it is queued already. */
 void daemon_defer(struct daemon *d, struct deferred *w);
+/*
+ * Queues work that could not go on for lack of chunks: it is deferred when chunks come free, oldest first. Use a struct
+ * deferred of its own for it (one that is queued here is not queued by daemon_defer()); list_del() its link to forget it.
+ */
+void daemon_starve(struct daemon *d, struct deferred *w);
 /* Runs what is queued now (the loop does; at the end main does once more). True if there was any. */
 bool daemon_run_deferred(struct daemon *d);
 /* The loop is to run a turn even if nothing is readable (something was marked outside of one). */

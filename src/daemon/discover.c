@@ -1,7 +1,7 @@
 /*
- * daemon/discover.c: the method table as an OpenRPC document (rpc.discover, tautd --dump-api), with the errors. What
- * OpenRPC has no word for is under names that begin with "x-": who may call, whether a descriptor comes along.
- * Pure: a function of the tables.
+ * daemon/discover.c: the method table as an OpenRPC document (rpc.discover, tautd --dump-api), with the
+ * errors. What OpenRPC has no word for is under names that begin with "x-": who may call, whether a
+ * descriptor comes along. Pure: a function of the tables.
  */
 #include "daemon/call.h"
 
@@ -37,8 +37,8 @@ static json_t *params_of(const struct control_method *m)
     json_t *a = json_array();
 
     for (const struct control_param *p = m->params; p->name; p++)
-        json_array_append_new(a, json_pack("{s:s, s:s, s:b, s:o}", "name", p->name, "description", p->help, "required",
-                                           (int)p->required, "schema", param_schema(p)));
+        json_array_append_new(a, json_pack("{s:s, s:s, s:b, s:o}", "name", p->name, "description", p->help,
+                                           "required", (int)p->required, "schema", param_schema(p)));
     return a;
 }
 
@@ -47,8 +47,8 @@ static json_t *result_of(const struct control_method *m)
     json_t *fields = json_array();
 
     for (const struct control_field *f = m->result; f->name; f++)
-        json_array_append_new(fields,
-                              json_pack("{s:s, s:s, s:s}", "name", f->name, "type", f->type, "description", f->help));
+        json_array_append_new(
+            fields, json_pack("{s:s, s:s, s:s}", "name", f->name, "type", f->type, "description", f->help));
     return json_pack("{s:s, s:{s:s}, s:o}", "name", "result", "schema", "type", "object", "x-fields", fields);
 }
 
@@ -56,9 +56,10 @@ static json_t *errors_list(void)
 {
     json_t *a = json_array();
 
-#define X(name, code, err, help)                                                                               \
-    json_array_append_new(a, json_pack("{s:i, s:s, s:{s:s, s:s, s:i}}", "code", code, "message", help, "data", "name", \
-                                       #name, "errno", strerrorname_np(err), "errno_number", err));
+#define X(name, code, err, help)                                                                             \
+    json_array_append_new(a,                                                                                 \
+                          json_pack("{s:i, s:s, s:{s:s, s:s, s:i}}", "code", code, "message", help, "data",  \
+                                    "name", #name, "errno", strerrorname_np(err), "errno_number", err));
     CONTROL_ERRORS(X)
 #undef X
     return a;
@@ -69,9 +70,9 @@ json_t *control_discover(void)
     json_t *methods = json_array();
 
     for (const struct control_method *m = control_methods; m->name; m++)
-        json_array_append_new(methods, json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:b}", "name", m->name, "summary",
-                                                 m->help, "paramStructure", "by-name", "params", params_of(m), "result",
-                                                 result_of(m), "x-level",
+        json_array_append_new(methods, json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:b}", "name", m->name,
+                                                 "summary", m->help, "paramStructure", "by-name", "params",
+                                                 params_of(m), "result", result_of(m), "x-level",
                                                  m->level == CONTROL_LEVEL_CONTROL ? "control" : "read-only",
                                                  "x-descriptor", (int)m->carries_fd));
     return json_pack("{s:s, s:{s:s, s:s}, s:o, s:o}", "openrpc", "1.2.6", "info", "title", "taut control API",

@@ -1,10 +1,10 @@
 /*
  * daemon/events.c: subscriptions (theory of operation in events.h).
  *
- * Every event passes publish(), the only place where seq and dropped move: seq counts each event that a subscriber
- * asked for, dropped those among them that were not queued; so a subscriber that sees seq jump by n sees dropped grow
- * by n - 1. Queueing happens in the first half, sending in the second (control_send). Without subscribers for
- * connections the socket layer keeps no state changes.
+ * Every event passes publish(), the only place where seq and dropped move: seq counts each event that a
+ * subscriber asked for, dropped those among them that were not queued; so a subscriber that sees seq jump by
+ * n sees dropped grow by n - 1. Queueing happens in the first half, sending in the second (control_send).
+ * Without subscribers for connections the socket layer keeps no state changes.
  */
 #include "daemon/events.h"
 
@@ -42,7 +42,8 @@ static bool wanted(const struct daemon *d, enum kind kind)
 {
     if (!d->control)
         return false;
-    list_for_each(node, &d->control->subs) {
+    list_for_each(node, &d->control->subs)
+    {
         if (list_entry(node, struct events_sub, link)->kinds & 1u << kind)
             return true;
     }
@@ -52,7 +53,8 @@ static bool wanted(const struct daemon *d, enum kind kind)
 /* Takes the reference of `body`, which holds everything but seq, dropped and time. */
 static void publish(struct daemon *d, enum kind kind, json_t *body)
 {
-    list_for_each_safe(node, &d->control->subs) {
+    list_for_each_safe(node, &d->control->subs)
+    {
         struct events_sub *sub = list_entry(node, struct events_sub, link);
         json_t *params;
 
@@ -64,8 +66,8 @@ static void publish(struct daemon *d, enum kind kind, json_t *body)
             d->counters.events_dropped++;
             continue;
         }
-        params = json_pack("{s:I, s:I, s:o}", "seq", (json_int_t)sub->seq, "dropped", (json_int_t)sub->dropped, "time",
-                           time_json());
+        params = json_pack("{s:I, s:I, s:o}", "seq", (json_int_t)sub->seq, "dropped",
+                           (json_int_t)sub->dropped, "time", time_json());
         json_object_update(params, body);
         control_send(sub->client,
                      json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", "event", "params", params), -1);
@@ -73,7 +75,8 @@ static void publish(struct daemon *d, enum kind kind, json_t *body)
     json_decref(body);
 }
 
-/* ---- Rows -------------------------------------------------------------------------------------------------------- */
+/* ---- Rows
+ * -------------------------------------------------------------------------------------------------------- */
 
 static const char *addr_state_name(unsigned s)
 {
@@ -93,14 +96,14 @@ json_t *addr_row(const struct stack_addr *a)
 
 json_t *link_row(const struct daemon *d)
 {
-    return json_pack("{s:s, s:s, s:b, s:i}", "kind", "link", "interface", d->ifname, "up", (int)d->link_up, "mtu",
-                     (int)d->mtu);
+    return json_pack("{s:s, s:s, s:b, s:i}", "kind", "link", "interface", d->ifname, "up", (int)d->link_up,
+                     "mtu", (int)d->mtu);
 }
 
 static json_t *listener_json(const struct ip_addr *addr, uint16_t port, const char *owner, bool gone)
 {
-    return json_pack("{s:s, s:o, s:s, s:b}", "kind", "listener", "address", json_addr_port(addr, port), "owner", owner,
-                     "gone", (int)gone);
+    return json_pack("{s:s, s:o, s:s, s:b}", "kind", "listener", "address", json_addr_port(addr, port),
+                     "owner", owner, "gone", (int)gone);
 }
 
 json_t *listener_row(struct sock *s)
@@ -135,15 +138,18 @@ static json_t *conn_event(struct daemon *d, tcp_id id, unsigned state, int error
     }
     if (error == 0)
         error = info.error;
-    json_object_set_new(row, "state", json_string(tcp_state_name((enum tcp_state)(state ? state : info.state))));
+    json_object_set_new(row, "state",
+                        json_string(tcp_state_name((enum tcp_state)(state ? state : info.state))));
     json_object_set_new(row, "closed", json_boolean(state == 0));
     json_object_set_new(row, "error", error ? json_string(strerrorname_np(error)) : json_null());
     return row;
 }
 
-/* ---- What happens ------------------------------------------------------------------------------------------------ */
+/* ---- What happens
+ * ------------------------------------------------------------------------------------------------ */
 
-void events_listener(struct daemon *d, const struct ip_addr *addr, uint16_t port, const char *owner, bool gone)
+void events_listener(struct daemon *d, const struct ip_addr *addr, uint16_t port, const char *owner,
+                     bool gone)
 {
     if (wanted(d, KIND_LISTENER))
         publish(d, KIND_LISTENER, listener_json(addr, port, owner, gone));
@@ -186,7 +192,8 @@ void events_on_stack(struct daemon *d, const struct stack_event *e, uint64_t now
         if (wanted(d, KIND_NEIGH))
             publish(d, KIND_NEIGH,
                     json_pack("{s:s, s:o, s:o, s:s}", "kind", "neigh", "address", json_addr(&e->addr), "mac",
-                              json_mac(e->mac), "state", stack_neigh_state_name((enum stack_neigh_state)e->state)));
+                              json_mac(e->mac), "state",
+                              stack_neigh_state_name((enum stack_neigh_state)e->state)));
         break;
     case STACK_EVENT_LINK:
         d->link_up = e->up;
@@ -204,7 +211,8 @@ static void lose(struct daemon *d, uint32_t n)
 {
     if (n == 0)
         return;
-    list_for_each(node, &d->control->subs) {
+    list_for_each(node, &d->control->subs)
+    {
         struct events_sub *sub = list_entry(node, struct events_sub, link);
 
         if (!(sub->kinds & 1u << KIND_CONN))
@@ -227,7 +235,8 @@ void events_on_turn(struct daemon *d, uint64_t now)
     }
 }
 
-/* ---- Subscribing ------------------------------------------------------------------------------------------------- */
+/* ---- Subscribing
+ * ------------------------------------------------------------------------------------------------- */
 
 static void watch_as_needed(struct daemon *d)
 {
@@ -288,15 +297,17 @@ static bool parse_kinds(struct control_call *call, unsigned *ret)
     json_t *name;
 
     *ret = names ? 0 : (1u << KIND_MAX) - 1;
-    json_array_foreach((json_t *)(uintptr_t)names, i, name) {
+    json_array_foreach((json_t *)(uintptr_t)names, i, name)
+    {
         unsigned k = 0;
 
         while (k < KIND_MAX && strcmp(kind_names[k], json_string_value(name)) != 0)
             k++;
         if (k == KIND_MAX) {
-            control_fail(call, CONTROL_INVALID_PARAMS, 0,
-                         "parameter \"kinds\": conn, listener, addr, neigh, link or log is expected, not \"%.32s\"",
-                         json_string_value(name));
+            control_fail(
+                call, CONTROL_INVALID_PARAMS, 0,
+                "parameter \"kinds\": conn, listener, addr, neigh, link or log is expected, not \"%.32s\"",
+                json_string_value(name));
             return false;
         }
         *ret |= 1u << k;

@@ -4,8 +4,9 @@
  * A forward listens on the stack. For each connection that it accepts it begins a non-blocking connect to the backend
  * (TCP or Unix socket of the host); while that is under way the peer's bytes wait in its receive buffer, so the window
  * is the back-pressure. Connected: both go to a pump, with a PROXY protocol header in front if asked for. Refused,
- * failed or not connected in time: the peer is reset, with a counter and a limited log line. A link is in one of two
- * places: on its forward's list while it lives, or freed.
+ * failed or not connected in time: the peer is reset, with a counter and a limited log line. A Unix backend whose
+ * backlog is full says EAGAIN and offers nothing to wait for: it is tried again, from RETRY_FIRST on ever more seldom,
+ * until connect_timeout. A link is in one of two places: on its forward's list while it lives, or freed.
  *
  * Invariant: connecting + pumped links of a forward = its list's length = its share of max_connections.
  */
@@ -23,6 +24,9 @@
 
 #include "daemon/fdset.h"
 #include "daemon/pump.h"
+
+#define RETRY_FIRST 0.002 /* s */
+#define RETRY_MOST 0.1
 
 struct forward {
     struct list_node link;
@@ -51,6 +55,7 @@ struct flink {
     struct fdwatch watch;    /* the backend, while connecting */
     struct deferred free_work;
     ev_timer timeout;
+    ev_timer retry; /* watch.fd < 0 while it runs */
     struct sock *sock;
     struct pump *pump; /* NULL while connecting */
     bool done;
@@ -82,6 +87,7 @@ static void flink_gone(struct flink *k)
         return;
     k->done = true;
     ev_timer_stop(f->all->d->loop, &k->timeout);
+    ev_timer_stop(f->all->d->loop, &k->retry);
     list_del(&k->link);
     f->n_links--;
     if (f->listener)
@@ -91,22 +97,10 @@ static void flink_gone(struct flink *k)
     forward_free_if_idle(f);
 }
 
-/* The backend could not be had: the peer is reset. */
-static void flink_failed(struct flink *k, int error, uint64_t now)
+/* Ends a link that has no pump: the peer is reset. */
+static void flink_abort_waiting(struct flink *k, uint64_t now)
 {
-    struct forward *f = k->forward;
-    struct daemon *d = f->all->d;
-
-    f->failed++;
-    f->n_connecting--;
-    if (error == ETIMEDOUT)
-        d->counters.forward_timeouts++;
-    else if (error == EMFILE || error == ENFILE)
-        d->counters.forward_no_fds++;
-    else
-        d->counters.forward_refused++;
-    log_limited(&d->log, &f->all->log_limit, now, 5, LOG_LVL_WARNING, "forward %s: backend: %s; connection reset",
-                f->config.name, strerror(error));
+    k->forward->n_connecting--;
     if (k->watch.fd >= 0) {
         fdset_del(&k->watch);
         close(k->watch.fd);
@@ -115,14 +109,37 @@ static void flink_failed(struct flink *k, int error, uint64_t now)
     flink_gone(k);
 }
 
+/* The backend could not be had. */
+static void flink_failed(struct flink *k, int error, uint64_t now)
+{
+    struct forward *f = k->forward;
+    struct daemon *d = f->all->d;
+
+    f->failed++;
+    if (error == ETIMEDOUT)
+        d->counters.forward_timeouts++;
+    else if (error == EMFILE || error == ENFILE)
+        d->counters.forward_no_fds++;
+    else
+        d->counters.forward_refused++;
+    log_limited(&d->log, &f->all->log_limit, now, 5, LOG_LVL_WARNING, "forward %s: backend: %s; connection reset",
+                f->config.name, strerror(error));
+    flink_abort_waiting(k, now);
+}
+
 static void pump_ended(void *user, enum pump_end how, int error)
 {
     struct flink *k = user;
     struct forward *f = k->forward;
 
     if (how == PUMP_LOCAL_ERROR) {
+        struct pump_info info;
+
+        pump_get_info(k->pump, &info);
         f->all->d->counters.forward_resets++;
-        log_msg(&f->all->d->log, LOG_LVL_DEBUG, "forward %s: backend: %s", f->config.name, strerror(error));
+        log_limited(&f->all->d->log, &f->all->log_limit, daemon_now(), 5, LOG_LVL_INFO,
+                    "forward %s: backend: %s; connection reset, %llu bytes not delivered", f->config.name,
+                    strerror(error), (unsigned long long)info.bytes_lost);
     }
     k->pump = NULL;
     flink_gone(k);
@@ -139,7 +156,7 @@ static size_t proxy_put_port(uint8_t *at, uint16_t port)
     return 2;
 }
 
-/* Source is the peer, destination is our address. Returns the header's length. */
+/* Source is the peer, destination is our address. Returns the header's length; 0: the connection is gone. */
 static size_t proxy_header(const struct flink *k, uint8_t out[PROXY_V2_MAX])
 {
     static const uint8_t signature[12] = "\r\n\r\n\0\r\nQUIT\n";
@@ -181,6 +198,10 @@ static void flink_connected(struct flink *k, uint64_t now)
     if (f->config.proxy == FORWARD_PROXY_V2) {
         params.preface = preface;
         params.preface_bytes = proxy_header(k, preface);
+        if (params.preface_bytes == 0) { /* never without: the backend would take the peer's bytes for the header */
+            flink_failed(k, ENOTCONN, now);
+            return;
+        }
     }
     k->pump = pump_new(f->all->d, k->sock, fd, &params);
     if (!k->pump) {
@@ -220,13 +241,8 @@ static void waiting_ready(struct sock_owner *self, struct sock *s, unsigned bits
     struct flink *k = list_entry(self, struct flink, owner);
 
     (void)s;
-    if (!(bits & SOCK_POLLERR))
-        return;
-    k->forward->n_connecting--;
-    fdset_del(&k->watch);
-    close(k->watch.fd);
-    sock_abort(k->sock, now);
-    flink_gone(k);
+    if (bits & SOCK_POLLERR)
+        flink_abort_waiting(k, now);
 }
 
 static void waiting_describe(const struct sock_owner *self, struct sock_owner_info *ret)
@@ -237,7 +253,7 @@ static void waiting_describe(const struct sock_owner *self, struct sock_owner_in
 static void waiting_end(struct sock_owner *self, struct sock *s, bool reset, uint64_t now)
 {
     (void)s, (void)reset;
-    flink_failed(list_entry(self, struct flink, owner), ECANCELED, now);
+    flink_abort_waiting(list_entry(self, struct flink, owner), now);
 }
 
 static socklen_t backend_address(const struct config_forward *c, struct sockaddr_storage *ret)
@@ -284,23 +300,40 @@ static int backend_connect(const struct config_forward *c)
     return -error;
 }
 
-static void flink_begin(struct flink *k, uint64_t now)
+static void flink_connect(struct flink *k, uint64_t now)
 {
     struct forward *f = k->forward;
     int r = backend_connect(&f->config);
 
-    f->n_connecting++;
     k->watch = (struct fdwatch){.fd = r, .ready = backend_ready};
-    if (r < 0) {
-        flink_failed(k, -r, now); /* EAGAIN: a Unix backend's backlog is full */
+    if (r == -EAGAIN) {
+        k->retry.repeat = k->retry.repeat * 2 < RETRY_MOST ? k->retry.repeat * 2 : RETRY_MOST;
+        ev_timer_again(f->all->d->loop, &k->retry);
         return;
     }
-    ev_timer_init(&k->timeout, timeout_cb, f->config.connect_timeout_ms / 1000.0, 0.);
-    k->timeout.data = k;
-    ev_timer_start(f->all->d->loop, &k->timeout);
-    r = fdset_add(f->all->d->fds, &k->watch);
+    ev_timer_stop(f->all->d->loop, &k->retry);
+    if (r >= 0)
+        r = fdset_add(f->all->d->fds, &k->watch);
     if (r < 0)
         flink_failed(k, -r, now);
+}
+
+static void retry_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop, (void)revents;
+    flink_connect(w->data, daemon_now());
+}
+
+static void flink_begin(struct flink *k, uint64_t now)
+{
+    struct forward *f = k->forward;
+
+    f->n_connecting++;
+    ev_timer_init(&k->timeout, timeout_cb, f->config.connect_timeout_ms / 1000.0, 0.);
+    ev_timer_init(&k->retry, retry_cb, 0., RETRY_FIRST / 2);
+    k->timeout.data = k->retry.data = k;
+    ev_timer_start(f->all->d->loop, &k->timeout);
+    flink_connect(k, now);
 }
 
 static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
@@ -438,9 +471,18 @@ static void stop_listening(struct forward *f)
     forward_free_if_idle(f);
 }
 
+/* New target and limits, for connections accepted from now on. */
+static void update_config(struct forward *f, const struct config_forward *c)
+{
+    f->config = *c;
+    sock_listen(f->listener, c->backlog);
+    daemon_defer(f->all->d, &f->accept_work); /* max_connections may be higher */
+}
+
 int forwards_reload(struct daemon *d, const struct daemon_config *next, char *error, size_t bytes)
 {
     struct forwards *all = d->forwards;
+    int r = 0;
 
     /* First what goes or moves, so that its port is free for what comes. */
     list_for_each_safe(node, &all->list)
@@ -451,12 +493,12 @@ int forwards_reload(struct daemon *d, const struct daemon_config *next, char *er
         if (f->listener && (!c || !same_listener(c, &f->config)))
             stop_listening(f);
         else if (c)
-            f->config = *c; /* new target, for connections accepted from now on */
+            update_config(f, c);
     }
     for (unsigned i = 0; i < next->n_forwards; i++)
         if (!find_forward(all, next->forward[i].name) && forward_new(all, &next->forward[i], error, bytes) < 0)
-            return -1;
-    return 0;
+            r = -1;
+    return r;
 }
 
 void forwards_drain(struct daemon *d, uint64_t now)
@@ -472,6 +514,8 @@ void forwards_drain(struct daemon *d, uint64_t now)
 
             if (k->pump)
                 pump_drain(k->pump, now);
+            else
+                flink_abort_waiting(k, now);
         }
         f->n_links--;
         stop_listening(f);
@@ -483,7 +527,7 @@ static void flink_abort(struct flink *k, uint64_t now)
     if (k->pump)
         pump_abort(k->pump, now);
     else
-        flink_failed(k, ECANCELED, now);
+        flink_abort_waiting(k, now);
 }
 
 void forwards_close(struct daemon *d)

@@ -7,11 +7,14 @@
 #include "daemon/config.h"
 #include "daemon/daemon.h"
 
-/* Opens all forwards of d->config. 0, or -1 with a sentence (which one and why; none is left open then). */
+/* Opens all forwards of d->config. 0, or -1 with a sentence (which one and why; forwards_close() ends the others). */
 int forwards_open(struct daemon *d, char *ret_error, size_t error_bytes);
-/* After a reload: closes listeners that went, opens new ones, changes targets; connections stay. 0 or -1. */
+/*
+ * After a reload: closes listeners that went, opens new ones, changes targets; connections stay. One that cannot
+ * be opened does not keep the others back: -1 with the last one's sentence.
+ */
 int forwards_reload(struct daemon *d, const struct daemon_config *next, char *ret_error, size_t error_bytes);
-/* No new connections; FIN on those that are. */
+/* No new connections, those without a backend yet are reset; FIN on the others. */
 void forwards_drain(struct daemon *d, uint64_t now);
 void forwards_close(struct daemon *d);
 

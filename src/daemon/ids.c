@@ -1,6 +1,6 @@
 /*
- * daemon/ids.c: connection ids as text, strictly: id_parse() accepts exactly what id_format() writes, so that a typing
- * error never names another connection. Pure; called by the control API's handlers.
+ * daemon/ids.c: connection ids as text, strictly: id_parse() accepts exactly what id_format() writes, so that
+ * a typing error never names another connection. Pure; called by the control API's handlers.
  */
 #include "daemon/ids.h"
 

@@ -1,7 +1,7 @@
 /*
- * daemon/ids.h: a connection's id as text: "SLOT.GEN": the id's lower 32 bits in decimal (the slot; worker 0), a
- * point, its upper 32 bits in lower-case hexadecimal, as "7.100003". Exactly one text names an id: no leading zeros, no
- * signs, no spaces.
+ * daemon/ids.h: a connection's id as text: "SLOT.GEN": the id's lower 32 bits in decimal (the slot; worker
+ * 0), a point, its upper 32 bits in lower-case hexadecimal, as "7.100003". Exactly one text names an id: no
+ * leading zeros, no signs, no spaces.
  */
 #ifndef TAUT_DAEMON_IDS_H
 #define TAUT_DAEMON_IDS_H

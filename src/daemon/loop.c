@@ -35,6 +35,8 @@
 #define RX_NS (250 * NSEC_PER_USEC)
 #define TX_FRAMES 32
 #define ROUNDS 4
+#define STARVED_AT_ONCE 64
+#define LAST_ROUNDS 4096 /* at the end: 32 frames each */
 
 struct loop {
     struct daemon *d;
@@ -92,6 +94,9 @@ static bool tap_read_one(struct loop *l, uint64_t now)
     struct stack_rx rx;
 
     switch (tap_read(d->tap, &rx)) {
+    case TAP_READ_WITHOUT_CHUNK:
+        d->counters.rx_no_memory++;
+        /* fall through */
     case TAP_READ_FRAME:
         d->counters.tap_reads++;
         stack_input(d->stack, &rx, now);
@@ -100,7 +105,6 @@ static bool tap_read_one(struct loop *l, uint64_t now)
     case TAP_READ_EMPTY:
         return false;
     case TAP_READ_NO_MEMORY:
-        d->counters.rx_no_memory++;
         return false;
     case TAP_READ_GONE:
         tap_gone(l);
@@ -224,12 +228,34 @@ static void write_batch(struct loop *l, int n)
     }
 }
 
+void daemon_starve(struct daemon *d, struct deferred *w)
+{
+    if (!d->starved.next)
+        list_init(&d->starved);
+    if (list_linked(&w->link))
+        return;
+    list_add_tail(&d->starved, &w->link);
+    d->counters.starved++;
+}
+
+/* One for each small chunk that is free now: none is woken in vain, and so none is woken for ever. */
+static void wake_starved(struct daemon *d)
+{
+    size_t room;
+
+    if (!d->starved.next || list_empty(&d->starved))
+        return;
+    room = (chunk_pool_budget_bytes(d->pool) - chunk_pool_used_bytes(d->pool)) / CHUNK_SMALL_BYTES;
+    for (unsigned n = 0; n < room && n < STARVED_AT_ONCE && !list_empty(&d->starved); n++)
+        list_add_tail(&d->deferred, list_pop(&d->starved));
+}
+
 bool daemon_run_deferred(struct daemon *d)
 {
     struct list_node work;
-    bool any = !list_empty(&d->deferred);
 
-    if (!any)
+    wake_starved(d);
+    if (list_empty(&d->deferred))
         return false;
     /* What these queue again belongs to the next round. */
     list_init(&work);
@@ -296,8 +322,14 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
     else
         ev_idle_stop(loop, &l->idle);
     arm_timer(l);
-    if (l->d->draining)
+    if (l->d->draining && !more)
         drain_progress(l);
+}
+
+void loop_flush(struct loop *l)
+{
+    for (int i = 0; i < LAST_ROUNDS && round_once(l); i++)
+        ;
 }
 
 /* ---- Signals and the end ------------------------------------------------------------------------------------------ */
@@ -316,8 +348,7 @@ static void drain_timeout_cb(struct ev_loop *loop, ev_timer *w, int revents)
             n++;
     }
     log_msg(&d->log, LOG_LVL_WARNING, "drain: %u connections did not end in time and were reset", n);
-    while (round_once(l))
-        ;
+    loop_flush(l);
     ev_break(loop, EVBREAK_ALL);
 }
 
@@ -359,7 +390,7 @@ static void hup_cb(struct ev_loop *loop, ev_signal *w, int revents)
 
     (void)loop, (void)revents;
     if (daemon_reload(l->d, error, sizeof error) < 0)
-        log_msg(&l->d->log, LOG_LVL_ERR, "reload refused, nothing changed: %s", error);
+        log_msg(&l->d->log, LOG_LVL_ERR, "reload: %s", error);
 }
 
 static void watch_io(struct loop *l, ev_io *w, void (*cb)(struct ev_loop *, ev_io *, int), int fd)

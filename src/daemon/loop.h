@@ -9,6 +9,8 @@
 /* Watches TAP (if any), timer, netlink (if any) and signals of d. NULL with errno. */
 struct loop *loop_new(struct daemon *d);
 void loop_free(struct loop *l);
+/* Writes what is marked (resets at the end, say) and runs deferred work until nothing is left; bounded. */
+void loop_flush(struct loop *l);
 /* Runs until daemon_stop() has drained, a second signal, or the TAP is gone; returns d->exit_status. */
 int loop_run(struct loop *l);
 

@@ -1,10 +1,11 @@
 /*
- * daemon/method_conn.c: conn.*: listing, looking into, tuning and ending connections; and the rows that listings and
- * events share.
+ * daemon/method_conn.c: conn.*: listing, looking into, tuning and ending connections; and the rows that
+ * listings and events share.
  *
- * A connection is looked at by id only; whose it is comes from its socket's owner (struct sock_owner.describe). Ending
- * one goes through its owner, never past it: the owner's pointers must not dangle. conn.list looks at LIST_SCAN
- * entries a call at most, so a million idle connections don't hold up the turn.
+ * A connection is looked at by id only; whose it is comes from its socket's owner (struct
+ * sock_owner.describe). Ending one goes through its owner, never past it: the owner's pointers must not
+ * dangle. conn.list looks at LIST_SCAN entries a call at most, so a million idle connections don't hold up
+ * the turn.
  */
 #include "daemon/call.h"
 
@@ -15,7 +16,8 @@
 
 #define LIST_SCAN 20000
 
-/* ---- Rows -------------------------------------------------------------------------------------------------------- */
+/* ---- Rows
+ * -------------------------------------------------------------------------------------------------------- */
 
 json_t *json_addr(const struct ip_addr *a)
 {
@@ -47,7 +49,8 @@ json_t *json_mac(const uint8_t mac[STACK_MAC_BYTES])
 
     if (memcmp(mac, zero, sizeof zero) == 0)
         return json_null();
-    snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+             mac[5]);
     return json_string(text);
 }
 
@@ -88,13 +91,14 @@ json_t *conn_row(struct daemon *d, tcp_id id, const struct tcp_info *info)
     return json_pack("{s:o, s:s, s:o, s:o, s:s, s:I, s:I, s:o, s:o, s:s}", "id", json_conn_id(id), "state",
                      tcp_state_name((enum tcp_state)info->state), "local",
                      json_addr_port(&info->tuple.local, info->tuple.local_port), "peer",
-                     json_addr_port(&info->tuple.remote, info->tuple.remote_port), "owner", owner.name, "rtt_us",
-                     (json_int_t)info->rtt, "cwnd", (json_int_t)info->snd_cwnd, "bytes_in",
+                     json_addr_port(&info->tuple.remote, info->tuple.remote_port), "owner", owner.name,
+                     "rtt_us", (json_int_t)info->rtt, "cwnd", (json_int_t)info->snd_cwnd, "bytes_in",
                      json_u64(info->bytes_received), "bytes_out", json_u64(info->bytes_acked), "limit",
                      tcp_limit_name((enum tcp_limit)info->limit));
 }
 
-/* ---- conn.list --------------------------------------------------------------------------------------------------- */
+/* ---- conn.list
+ * --------------------------------------------------------------------------------------------------- */
 
 static bool state_by_name(const char *name, enum tcp_state *ret)
 {
@@ -121,34 +125,41 @@ enum control_outcome method_conn_list(struct control_call *call)
     json_t *rows;
 
     if (state_name && !state_by_name(state_name, &state))
-        return control_fail(call, CONTROL_INVALID_PARAMS, 0,
-                            "parameter \"state\": a state is expected, as ESTABLISHED, FIN_WAIT2 or TIME_WAIT");
+        return control_fail(
+            call, CONTROL_INVALID_PARAMS, 0,
+            "parameter \"state\": a state is expected, as ESTABLISHED, FIN_WAIT2 or TIME_WAIT");
     rows = json_array();
-    while ((id = tcp_next_id(d->tcp, last)) != 0 && (int64_t)json_array_size(rows) < limit && scanned++ < LIST_SCAN) {
+    while ((id = tcp_next_id(d->tcp, last)) != 0 && (int64_t)json_array_size(rows) < limit &&
+           scanned++ < LIST_SCAN) {
         last = id;
         if (tcp_get_info(d->tcp, id, call->now, &info) == 0 && (!state_name || info.state == state) &&
             (port < 0 || info.tuple.local_port == port))
             json_array_append_new(rows, conn_row(d, id, &info));
     }
     tcp_get_totals(d->tcp, &totals);
-    call->result = json_pack("{s:o, s:o, s:I}", "connections", rows, "next", id ? json_conn_id(last) : json_null(),
-                             "total", (json_int_t)totals.conns + totals.half_open + totals.time_wait);
+    call->result =
+        json_pack("{s:o, s:o, s:I}", "connections", rows, "next", id ? json_conn_id(last) : json_null(),
+                  "total", (json_int_t)totals.conns + totals.half_open + totals.time_wait);
     return CONTROL_DONE;
 }
 
-/* ---- conn.get ---------------------------------------------------------------------------------------------------- */
+/* ---- conn.get
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* Numbers of struct tcp_info, in its order. */
-#define INFO_NUMBERS(X)                                                                                        \
-    X(retransmits) X(probes) X(backoff) X(snd_wscale) X(rcv_wscale) X(rto) X(ato) X(snd_mss) X(rcv_mss)        \
-    X(unacked) X(sacked) X(lost) X(retrans) X(last_data_sent) X(last_data_recv) X(last_ack_recv) X(pmtu)       \
-    X(rcv_ssthresh) X(rtt) X(rttvar) X(snd_ssthresh) X(snd_cwnd) X(advmss) X(reordering) X(rcv_rtt)            \
-    X(rcv_space) X(total_retrans) X(pacing_rate) X(max_pacing_rate) X(bytes_acked) X(bytes_received)           \
-    X(segs_out) X(segs_in) X(notsent_bytes) X(min_rtt) X(data_segs_in) X(data_segs_out) X(delivery_rate)       \
-    X(busy_time) X(rwnd_limited) X(sndbuf_limited) X(delivered) X(delivered_ce) X(bytes_sent)                  \
-    X(bytes_retrans) X(dsack_dups) X(reord_seen) X(rcv_ooopack) X(snd_wnd) X(rcv_wnd) X(iss) X(irs)            \
-    X(snd_una) X(snd_nxt) X(write_seq) X(rcv_nxt) X(copied_seq) X(unread_bytes) X(ooo_bytes) X(sndbuf)         \
-    X(rcvbuf) X(sndbuf_used) X(rcvbuf_used) X(age) X(timer_left)
+#define INFO_NUMBERS(X)                                                                                      \
+    X(retransmits)                                                                                           \
+    X(probes) X(backoff) X(snd_wscale) X(rcv_wscale) X(rto) X(ato) X(snd_mss) X(rcv_mss) X(unacked)          \
+        X(sacked) X(lost) X(retrans) X(last_data_sent) X(last_data_recv) X(last_ack_recv) X(pmtu)            \
+            X(rcv_ssthresh) X(rtt) X(rttvar) X(snd_ssthresh) X(snd_cwnd) X(advmss) X(reordering) X(rcv_rtt)  \
+                X(rcv_space) X(total_retrans) X(pacing_rate) X(max_pacing_rate) X(bytes_acked)               \
+                    X(bytes_received) X(segs_out) X(segs_in) X(notsent_bytes) X(min_rtt) X(data_segs_in)     \
+                        X(data_segs_out) X(delivery_rate) X(busy_time) X(rwnd_limited) X(sndbuf_limited)     \
+                            X(delivered) X(delivered_ce) X(bytes_sent) X(bytes_retrans) X(dsack_dups)        \
+                                X(reord_seen) X(rcv_ooopack) X(snd_wnd) X(rcv_wnd) X(iss) X(irs) X(snd_una)  \
+                                    X(snd_nxt) X(write_seq) X(rcv_nxt) X(copied_seq) X(unread_bytes)         \
+                                        X(ooo_bytes) X(sndbuf) X(rcvbuf) X(sndbuf_used) X(rcvbuf_used)       \
+                                            X(age) X(timer_left)
 
 static const char *ca_state_name(unsigned s)
 {
@@ -208,7 +219,8 @@ static json_t *pump_json(const struct pump *p)
 
 static enum control_outcome no_such_connection(struct control_call *call)
 {
-    return control_fail(call, CONTROL_NO_SUCH_CONNECTION, 0, "no connection %s (any more)", arg_string(call, "id"));
+    return control_fail(call, CONTROL_NO_SUCH_CONNECTION, 0, "no connection %s (any more)",
+                        arg_string(call, "id"));
 }
 
 enum control_outcome method_conn_get(struct control_call *call)
@@ -228,8 +240,8 @@ enum control_outcome method_conn_get(struct control_call *call)
                   json_addr_port(&info.tuple.local, info.tuple.local_port), "peer",
                   json_addr_port(&info.tuple.remote, info.tuple.remote_port), "owner", owner.name, "limit",
                   tcp_limit_name((enum tcp_limit)info.limit), "limit_text",
-                  tcp_limit_text((enum tcp_limit)info.limit), "ca_state", ca_state_name(info.ca_state), "options",
-                  options_json(info.options), "orphan", (int)info.orphan);
+                  tcp_limit_text((enum tcp_limit)info.limit), "ca_state", ca_state_name(info.ca_state),
+                  "options", options_json(info.options), "orphan", (int)info.orphan);
 #define X(name) json_object_set_new(j, #name, json_u64(info.name));
     INFO_NUMBERS(X)
 #undef X
@@ -241,15 +253,16 @@ enum control_outcome method_conn_get(struct control_call *call)
     return CONTROL_DONE;
 }
 
-/* ---- conn.set ---------------------------------------------------------------------------------------------------- */
+/* ---- conn.set
+ * ---------------------------------------------------------------------------------------------------- */
 
 static const struct conn_option {
     const char *name;
     int level, number; /* Linux's */
 } conn_options[] = {
-    {"nodelay", 6, 1},       {"cork", 6, 3},      {"quickack", 6, 12},     {"keepalive", 1, 9},
-    {"keepidle", 6, 4},      {"keepintvl", 6, 5}, {"keepcnt", 6, 6},       {"user_timeout", 6, 18},
-    {"linger2", 6, 8},       {"sndbuf", 1, 7},    {"rcvbuf", 1, 8},        {"window_clamp", 6, 10},
+    {"nodelay", 6, 1},  {"cork", 6, 3},      {"quickack", 6, 12}, {"keepalive", 1, 9},
+    {"keepidle", 6, 4}, {"keepintvl", 6, 5}, {"keepcnt", 6, 6},   {"user_timeout", 6, 18},
+    {"linger2", 6, 8},  {"sndbuf", 1, 7},    {"rcvbuf", 1, 8},    {"window_clamp", 6, 10},
     {"tos", 0, 1},
 };
 static const struct conn_option tclass = {"tos", 41, 67};
@@ -297,9 +310,10 @@ enum control_outcome method_conn_set(struct control_call *call)
         return CONTROL_FAILED;
     o = find_option(name, s);
     if (!o)
-        return control_fail(call, CONTROL_INVALID_PARAMS, 0,
-                            "parameter \"option\": nodelay, cork, quickack, keepalive, keepidle, keepintvl, keepcnt, "
-                            "user_timeout, linger2, sndbuf, rcvbuf, window_clamp or tos is expected");
+        return control_fail(
+            call, CONTROL_INVALID_PARAMS, 0,
+            "parameter \"option\": nodelay, cork, quickack, keepalive, keepidle, keepintvl, keepcnt, "
+            "user_timeout, linger2, sndbuf, rcvbuf, window_clamp or tos is expected");
     r = sock_setopt(s, o->level, o->number, &value, sizeof value, call->now);
     if (r < 0)
         return control_fail_errno(call, -r, name);
@@ -310,7 +324,8 @@ enum control_outcome method_conn_set(struct control_call *call)
     return CONTROL_DONE;
 }
 
-/* ---- conn.close, conn.abort -------------------------------------------------------------------------------------- */
+/* ---- conn.close, conn.abort
+ * -------------------------------------------------------------------------------------- */
 
 static enum control_outcome end_connection(struct control_call *call, bool abort)
 {

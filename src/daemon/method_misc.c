@@ -1,25 +1,27 @@
 /*
  * daemon/method_misc.c: neigh.list, and icmp.ping with its unanswered requests.
  *
- * A ping lives from its call until every echo request came to its end (STACK_EVENT_PING: reply, error or timeout), or
- * until its client goes. What comes back from the stack is named by user = serial << 8 | seq, so a late answer to a
- * cancelled ping finds nobody and is dropped. Invariant: replies[i] is NULL exactly while request i+1 is unanswered.
+ * A ping lives from its call until every echo request came to its end (STACK_EVENT_PING: reply, error or
+ * timeout), or until its client goes. What comes back from the stack is named by user = serial << 8 | seq, so
+ * a late answer to a cancelled ping finds nobody and is dropped. Invariant: replies[i] is NULL exactly while
+ * request i+1 is unanswered.
  */
 #include "daemon/call.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PINGS_MAX 256u
+#define PINGS_MAX      256u
 #define PING_COUNT_MAX 100
 
 json_t *neigh_row(const struct stack_neigh *n)
 {
-    return json_pack("{s:s, s:o, s:o, s:s, s:b, s:o, s:I}", "kind", "neigh", "address", json_addr(&n->addr), "mac",
-                     json_mac(n->mac), "state", stack_neigh_state_name((enum stack_neigh_state)n->state), "router",
-                     (int)n->router, "age_s",
-                     n->age_ns == UINT64_MAX ? json_null() : json_real((double)(n->age_ns / NSEC_PER_MSEC) / 1e3),
-                     "waiting", (json_int_t)n->waiting);
+    return json_pack(
+        "{s:s, s:o, s:o, s:s, s:b, s:o, s:I}", "kind", "neigh", "address", json_addr(&n->addr), "mac",
+        json_mac(n->mac), "state", stack_neigh_state_name((enum stack_neigh_state)n->state), "router",
+        (int)n->router, "age_s",
+        n->age_ns == UINT64_MAX ? json_null() : json_real((double)(n->age_ns / NSEC_PER_MSEC) / 1e3),
+        "waiting", (json_int_t)n->waiting);
 }
 
 enum control_outcome method_neigh_list(struct control_call *call)
@@ -37,7 +39,8 @@ enum control_outcome method_neigh_list(struct control_call *call)
     return CONTROL_DONE;
 }
 
-/* ---- icmp.ping --------------------------------------------------------------------------------------------------- */
+/* ---- icmp.ping
+ * --------------------------------------------------------------------------------------------------- */
 
 struct ping {
     struct control_pending pending;
@@ -85,9 +88,9 @@ static void ping_finish(struct ping *p)
     for (unsigned i = 0; i < p->count; i++)
         json_array_append(replies, p->replies[i] ? p->replies[i] : none);
     control_resolve(&p->pending,
-                    json_pack("{s:o, s:o, s:i, s:i, s:o, s:o, s:o}", "address", json_addr(&p->addr), "replies", replies,
-                              "sent", (int)p->sent, "received", (int)p->received, "min_us",
-                              p->received ? rounded_us(p->min_us) : json_null(), "avg_us",
+                    json_pack("{s:o, s:o, s:i, s:i, s:o, s:o, s:o}", "address", json_addr(&p->addr),
+                              "replies", replies, "sent", (int)p->sent, "received", (int)p->received,
+                              "min_us", p->received ? rounded_us(p->min_us) : json_null(), "avg_us",
                               p->received ? rounded_us(p->sum_us / p->received) : json_null(), "max_us",
                               p->received ? rounded_us(p->max_us) : json_null()),
                     -1);
@@ -105,7 +108,8 @@ static void ping_set_error(struct ping *p, unsigned i, int err)
 static void ping_send(struct ping *p, uint64_t now)
 {
     unsigned i = p->sent++;
-    int r = stack_ping(p->control->d->stack, &p->addr, p->bytes, p->ttl, p->timeout_ns, (uint64_t)p->serial << 8 | i, now);
+    int r = stack_ping(p->control->d->stack, &p->addr, p->bytes, p->ttl, p->timeout_ns,
+                       (uint64_t)p->serial << 8 | i, now);
 
     if (p->sent == p->count)
         ev_timer_stop(p->control->d->loop, &p->timer);
@@ -130,7 +134,8 @@ void ping_event(struct control *c, const struct stack_event *e, uint64_t now)
     struct ping *p = NULL;
 
     (void)now;
-    list_for_each(node, &c->pings) {
+    list_for_each(node, &c->pings)
+    {
         struct ping *q = list_entry(node, struct ping, link);
 
         if (q->serial == e->user >> 8)

@@ -1,6 +1,6 @@
 /*
- * daemon/method_server.c: server.*, config.* and stats.get: what the daemon as a whole tells, and its configuration.
- * Looks at the stack and the daemon; changes only by daemon_reload() and config_set_value().
+ * daemon/method_server.c: server.*, config.* and stats.get: what the daemon as a whole tells, and its
+ * configuration. Looks at the stack and the daemon; changes only by daemon_reload() and config_set_value().
  */
 #include "daemon/call.h"
 
@@ -18,13 +18,14 @@ enum control_outcome method_server_hello(struct control_call *call)
 
     if (who)
         log_msg(&call->d->log, LOG_LVL_DEBUG, "control: pid %d is %s", (int)call->client->pid, who);
-    call->result = json_pack("{s:s, s:s, s:i, s:i, s:s, s:s}", "name", "taut", "version", TAUT_VERSION, "api", 1, "pid",
-                             (int)getpid(), "interface", call->d->ifname, "level",
+    call->result = json_pack("{s:s, s:s, s:i, s:i, s:s, s:s}", "name", "taut", "version", TAUT_VERSION, "api",
+                             1, "pid", (int)getpid(), "interface", call->d->ifname, "level",
                              call->client->level == CONTROL_LEVEL_CONTROL ? "control" : "read-only");
     return CONTROL_DONE;
 }
 
-/* ---- server.status ----------------------------------------------------------------------------------------------- */
+/* ---- server.status
+ * ----------------------------------------------------------------------------------------------- */
 
 static json_t *interface_json(const struct daemon *d)
 {
@@ -37,8 +38,9 @@ static json_t *interface_json(const struct daemon *d)
     json_object_del(j, "interface");
     json_object_set_new(j, "mac", json_mac(d->mac));
     json_object_set_new(j, "offload",
-                        json_pack("{s:b, s:b, s:b, s:b, s:b}", "vnet_hdr", (int)o->vnet_hdr, "csum", (int)o->csum,
-                                  "tso4", (int)o->tso4, "tso6", (int)o->tso6, "tso_ecn", (int)o->tso_ecn));
+                        json_pack("{s:b, s:b, s:b, s:b, s:b}", "vnet_hdr", (int)o->vnet_hdr, "csum",
+                                  (int)o->csum, "tso4", (int)o->tso4, "tso6", (int)o->tso6, "tso_ecn",
+                                  (int)o->tso_ecn));
     return j;
 }
 
@@ -72,9 +74,9 @@ static json_t *routes_json(const struct daemon *d)
     for (unsigned i = 0; stack_route_get(d->stack, i, &r); i++) {
         snprintf(prefix, sizeof prefix, "%s/%u", ip_addr_format(&r.prefix, text), r.prefix_bits);
         json_array_append_new(a, json_pack("{s:s, s:o, s:i, s:i, s:i, s:i, s:b}", "prefix", prefix, "gateway",
-                                           r.gateway.family == IP_NONE ? json_null() : json_addr(&r.gateway), "mtu",
-                                           r.mtu, "advmss", r.advmss, "initcwnd", r.initcwnd, "initrwnd", r.initrwnd,
-                                           "from_ra", (int)r.from_ra));
+                                           r.gateway.family == IP_NONE ? json_null() : json_addr(&r.gateway),
+                                           "mtu", r.mtu, "advmss", r.advmss, "initcwnd", r.initcwnd,
+                                           "initrwnd", r.initrwnd, "from_ra", (int)r.from_ra));
     }
     return a;
 }
@@ -85,10 +87,11 @@ static json_t *forwards_json(const struct daemon *d)
     struct forward_info f;
 
     for (unsigned i = 0; d->forwards && forwards_get(d, i, &f); i++)
-        json_array_append_new(a, json_pack("{s:s, s:o, s:s, s:i, s:i, s:I, s:I}", "name", f.name, "listen",
-                                           json_addr_port(&f.listen_addr, f.listen_port), "to", f.to, "connections",
-                                           (int)f.connections, "connecting", (int)f.connecting, "accepted",
-                                           (json_int_t)f.accepted, "failed", (json_int_t)f.failed));
+        json_array_append_new(a,
+                              json_pack("{s:s, s:o, s:s, s:i, s:i, s:I, s:I}", "name", f.name, "listen",
+                                        json_addr_port(&f.listen_addr, f.listen_port), "to", f.to,
+                                        "connections", (int)f.connections, "connecting", (int)f.connecting,
+                                        "accepted", (json_int_t)f.accepted, "failed", (json_int_t)f.failed));
     return a;
 }
 
@@ -98,8 +101,9 @@ static json_t *services_json(const struct daemon *d)
     struct service_info s;
 
     for (unsigned i = 0; d->services && services_get(d, i, &s); i++)
-        json_array_append_new(a, json_pack("{s:s, s:i, s:i, s:I}", "name", s.name, "port", s.port, "connections",
-                                           (int)s.connections, "accepted", (json_int_t)s.accepted));
+        json_array_append_new(a,
+                              json_pack("{s:s, s:i, s:i, s:I}", "name", s.name, "port", s.port, "connections",
+                                        (int)s.connections, "accepted", (json_int_t)s.accepted));
     return a;
 }
 
@@ -125,8 +129,8 @@ static json_t *totals_json(const struct daemon *d)
     tcp_get_totals(d->tcp, &t);
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connections", (json_int_t)t.conns, "established",
                      (json_int_t)t.established, "half_open", (json_int_t)t.half_open, "time_wait",
-                     (json_int_t)t.time_wait, "orphans", (json_int_t)t.orphans, "listeners", (json_int_t)t.listeners,
-                     "ready", (json_int_t)t.ready);
+                     (json_int_t)t.time_wait, "orphans", (json_int_t)t.orphans, "listeners",
+                     (json_int_t)t.listeners, "ready", (json_int_t)t.ready);
 }
 
 enum control_outcome method_server_status(struct control_call *call)
@@ -141,8 +145,9 @@ enum control_outcome method_server_status(struct control_call *call)
     json_object_set_new(j, "routes", routes_json(d));
     json_object_set_new(j, "totals", totals_json(d));
     json_object_set_new(j, "memory",
-                        json_pack("{s:I, s:I}", "chunk_bytes_used", (json_int_t)chunk_pool_used_bytes(d->pool),
-                                  "chunk_bytes_budget", (json_int_t)chunk_pool_budget_bytes(d->pool)));
+                        json_pack("{s:I, s:I}", "chunk_bytes_used",
+                                  (json_int_t)chunk_pool_used_bytes(d->pool), "chunk_bytes_budget",
+                                  (json_int_t)chunk_pool_budget_bytes(d->pool)));
     json_object_set_new(j, "forwards", forwards_json(d));
     json_object_set_new(j, "services", services_json(d));
     json_object_set_new(j, "listeners", listeners_json(d));
@@ -164,12 +169,14 @@ enum control_outcome method_server_reload(struct control_call *call)
     return CONTROL_DONE;
 }
 
-/* ---- stats.get --------------------------------------------------------------------------------------------------- */
+/* ---- stats.get
+ * --------------------------------------------------------------------------------------------------- */
 
 static void put(json_t *o, bool with_help, const char *name, uint64_t value, const char *help)
 {
     json_object_set_new(o, name,
-                        with_help ? json_pack("{s:o, s:s}", "value", json_u64(value), "help", help) : json_u64(value));
+                        with_help ? json_pack("{s:o, s:s}", "value", json_u64(value), "help", help)
+                                  : json_u64(value));
 }
 
 static json_t *tcp_counters_json(const struct tcp *t, bool with_help)
@@ -215,17 +222,20 @@ enum control_outcome method_stats_get(struct control_call *call)
         put(causes, help, tcp_cause_name((enum tcp_cause)i), tcp_get_causes(d->tcp)[i],
             tcp_cause_text((enum tcp_cause)i));
     for (int i = 0; i < TCP_DROP_MAX; i++)
-        put(drops, help, tcp_drop_name((enum tcp_drop)i), tcp_get_drops(d->tcp)[i], tcp_drop_text((enum tcp_drop)i));
+        put(drops, help, tcp_drop_name((enum tcp_drop)i), tcp_get_drops(d->tcp)[i],
+            tcp_drop_text((enum tcp_drop)i));
     for (int i = 0; i < STACK_DROP_MAX; i++)
         put(stack_drops, help, stack_drop_name((enum stack_drop)i), stack_get_drops(d->stack)[i],
             stack_drop_text((enum stack_drop)i));
-    call->result = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "tcp", tcp_counters_json(d->tcp, help), "tcp_causes", causes,
-                             "tcp_drops", drops, "stack", stack_counters_json(d->stack, help), "stack_drops",
-                             stack_drops, "daemon", daemon_counters_json(d, help));
+    call->result =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "tcp", tcp_counters_json(d->tcp, help), "tcp_causes",
+                  causes, "tcp_drops", drops, "stack", stack_counters_json(d->stack, help), "stack_drops",
+                  stack_drops, "daemon", daemon_counters_json(d, help));
     return CONTROL_DONE;
 }
 
-/* ---- config.get, config.set -------------------------------------------------------------------------------------- */
+/* ---- config.get, config.set
+ * -------------------------------------------------------------------------------------- */
 
 static const struct tcp_config_row *limits_of(const struct config_row_info *r)
 {
@@ -252,8 +262,8 @@ static json_t *config_row_json(const struct daemon *d, unsigned i, const struct 
 
     snprintf(name, sizeof name, "%s.%s", r->section, r->key);
     return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "name", name, "value",
-                     text_or_null(config_value(d->config, i, value, sizeof value)), "default", text_or_null(r->def),
-                     "min", limits ? json_integer(limits->min) : json_null(), "max",
+                     text_or_null(config_value(d->config, i, value, sizeof value)), "default",
+                     text_or_null(r->def), "min", limits ? json_integer(limits->min) : json_null(), "max",
                      limits ? json_integer(limits->max) : json_null(), "unit", text_or_null(r->unit), "scope",
                      text_or_null(r->scope), "help", text_or_null(r->help), "section", r->section, "type",
                      text_or_null(r->type));
@@ -263,8 +273,8 @@ static bool config_matches(const struct config_row_info *r, const char *name)
 {
     size_t n = strlen(r->section);
 
-    return strcmp(r->key, name) == 0 || (strncmp(name, r->section, n) == 0 && name[n] == '.' &&
-                                         strcmp(name + n + 1, r->key) == 0);
+    return strcmp(r->key, name) == 0 ||
+           (strncmp(name, r->section, n) == 0 && name[n] == '.' && strcmp(name + n + 1, r->key) == 0);
 }
 
 enum control_outcome method_config_get(struct control_call *call)
@@ -279,7 +289,8 @@ enum control_outcome method_config_get(struct control_call *call)
     }
     if (name && json_array_size(rows) == 0) {
         json_decref(rows);
-        return control_fail(call, CONTROL_NO_SUCH_KEY, 0, "no key \"%s\"; config.get without a name lists all", name);
+        return control_fail(call, CONTROL_NO_SUCH_KEY, 0,
+                            "no key \"%s\"; config.get without a name lists all", name);
     }
     call->result = json_pack("{s:o}", "rows", rows);
     return CONTROL_DONE;

@@ -1,9 +1,10 @@
 /*
- * daemon/method_tcp.c: tcp.listen and tcp.connect: arguments into sockets, sockets into descriptors (program.h).
+ * daemon/method_tcp.c: tcp.listen and tcp.connect: arguments into sockets, sockets into descriptors
+ * (program.h).
  *
- * A connect under way is a struct connecting: it owns its sock until the handshake ends, and answers exactly once:
- * connected (the sock goes to a pump), refused, out of time, or the client has gone (RST). Addresses only: names are
- * resolved by clients.
+ * A connect under way is a struct connecting: it owns its sock until the handshake ends, and answers exactly
+ * once: connected (the sock goes to a pump), refused, out of time, or the client has gone (RST). Addresses
+ * only: names are resolved by clients.
  */
 #include "daemon/call.h"
 
@@ -15,8 +16,8 @@
 
 /* Linux's numbers: level, name. */
 #define OPT_REUSEADDR 1, 2
-#define OPT_NODELAY 6, 1
-#define OPT_V6ONLY 41, 26
+#define OPT_NODELAY   6, 1
+#define OPT_V6ONLY    41, 26
 
 struct connecting {
     struct sock_owner owner;
@@ -40,7 +41,8 @@ static json_t *sock_name_json(const struct sock *s, bool peer)
     return json_addr_port(&a, port);
 }
 
-/* ---- tcp.listen -------------------------------------------------------------------------------------------------- */
+/* ---- tcp.listen
+ * -------------------------------------------------------------------------------------------------- */
 
 static int listening_sock(struct control_call *call, struct sock **ret)
 {
@@ -88,7 +90,8 @@ enum control_outcome method_tcp_listen(struct control_call *call)
     return CONTROL_DONE;
 }
 
-/* ---- tcp.connect ------------------------------------------------------------------------------------------------- */
+/* ---- tcp.connect
+ * ------------------------------------------------------------------------------------------------- */
 
 static void connecting_free(struct connecting *c)
 {
@@ -171,7 +174,8 @@ static void connecting_timeout(struct ev_loop *loop, ev_timer *w, int revents)
 void program_connects_end(struct daemon *d, uint64_t now)
 {
     while (d->programs && !list_empty(&d->programs->connecting))
-        connecting_fail(list_entry(list_first(&d->programs->connecting), struct connecting, link), ESHUTDOWN, now);
+        connecting_fail(list_entry(list_first(&d->programs->connecting), struct connecting, link), ESHUTDOWN,
+                        now);
 }
 
 /* Socket, source, options, connect. 0 (under way) or -errno; the sock is made in any case but -ENOMEM. */

@@ -1,14 +1,20 @@
 /*
  * daemon/methods.c: THE table of the control API. Argument checking, rights, rpc.discover, `taut help` and
- * docs/control-api.md all come from it, so they cannot say different things. A method is added by a row here and a
- * handler in a method_*.c. Constant data only.
+ * docs/control-api.md all come from it, so they cannot say different things. A method is added by a row here
+ * and a handler in a method_*.c. Constant data only.
  */
 #include "daemon/call.h"
 
 #include <string.h>
 
-#define END_PARAMS {NULL, PARAM_STRING, false, NULL, 0, 0, NULL}
-#define END_FIELDS {NULL, NULL, NULL}
+#define END_PARAMS                                                                                           \
+    {                                                                                                        \
+        NULL, PARAM_STRING, false, NULL, 0, 0, NULL                                                          \
+    }
+#define END_FIELDS                                                                                           \
+    {                                                                                                        \
+        NULL, NULL, NULL                                                                                     \
+    }
 
 static const struct control_param no_params[] = {END_PARAMS};
 static const struct control_param one_conn[] = {
@@ -37,13 +43,15 @@ static const struct control_field status_result[] = {
     {"draining", "boolean", "it is ending"},
     {"interface", "object", "name, mac, mtu, up, offload {vnet_hdr, csum, tso4, tso6, tso_ecn}"},
     {"addresses", "array", "objects {address, prefix, state, origin, valid_s, preferred_s}; null: for ever"},
-    {"routes", "array", "objects {prefix, gateway (null: on the link), mtu, advmss, initcwnd, initrwnd, from_ra}"},
+    {"routes", "array",
+     "objects {prefix, gateway (null: on the link), mtu, advmss, initcwnd, initrwnd, from_ra}"},
     {"totals", "object", "connections, established, half_open, time_wait, orphans, listeners, ready"},
     {"memory", "object", "chunk_bytes_used and chunk_bytes_budget: payload of all buffers"},
     {"forwards", "array", "objects {name, listen, to, connections, connecting, accepted, failed}"},
     {"services", "array", "objects {name, port, connections, accepted}"},
     {"listeners", "array", "objects {address, backlog, accept_queue, half_open, owner}"},
-    {"rates", "object", "rx_bytes, tx_bytes, rx_frames, tx_frames since the start; rates are the caller's to make"},
+    {"rates", "object",
+     "rx_bytes, tx_bytes, rx_frames, tx_frames since the start; rates are the caller's to make"},
     END_FIELDS,
 };
 
@@ -100,10 +108,12 @@ static const struct control_param list_params[] = {
 };
 static const struct control_field list_result[] = {
     {"connections", "array",
-     "objects {id, state, local, peer, owner, rtt_us, cwnd, bytes_in, bytes_out, limit}; limit: what the next byte "
+     "objects {id, state, local, peer, owner, rtt_us, cwnd, bytes_in, bytes_out, limit}; limit: what the "
+     "next byte "
      "waits for"},
     {"next", "string or null",
-     "give it as \"after\" to go on; null: that was all. One call looks at 20,000 entries at most, so an answer may be "
+     "give it as \"after\" to go on; null: that was all. One call looks at 20,000 entries at most, so an "
+     "answer may be "
      "short and still have a next"},
     {"total", "integer", "connections, half-open and TIME-WAIT entries there are"},
     END_FIELDS,
@@ -117,18 +127,21 @@ static const struct control_field get_result[] = {
     {"owner", "string", "who has it: \"program pid 7\", \"forward web\", \"echo\", \"orphan\", ..."},
     {"limit", "string", "what its next byte waits for"},
     {"(fields)", "integer",
-     "every field of Linux's struct tcp_info without the prefix tcpi_, in Linux's units, and of taut's own: sequence "
+     "every field of Linux's struct tcp_info without the prefix tcpi_, in Linux's units, and of taut's own: "
+     "sequence "
      "numbers, buffers, age and timer_left (microseconds); null: none"},
     {"causes", "object", "why segments were sent: counts by name, non-zero ones"},
     {"drops", "object", "why segments were not used: counts by name, non-zero ones"},
-    {"pump", "object or null", "bytes_in, bytes_out, undelivered, local_eof, peer_eof of the program's descriptor"},
+    {"pump", "object or null",
+     "bytes_in, bytes_out, undelivered, local_eof, peer_eof of the program's descriptor"},
     END_FIELDS,
 };
 
 static const struct control_param set_params[] = {
     {"id", PARAM_CONN, true, NULL, 0, 0, "the connection's id"},
     {"option", PARAM_STRING, true, NULL, 0, 32,
-     "nodelay, cork, quickack, keepalive, keepidle (s), keepintvl (s), keepcnt, user_timeout (ms), linger2 (s), sndbuf, "
+     "nodelay, cork, quickack, keepalive, keepidle (s), keepintvl (s), keepcnt, user_timeout (ms), linger2 "
+     "(s), sndbuf, "
      "rcvbuf, window_clamp (bytes), tos"},
     {"value", PARAM_INT, true, NULL, INT32_MIN, INT32_MAX, "as setsockopt(2) takes it"},
     END_PARAMS,
@@ -145,7 +158,8 @@ static const struct control_field ended_result[] = {
 };
 
 static const struct control_field neigh_result[] = {
-    {"neighbours", "array", "objects {address, mac (null: unknown), state, router, age_s (null: never), waiting}"},
+    {"neighbours", "array",
+     "objects {address, mac (null: unknown), state, router, age_s (null: never), waiting}"},
     END_FIELDS,
 };
 
@@ -168,7 +182,8 @@ static const struct control_param config_get_params[] = {
     END_PARAMS,
 };
 static const struct control_field config_get_result[] = {
-    {"rows", "array", "objects {name, value, default, min, max, unit, scope, help, section, type}; values are text"},
+    {"rows", "array",
+     "objects {name, value, default, min, max, unit, scope, help, section, type}; values are text"},
     END_FIELDS,
 };
 static const struct control_param config_set_params[] = {
@@ -191,9 +206,12 @@ static const struct control_field subscribe_result[] = {
     {"snapshot", "array", "the present state, as objects like the events', at most 1,000 connections"},
     {"truncated", "boolean", "there are more connections than the snapshot shows"},
     {"(events)", "notification",
-     "method \"event\", params {seq, dropped, time, kind, ...}: seq counts every event, dropped those of them that you "
-     "did not read in time; by kind: conn {id, state, local, peer, error, closed}; listener {address, owner, gone}; addr "
-     "{address, prefix, state, gone, conflict_mac}; neigh {address, mac, state}; link {interface, up, mtu}; log {level, "
+     "method \"event\", params {seq, dropped, time, kind, ...}: seq counts every event, dropped those of "
+     "them that you "
+     "did not read in time; by kind: conn {id, state, local, peer, error, closed}; listener {address, owner, "
+     "gone}; addr "
+     "{address, prefix, state, gone, conflict_mac}; neigh {address, mac, state}; link {interface, up, mtu}; "
+     "log {level, "
      "text}. closed: its program has closed it, and what is left "
      "of it (FIN-WAIT, TIME-WAIT) makes no more events"},
     END_FIELDS,
@@ -219,7 +237,7 @@ static const struct control_field ping_result[] = {
     END_FIELDS,
 };
 
-#define READ CONTROL_LEVEL_READ
+#define READ    CONTROL_LEVEL_READ
 #define CONTROL CONTROL_LEVEL_CONTROL
 
 const struct control_method control_methods[] = {
@@ -228,7 +246,8 @@ const struct control_method control_methods[] = {
     {"server.status", method_server_status, no_params, status_result, READ, false,
      "Interface, addresses, routes, totals, memory, forwards, services and listeners."},
     {"server.reload", method_server_reload, no_params, reload_result, CONTROL, false,
-     "Reads the configuration file again; connections stay. CONFIG_INVALID names file and line; nothing is changed then."},
+     "Reads the configuration file again; connections stay. CONFIG_INVALID names file and line; nothing is "
+     "changed then."},
     {"rpc.discover", method_rpc_discover, no_params, discover_result, READ, false,
      "This description, as an OpenRPC document."},
     {"tcp.listen", method_tcp_listen, listen_params, listen_result, CONTROL, true,
@@ -238,11 +257,13 @@ const struct control_method control_methods[] = {
     {"conn.list", method_conn_list, list_params, list_result, READ, false,
      "Connections, half-open and TIME-WAIT entries, page by page."},
     {"conn.get", method_conn_get, one_conn, get_result, READ, false, "All that is known of a connection."},
-    {"conn.set", method_conn_set, set_params, set_result, CONTROL, false, "Sets a socket option of a connection."},
+    {"conn.set", method_conn_set, set_params, set_result, CONTROL, false,
+     "Sets a socket option of a connection."},
     {"conn.close", method_conn_close, one_conn, ended_result, CONTROL, false,
      "Ends a connection in order, as if its program had closed it: FIN behind what was written so far."},
     {"conn.abort", method_conn_abort, one_conn, ended_result, CONTROL, false, "Resets a connection."},
-    {"neigh.list", method_neigh_list, no_params, neigh_result, READ, false, "The neighbour cache (ARP and ND)."},
+    {"neigh.list", method_neigh_list, no_params, neigh_result, READ, false,
+     "The neighbour cache (ARP and ND)."},
     {"stats.get", method_stats_get, stats_params, stats_result, READ, false, "All counters."},
     {"config.get", method_config_get, config_get_params, config_get_result, READ, false,
      "The configuration: present values with their description."},
@@ -267,8 +288,9 @@ const struct control_method *control_method_find(const char *name)
 const char *control_param_type_name(enum param_type type)
 {
     static const char *const names[] = {
-        [PARAM_STRING] = "string", [PARAM_INT] = "integer",  [PARAM_BOOL] = "boolean",  [PARAM_ADDRESS] = "string",
-        [PARAM_CONN] = "string",   [PARAM_STRINGS] = "array", [PARAM_SCALAR] = "scalar",
+        [PARAM_STRING] = "string",  [PARAM_INT] = "integer", [PARAM_BOOL] = "boolean",
+        [PARAM_ADDRESS] = "string", [PARAM_CONN] = "string", [PARAM_STRINGS] = "array",
+        [PARAM_SCALAR] = "scalar",
     };
 
     return names[type];

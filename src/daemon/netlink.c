@@ -26,6 +26,7 @@ struct netlink {
     const struct nlmsghdr *next; /* the next message in buf */
     int left;                    /* bytes from there on */
     uint32_t seq;
+    int ifindex; /* last asked for */
 };
 
 struct netlink *netlink_open(void)
@@ -66,6 +67,7 @@ int netlink_ask_link(struct netlink *nl, int ifindex)
     nlh->nlmsg_type = RTM_GETLINK;
     nlh->nlmsg_flags = NLM_F_REQUEST;
     nlh->nlmsg_seq = ++nl->seq;
+    nl->ifindex = ifindex;
     struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof *ifi);
     ifi->ifi_family = AF_UNSPEC;
     ifi->ifi_index = ifindex;
@@ -90,6 +92,9 @@ static bool link_message(const struct nlmsghdr *nlh, struct netlink_link *ret)
 
     if (nlh->nlmsg_type != RTM_NEWLINK && nlh->nlmsg_type != RTM_DELLINK)
         return false;
+    /* A bridge tells of its ports in AF_BRIDGE: RTM_DELLINK there means that ours left it, no more. */
+    if (ifi->ifi_family != AF_UNSPEC)
+        return false;
     *ret = (struct netlink_link){.ifindex = ifi->ifi_index};
     ret->gone = nlh->nlmsg_type == RTM_DELLINK;
     ret->up = (ifi->ifi_flags & IFF_UP) && (ifi->ifi_flags & (1u << 16) /* IFF_LOWER_UP */);
@@ -109,6 +114,10 @@ bool netlink_next_link(struct netlink *nl, struct netlink_link *ret)
         }
         ssize_t n = mnl_socket_recvfrom(nl->sock, nl->buf, BUFFER_BYTES);
 
+        if (n < 0 && errno == ENOBUFS && nl->ifindex) { /* the kernel dropped some: the present state tells all */
+            netlink_ask_link(nl, nl->ifindex);
+            continue;
+        }
         if (n <= 0)
             return false;
         nl->next = (const struct nlmsghdr *)(void *)nl->buf;

@@ -2,13 +2,14 @@
  * daemon/program.c: the descriptors of programs (theory of operation in program.h).
  *
  * A listener moves connections in three steps, so that nothing is written where it is read: in the first half
- * listener_fill() accepts at most HAND_MAX connections if the program's queue has credit, and gives each a pump; in the
- * second half listener_send() sends them; then the write watcher waits for credit again. So at most HAND_MAX plus what
- * the queue holds (6) are out of the accept queue and unread; the listen backlog is lowered by HAND_MAX for it.
+ * listener_fill() accepts at most HAND_MAX connections if the program's queue has credit, and gives each a
+ * pump; in the second half listener_send() sends them; then the write watcher waits for credit again. So at
+ * most HAND_MAX plus what the queue holds (6) are out of the accept queue and unread; the listen backlog is
+ * lowered by HAND_MAX for it.
  *
- * A program that goes resets what it had not accepted: what waits in the accept queue (sock_close), what was not sent
- * yet, and what was sent but never received; the last is told by its descriptor having hung up together with the
- * listener, so the listener's watcher has a higher priority than the pumps'.
+ * A program that goes resets what it had not accepted: what waits in the accept queue (sock_close), what was
+ * not sent yet, and what was sent but never received; the last is told by its descriptor having hung up
+ * together with the listener, so the listener's watcher has a higher priority than the pumps'.
  *
  * Invariant: a struct program_conn lives while its pump lives or while it waits to be sent.
  */
@@ -31,7 +32,7 @@
 #include "daemon/ids.h"
 #include "daemon/pump.h"
 
-#define HAND_MAX 2
+#define HAND_MAX   2
 #define RECENT_MAX 8 /* more than a listener's queue holds */
 
 struct program_listener;
@@ -60,7 +61,8 @@ struct program_listener {
     struct list_node queued, recent;
 };
 
-/* ---- Connections ------------------------------------------------------------------------------------------------- */
+/* ---- Connections
+ * ------------------------------------------------------------------------------------------------- */
 
 static void conn_put(struct program_conn *c)
 {
@@ -152,7 +154,8 @@ int program_hand_over(struct daemon *d, struct sock *s, pid_t pid, int *ret_fd)
     return 0;
 }
 
-/* ---- Listeners --------------------------------------------------------------------------------------------------- */
+/* ---- Listeners
+ * --------------------------------------------------------------------------------------------------- */
 
 static void listener_free(struct program_listener *l)
 {
@@ -166,7 +169,8 @@ static void listener_free(struct program_listener *l)
     free(l);
 }
 
-/* A program that wrote had received: it answered and went (our queue holds more than the poison, or held it). */
+/* A program that wrote had received: it answered and went (our queue holds more than the poison, or held it).
+ */
 static bool program_wrote(const struct program_conn *c)
 {
     struct pump_info info;
@@ -239,7 +243,8 @@ static bool accept_one(struct program_listener *l, uint64_t now)
     describe_conn(d, s, text, sizeof text);
     r = conn_new(d, s, l->pid, &c);
     if (r < 0) {
-        log_limited(&d->log, &l->programs->log, now, 1, LOG_LVL_WARNING, "a connection was reset: %s", strerror(-r));
+        log_limited(&d->log, &l->programs->log, now, 1, LOG_LVL_WARNING, "a connection was reset: %s",
+                    strerror(-r));
         sock_abort(s, now);
         return true;
     }
@@ -299,8 +304,7 @@ static void remember(struct program_listener *l, struct program_conn *c)
     if (!c->pump)
         return;
     list_add_tail(&l->recent, &c->recent);
-    list_for_each(node, &l->recent)
-        n++;
+    list_for_each(node, &l->recent) n++;
     if (n > RECENT_MAX)
         list_del(list_first(&l->recent));
 }
@@ -415,7 +419,8 @@ int program_listen(struct daemon *d, struct sock *s, pid_t pid, uint32_t *ret_nu
     return 0;
 }
 
-/* ---- All of them ------------------------------------------------------------------------------------------------- */
+/* ---- All of them
+ * ------------------------------------------------------------------------------------------------- */
 
 int programs_open(struct daemon *d)
 {
@@ -443,7 +448,8 @@ void programs_drain(struct daemon *d, uint64_t now)
         return;
     program_connects_end(d, now);
     end_listeners(d->programs, now);
-    list_for_each_safe(node, &d->programs->conns) {
+    list_for_each_safe(node, &d->programs->conns)
+    {
         struct program_conn *c = list_entry(node, struct program_conn, link);
 
         if (c->pump)

@@ -1,14 +1,15 @@
 /*
  * daemon/program.h: connections and listeners in programs' hands (tcp.connect, tcp.listen; design section 6).
  *
- * A connection is one end of a Unix stream socket; the other end is ours and belongs to a pump. Before it is handed
- * over, one byte (the poison byte) is written through the program's end: it lies first in our receive queue for good, and
- * SO_PEEK_OFF starts behind it. Closing our end with it unread gives the program ECONNRESET, taking it out first gives
- * a clean end.
+ * A connection is one end of a Unix stream socket; the other end is ours and belongs to a pump. Before it is
+ * handed over, one byte (the poison byte) is written through the program's end: it lies first in our receive
+ * queue for good, and SO_PEEK_OFF starts behind it. Closing our end with it unread gives the program
+ * ECONNRESET, taking it out first gives a clean end.
  *
- * A listener is one end of a SEQPACKET pair; each accepted connection is one message {"id","peer","local"} with one
- * descriptor. Our end's send buffer holds a few messages only, and its writability is the credit: as long as the
- * program does not receive, connections stay in the socket's accept queue under Linux's overflow rules.
+ * A listener is one end of a SEQPACKET pair; each accepted connection is one message {"id","peer","local"}
+ * with one descriptor. Our end's send buffer holds a few messages only, and its writability is the credit: as
+ * long as the program does not receive, connections stay in the socket's accept queue under Linux's overflow
+ * rules.
  */
 #ifndef TAUT_DAEMON_PROGRAM_H
 #define TAUT_DAEMON_PROGRAM_H
@@ -24,7 +25,8 @@ void programs_close(struct daemon *d);
 /* No new connections: listeners end, pending connects fail; FIN on those that are. */
 void programs_drain(struct daemon *d, uint64_t now);
 
-/* ---- For method_tcp.c ------------------------------------------------------------------------------------------- */
+/* ---- For method_tcp.c
+ * ------------------------------------------------------------------------------------------- */
 
 struct programs {
     struct daemon *d;
@@ -36,11 +38,13 @@ struct programs {
 };
 
 /*
- * Gives an established connection to a program: a socketpair with its poison byte, a pump behind our end. *ret_fd: the
- * program's end (blocking, close-on-exec). 0, or -errno (EMFILE, ENOMEM); then s is still the caller's.
+ * Gives an established connection to a program: a socketpair with its poison byte, a pump behind our end.
+ * *ret_fd: the program's end (blocking, close-on-exec). 0, or -errno (EMFILE, ENOMEM); then s is still the
+ * caller's.
  */
 int program_hand_over(struct daemon *d, struct sock *s, pid_t pid, int *ret_fd);
-/* Gives a listening socket to a program. 0 with its number and the program's end, or -errno; then s is the caller's. */
+/* Gives a listening socket to a program. 0 with its number and the program's end, or -errno; then s is the
+ * caller's. */
 int program_listen(struct daemon *d, struct sock *s, pid_t pid, uint32_t *ret_number, int *ret_fd);
 /* Fails every connect that is under way (programs_close(), programs_drain()). */
 void program_connects_end(struct daemon *d, uint64_t now);

@@ -8,19 +8,33 @@
  *   out   descriptor -> recvmsg() straight into the sock's send chunks -> peer. Runs when the descriptor is readable or
  *         send space came back. End of file becomes sock_shutdown(SHUT_WR).
  *
- * When both have ended the pump ends cleanly. An error on either side ends both with a reset of the other.
+ * When both have ended the pump ends cleanly. An error on either side ends both with a reset of the other, behind what
+ * can still be delivered:
+ *
+ *   the connection failed      what was received goes to the descriptor first, then it reads ECONNRESET; the error may be
+ *                              met when sending (sock tells it once), so it is kept in sock_error
+ *   a backend failed           what it wrote goes to the peer first (a kernel's TCP delivers what came before a RST,
+ *                              too); when it is acknowledged, or after LINGER_MAX, the peer is reset
+ *   a program closed unread    RST at once, as Linux's close(2) with unread data
+ *   a program reads no more    (SHUT_RD) what comes is thrown away, as Linux acknowledges it
+ *
+ * What cannot be delivered is counted in bytes_lost, and somebody reads an error for it.
  *
  * Poison byte (programs only). The queue from the program always keeps its last byte: with inq bytes queued, of which
  * the first was handled before, inq - 1 new ones are read as [old][new ... last but one], and the last is peeked. So each
  * byte is copied once, and the queue is never empty. Hence edge-triggered watching, and end of file is EPOLLRDHUP with
  * nothing but the poison queued.
  *
- * Invariant: bytes leave the receive buffer (sock_recv_consume) only by as many as the kernel took.
+ * Room is reserved for what is queued, no more: an idle pump holds no chunk. Without any chunk the pump is starved and
+ * waits for daemon_starve() to call it again.
+ *
+ * Invariants: bytes leave the receive buffer (sock_recv_consume) only by as many as the kernel took, or into bytes_lost.
  */
 #include "daemon/pump.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,38 +49,66 @@
 
 #define IOV_MAX_PUMP 16
 #define READ_AT_ONCE (256u * 1024) /* then others have their turn */
+#define LINGER_TICK 0.02           /* s: is all acknowledged? */
+#define LINGER_MAX (30 * NSEC_PER_SEC)
 
 struct pump {
     struct sock_owner owner;
     struct fdwatch watch;
     struct deferred work;
+    struct deferred starved;
+    ev_timer linger;
     struct daemon *d;
     struct sock *sock;
     struct pump_params params;
     char name[64];
     uint8_t *preface;
     size_t preface_left;
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_in, bytes_out, bytes_lost;
     bool fd_readable, fd_writable;
     bool fd_hup;    /* the program writes no more */
     bool fd_gone;   /* nor does it read */
     bool in_ended;  /* the peer's end of stream was passed on */
     bool out_ended; /* the descriptor's end of file was passed on */
+    bool in_dead;   /* nobody takes what the peer sends: it is thrown away and counted */
     bool drain;
     bool done;
+    int sock_error;       /* the connection failed (errno): no more out; in goes on for what is unread */
+    int local_error;      /* the backend failed (errno): no more in; out goes on for what it wrote */
+    uint64_t linger_until;
 };
 
 /* ---- The end ----------------------------------------------------------------------------------------------------- */
 
-/* A clean close of a program's end consumes the poison; closing with it unread is what the program sees as a reset. */
+/* Bytes queued from the descriptor and not read yet; the poison byte is none of them. */
+static size_t queued_bytes(const struct pump *p)
+{
+    int inq = 0;
+
+    if (ioctl(p->watch.fd, SIOCINQ, &inq) != 0 || inq <= (p->params.poison ? 1 : 0))
+        return 0;
+    return (size_t)inq - (p->params.poison ? 1 : 0);
+}
+
+static void lost(struct pump *p, size_t bytes)
+{
+    p->bytes_lost += bytes;
+    p->d->counters.bytes_lost += bytes;
+}
+
+/*
+ * A clean close of a program's end consumes the poison; closing with it unread is what the program sees as a reset. So
+ * a close is clean only if nothing else is queued: what was written and not taken is reported by ECONNRESET.
+ */
 static void close_fd(struct pump *p, bool clean)
 {
+    size_t queued = queued_bytes(p);
     char byte;
 
     fdset_del(&p->watch);
-    if (p->params.poison && clean) {
-        while (recv(p->watch.fd, &byte, 1, MSG_DONTWAIT) > 0)
-            ;
+    lost(p, queued);
+    if (p->params.poison && clean && queued == 0) {
+        recv(p->watch.fd, &byte, 1, MSG_DONTWAIT);
     } else if (!p->params.poison && !clean) {
         struct linger l = {.l_onoff = 1};
 
@@ -76,17 +118,31 @@ static void close_fd(struct pump *p, bool clean)
     p->watch.fd = -1;
 }
 
+/* What was received and nobody will read. */
+static void count_unread(struct pump *p)
+{
+    struct tcp_info info;
+
+    if (tcp_get_info(p->d->tcp, sock_conn_id(p->sock), daemon_now(), &info) == 0)
+        lost(p, info.unread_bytes);
+}
+
 static void pump_end(struct pump *p, enum pump_end how, int error, uint64_t now)
 {
     if (p->done)
         return;
     p->done = true;
+    ev_timer_stop(p->d->loop, &p->linger);
+    list_del(&p->starved.link);
     close_fd(p, how == PUMP_CLEAN || how == PUMP_LOCAL_GONE);
+    count_unread(p);
     if (how == PUMP_CLEAN || how == PUMP_LOCAL_GONE)
         sock_close(p->sock, now);
     else
         sock_abort(p->sock, now);
     p->sock = NULL;
+    if (p->params.poison && how == PUMP_LOCAL_ERROR)
+        p->d->counters.program_gone++;
     if (p->params.ended)
         p->params.ended(p->params.user, how, error);
     /* Freed by the deferred work, so that no caller up the stack is left with a dangling pump. */
@@ -96,46 +152,101 @@ static void pump_end(struct pump *p, enum pump_end how, int error, uint64_t now)
 
 static void end_if_both(struct pump *p, uint64_t now)
 {
-    if (p->in_ended && p->out_ended)
+    if (p->in_ended && p->out_ended && !p->local_error && !p->sock_error)
         pump_end(p, PUMP_CLEAN, 0, now);
+}
+
+/* ---- Failures of one side ------------------------------------------------------------------------------------------ */
+
+/*
+ * The connection has failed. Nothing goes out any more: a program's write() says EPIPE from now on, what a backend
+ * writes is read into nothing (discard_out()). The descriptor reads what came before, then the reset.
+ */
+static void sock_failed(struct pump *p, int error, uint64_t now)
+{
+    if (p->done || p->sock_error)
+        return;
+    p->sock_error = error;
+    if (p->in_ended || p->local_error) {
+        if (p->local_error)
+            pump_end(p, PUMP_LOCAL_ERROR, p->local_error, now);
+        else
+            pump_end(p, PUMP_PEER_RESET, error, now);
+        return;
+    }
+    p->out_ended = true;
+    if (p->params.poison)
+        shutdown(p->watch.fd, SHUT_RD);
+    daemon_defer(p->d, &p->work);
+}
+
+/* Has everything that was given to the connection arrived? */
+static bool all_acknowledged(const struct pump *p)
+{
+    struct tcp_info info;
+
+    return tcp_get_info(p->d->tcp, sock_conn_id(p->sock), daemon_now(), &info) < 0 || info.snd_una == info.write_seq;
+}
+
+static void linger_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct pump *p = w->data;
+    uint64_t now = daemon_now();
+
+    (void)loop, (void)revents;
+    if (all_acknowledged(p) || now >= p->linger_until)
+        pump_end(p, PUMP_LOCAL_ERROR, p->local_error, now);
+}
+
+/* The backend failed and all that it wrote was read. */
+static void linger_or_end(struct pump *p, uint64_t now)
+{
+    if (all_acknowledged(p)) {
+        pump_end(p, PUMP_LOCAL_ERROR, p->local_error, now);
+        return;
+    }
+    if (ev_is_active(&p->linger))
+        return;
+    p->linger_until = now + LINGER_MAX;
+    ev_timer_start(p->d->loop, &p->linger);
+}
+
+/* The descriptor failed: see the theory of operation. */
+static void local_failed(struct pump *p, int error, uint64_t now)
+{
+    if (p->params.poison || p->sock_error) {
+        pump_end(p, PUMP_LOCAL_ERROR, error, now);
+        return;
+    }
+    p->local_error = p->local_error ? p->local_error : error;
+    p->in_dead = true;
+    p->fd_readable = true;
+    if (p->out_ended)
+        linger_or_end(p, now);
+    else
+        daemon_defer(p->d, &p->work); /* reads the rest */
 }
 
 /* ---- Out: descriptor -> peer --------------------------------------------------------------------------------------- */
 
-/* The program or backend is gone altogether; what the peer sent and it did not take is lost, and counted. */
-static void local_gone(struct pump *p, uint64_t now)
-{
-    struct tcp_iov data[1];
-    bool eof = false;
-
-    if (!p->in_ended && sock_recv_peek(p->sock, data, 1, &eof) > 0)
-        p->d->counters.bytes_lost += data[0].len;
-    pump_end(p, PUMP_LOCAL_GONE, 0, now);
-}
+static void move_out(struct pump *p, uint64_t now);
 
 static void out_eof(struct pump *p, uint64_t now)
 {
     if (p->out_ended)
         return;
     p->out_ended = true;
+    if (p->local_error) { /* no FIN: this stream was cut off */
+        linger_or_end(p, now);
+        return;
+    }
     sock_shutdown(p->sock, SOCK_SHUT_WR, now);
-    if (p->fd_gone)
-        local_gone(p, now);
-    else
-        end_if_both(p, now);
+    end_if_both(p, now);
+    if (!p->done && p->fd_gone) /* what the peer sent and it did not take is lost, and counted */
+        pump_end(p, PUMP_LOCAL_GONE, 0, now);
 }
 
-/* Bytes that may be read without touching the poison; 0 also where the ioctl fails. */
-static size_t readable_bytes(const struct pump *p)
-{
-    int inq = 0;
-
-    if (ioctl(p->watch.fd, SIOCINQ, &inq) != 0 || inq <= 1)
-        return 0;
-    return (size_t)inq - 1;
-}
-
-/* Fills iov[1..] with at most `n` bytes of room, iov[0] with the old poison's place; returns the number of places. */
+/* As much of the places as `n` bytes fill, as an iovec; returns the number of places. */
 static int set_iov(const struct tcp_iov *room, int n_room, size_t n, struct iovec *iov)
 {
     int used = 0;
@@ -165,7 +276,7 @@ static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_r
     struct iovec iov[IOV_MAX_PUMP + 1];
     struct msghdr msg = {.msg_iov = iov};
     uint8_t old;
-    size_t fresh = readable_bytes(p);
+    size_t fresh = queued_bytes(p);
     ssize_t r;
 
     if (fresh > n)
@@ -199,40 +310,78 @@ static ssize_t read_plain(struct pump *p, const struct tcp_iov *room, int n_room
     return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
-/* The descriptor has nothing more now: for a program that may mean end of file. */
+/* Nothing is queued: is it the end? For a program that is a hang-up with nothing but the poison left. */
 static void out_empty(struct pump *p, uint64_t now)
 {
+    char byte;
+    ssize_t r;
+
     p->fd_readable = false;
-    if (p->params.poison && p->fd_hup && readable_bytes(p) == 0)
+    if (p->params.poison) {
+        if (p->fd_hup && queued_bytes(p) == 0)
+            out_eof(p, now);
+        return;
+    }
+    if (!p->fd_hup && !p->local_error)
+        return;
+    r = recv(p->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (r == 0)
         out_eof(p, now);
+    else if (r > 0)
+        p->fd_readable = true;
+    else if (p->local_error)
+        out_eof(p, now);
+    else if (errno != EAGAIN && errno != EINTR)
+        local_failed(p, errno, now);
+}
+
+static void starved(struct deferred *self, uint64_t now)
+{
+    move_out(list_entry(self, struct pump, starved), now);
+}
+
+/* No room: SOCK_POLLOUT comes, or chunks come free, or it will never come. */
+static void out_refused(struct pump *p, int error, uint64_t now)
+{
+    if (error == ENOMEM || error == ENOBUFS)
+        daemon_starve(p->d, &p->starved);
+    else if (error != EAGAIN)
+        sock_failed(p, error == EPIPE ? ECONNRESET : error, now);
 }
 
 /* One reservation's worth; false when nothing more can be moved now. */
 static bool out_step(struct pump *p, size_t want, size_t *moved, uint64_t now)
 {
     struct tcp_iov room[IOV_MAX_PUMP];
-    size_t space = 0;
-    int n = sock_send_reserve(p->sock, want, room, IOV_MAX_PUMP);
+    size_t space = 0, queued = queued_bytes(p);
+    int n;
 
-    if (n <= 0)
-        return false; /* full: SOCK_POLLOUT comes; or an error, which the sock's event tells */
+    if (queued == 0) {
+        out_empty(p, now);
+        return p->fd_readable;
+    }
+    n = sock_send_reserve(p->sock, queued < want ? queued : want, room, IOV_MAX_PUMP);
+    if (n <= 0) {
+        out_refused(p, n ? -n : EAGAIN, now);
+        return false;
+    }
     for (int i = 0; i < n; i++)
         space += room[i].len;
     ssize_t r = p->params.poison ? read_poisoned(p, room, n, space) : read_plain(p, room, n, space);
 
+    sock_send_commit(p->sock, r > 0 ? (size_t)r : 0, 0, now); /* gives back what is not used */
     if (r > 0) {
-        sock_send_commit(p->sock, (size_t)r, 0, now);
         p->bytes_out += (uint64_t)r;
         p->d->counters.bytes_from_programs += (uint64_t)r;
         *moved += (size_t)r;
         return true;
     }
     if (r == 0)
-        out_empty(p, now);
+        p->fd_readable = false;
     else if (r == -EPIPE)
         out_eof(p, now);
     else
-        pump_end(p, PUMP_LOCAL_ERROR, (int)-r, now);
+        local_failed(p, (int)-r, now);
     return false;
 }
 
@@ -240,11 +389,26 @@ static void move_out(struct pump *p, uint64_t now)
 {
     size_t moved = 0;
 
-    while (!p->done && p->fd_readable && !p->out_ended && !p->drain && moved < READ_AT_ONCE)
+    while (!p->done && p->fd_readable && !p->out_ended && moved < READ_AT_ONCE)
         if (!out_step(p, READ_AT_ONCE - moved, &moved, now))
             return;
     if (!p->done && moved >= READ_AT_ONCE)
         daemon_defer(p->d, &p->work); /* more in the next turn */
+}
+
+/* The connection is dead but what it delivered waits for the backend, which may want to write first: into nothing. */
+static void discard_out(struct pump *p)
+{
+    static char nothing[65536];
+    ssize_t r;
+
+    while (p->fd_readable) {
+        r = recv(p->watch.fd, nothing, sizeof nothing, MSG_DONTWAIT);
+        if (r <= 0)
+            p->fd_readable = false;
+        else
+            lost(p, (size_t)r);
+    }
 }
 
 /* ---- In: peer -> descriptor ---------------------------------------------------------------------------------------- */
@@ -254,50 +418,83 @@ static bool send_preface(struct pump *p, uint64_t now)
 {
     ssize_t r;
 
-    if (p->preface_left == 0)
+    if (p->preface_left == 0 || p->in_dead)
         return true;
     r = send(p->watch.fd, p->preface + (p->params.preface_bytes - p->preface_left), p->preface_left,
              MSG_DONTWAIT | MSG_NOSIGNAL);
     if (r > 0)
         p->preface_left -= (size_t)r;
-    else if (errno == EAGAIN)
+    else if (errno == EAGAIN || errno == EINTR)
         p->fd_writable = false;
     else
-        pump_end(p, PUMP_LOCAL_ERROR, errno, now);
+        local_failed(p, errno, now);
     return p->preface_left == 0;
 }
 
-/* The kernel refused: the program or backend is gone, or it takes no more now. */
+/*
+ * The kernel refused: it takes no more now, or the program or backend is gone. EPIPE without a hang-up is one that only
+ * reads no more (SHUT_RD) and may still have something to say.
+ */
 static void in_refused(struct pump *p, int error, uint64_t now)
 {
-    if (error == EAGAIN || error == EINTR) {
+    struct pollfd poll_fd = {.fd = p->watch.fd};
+
+    if (error == EAGAIN || error == EINTR)
         p->fd_writable = false;
-        return;
-    }
-    p->d->counters.program_gone++;
-    pump_end(p, PUMP_LOCAL_ERROR, error, now);
+    else if (error == EPIPE && poll(&poll_fd, 1, 0) == 0)
+        p->in_dead = true;
+    else
+        local_failed(p, error, now);
 }
 
 /* All that can be had was moved: end of stream, or an error of the connection. */
 static void in_exhausted(struct pump *p, int r, bool eof, uint64_t now)
 {
-    if (r < 0 && r != -EAGAIN) {
-        pump_end(p, PUMP_PEER_RESET, -r, now);
+    if (r == -EAGAIN)
+        return;
+    if (p->sock_error || r < 0) {
+        if (p->local_error)
+            pump_end(p, PUMP_LOCAL_ERROR, p->local_error, now);
+        else
+            pump_end(p, PUMP_PEER_RESET, p->sock_error ? p->sock_error : -r, now);
         return;
     }
-    if (r == 0 && eof && !p->in_ended) {
+    if (eof && !p->in_ended) {
         p->in_ended = true;
         shutdown(p->watch.fd, SHUT_WR);
         end_if_both(p, now);
     }
 }
 
+static size_t places_bytes(const struct tcp_iov *data, int n)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < n; i++)
+        bytes += data[i].len;
+    return bytes;
+}
+
+/* Gives what the places hold to the kernel; how much it took, 0: none now. */
+static size_t in_step(struct pump *p, const struct tcp_iov *data, int n, uint64_t now)
+{
+    struct iovec iov[IOV_MAX_PUMP];
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)set_iov(data, n, SIZE_MAX, iov)};
+    ssize_t r = sendmsg(p->watch.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (r < 0) {
+        in_refused(p, errno, now);
+        return 0;
+    }
+    p->bytes_in += (uint64_t)r;
+    p->d->counters.bytes_to_programs += (uint64_t)r;
+    return (size_t)r;
+}
+
 static void move_in(struct pump *p, uint64_t now)
 {
-    while (!p->done && p->fd_writable && !p->in_ended) {
+    while (!p->done && (p->fd_writable || p->in_dead) && !p->in_ended) {
         struct tcp_iov data[IOV_MAX_PUMP];
-        struct iovec iov[IOV_MAX_PUMP];
-        struct msghdr msg = {.msg_iov = iov};
         bool eof = false;
         int n = sock_recv_peek(p->sock, data, IOV_MAX_PUMP, &eof);
 
@@ -305,16 +502,12 @@ static void move_in(struct pump *p, uint64_t now)
             in_exhausted(p, n, eof, now);
             return;
         }
-        msg.msg_iovlen = (size_t)set_iov(data, n, SIZE_MAX, iov);
-        ssize_t r = sendmsg(p->watch.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        size_t taken = p->in_dead ? places_bytes(data, n) : in_step(p, data, n, now);
 
-        if (r < 0) {
-            in_refused(p, errno, now);
-            return;
-        }
-        sock_recv_consume(p->sock, (size_t)r, now);
-        p->bytes_in += (uint64_t)r;
-        p->d->counters.bytes_to_programs += (uint64_t)r;
+        if (taken > 0)
+            sock_recv_consume(p->sock, taken, now);
+        if (p->in_dead)
+            lost(p, taken);
     }
 }
 
@@ -328,6 +521,8 @@ static void work(struct deferred *self, uint64_t now)
         move_in(p, now);
     if (!p->done && p->fd_readable)
         move_out(p, now);
+    if (!p->done && p->sock_error && !p->params.poison)
+        discard_out(p);
     if (p->done) {
         list_del(&p->work.link); /* pump_end() queued it to get here */
         free(p->preface);
@@ -339,8 +534,14 @@ static void sock_ready(struct sock_owner *self, struct sock *s, unsigned bits, u
 {
     struct pump *p = list_entry(self, struct pump, owner);
 
-    (void)s;
-    if (bits & SOCK_POLLOUT)
+    /* Nothing else would look: in has ended, out has nothing to send or has ended, too. */
+    if ((bits & (SOCK_POLLERR | SOCK_POLLHUP)) && (p->in_ended || p->local_error)) {
+        int error = sock_take_error(s);
+
+        if (error || !p->out_ended || p->local_error)
+            sock_failed(p, error ? error : ECONNRESET, now);
+    }
+    if (!p->done && (bits & SOCK_POLLOUT))
         move_out(p, now);
     if (!p->done)
         daemon_defer(p->d, &p->work);
@@ -366,16 +567,6 @@ static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
 {
     struct pump *p = list_entry(self, struct pump, watch);
 
-    if (events & EPOLLERR) {
-        int error = 0;
-        socklen_t n = sizeof error;
-
-        getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &n);
-        if (error) {
-            pump_end(p, PUMP_LOCAL_ERROR, error, now);
-            return;
-        }
-    }
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
         p->fd_readable = true;
     if (events & (EPOLLRDHUP | EPOLLHUP))
@@ -384,9 +575,18 @@ static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
         p->fd_gone = true;
     if (events & EPOLLOUT)
         p->fd_writable = true;
-    move_out(p, now);
-    if (p->fd_gone && p->out_ended && !p->done)
-        local_gone(p, now); /* else what it wrote goes first, and out_eof() ends it */
+    if (events & EPOLLERR) {
+        int error = 0;
+        socklen_t n = sizeof error;
+
+        getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &n);
+        if (error)
+            local_failed(p, error, now);
+    }
+    if (!p->done)
+        move_out(p, now);
+    if (!p->done && p->fd_gone && p->out_ended && !p->local_error)
+        pump_end(p, PUMP_LOCAL_GONE, 0, now); /* else what it wrote goes first, and out_eof() ends it */
     if (!p->done)
         daemon_defer(p->d, &p->work);
 }
@@ -404,6 +604,7 @@ struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pum
         .owner = {.ready = sock_ready, .describe = describe, .end = owner_end},
         .watch = {.fd = fd, .ready = fd_ready},
         .work = {.fn = work},
+        .starved = {.fn = starved},
         .d = d,
         .sock = s,
         .params = *params,
@@ -413,6 +614,9 @@ struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pum
     snprintf(p->name, sizeof p->name, "%s", params->owner ? params->owner : "");
     p->params.owner = p->name;
     list_init(&p->work.link);
+    list_init(&p->starved.link);
+    ev_timer_init(&p->linger, linger_cb, LINGER_TICK, LINGER_TICK);
+    p->linger.data = p;
     if (params->preface_bytes) {
         p->preface = malloc(params->preface_bytes);
         if (!p->preface) {
@@ -443,17 +647,20 @@ void pump_abort(struct pump *p, uint64_t now)
 
 void pump_drain(struct pump *p, uint64_t now)
 {
-    if (p->done)
+    if (p->done || p->drain)
         return;
     p->drain = true;
-    out_eof(p, now);
+    p->fd_readable = true;
+    move_out(p, now); /* what was written so far, as far as there is room */
+    if (!p->done)
+        out_eof(p, now);
 }
 
 void pump_get_info(const struct pump *p, struct pump_info *ret)
 {
     struct tcp_info info;
 
-    *ret = (struct pump_info){.bytes_in = p->bytes_in, .bytes_out = p->bytes_out};
+    *ret = (struct pump_info){.bytes_in = p->bytes_in, .bytes_out = p->bytes_out, .bytes_lost = p->bytes_lost};
     ret->local_eof = p->out_ended;
     ret->peer_eof = p->in_ended;
     if (!p->sock)

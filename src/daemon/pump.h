@@ -42,12 +42,16 @@ struct pump_params {
 struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pump_params *params);
 /* Resets both sides now. */
 void pump_abort(struct pump *p, uint64_t now);
-/* The sock's side is to send FIN after what was read so far (drain); further input from the descriptor is ignored. */
+/*
+ * The sock's side is to send FIN after what was written to the descriptor so far, as far as the send buffer takes it
+ * (drain). What is written later is not read; a program's end reads ECONNRESET for it when the pump ends.
+ */
 void pump_drain(struct pump *p, uint64_t now);
 
 struct pump_info {
     tcp_id id;
     uint64_t bytes_in, bytes_out; /* from the peer to the descriptor; from the descriptor to the peer */
+    uint64_t bytes_lost;          /* came from one side and could not be given to the other; it read an error */
     uint32_t undelivered;         /* bytes that wait for the descriptor to take them */
     bool local_eof, peer_eof;
 };

@@ -1,10 +1,11 @@
 /*
  * daemon/rpc.c: one request becomes at most one answer (JSON-RPC 2.0).
  *
- * The order in which a request is refused: not JSON, not a request, no such method, no right to it, no descriptor can
- * travel here, arguments. A notification (no "id") is carried out and not answered, not even with an error, except
- * that its id could not be read (parse error, not a request: id null). Every error carries data.name (stable) and
- * data.errno. Called by control.c in the first half of a turn; answers are queued only.
+ * The order in which a request is refused: not JSON, not a request, no such method, no right to it, no
+ * descriptor can travel here, arguments. A notification (no "id") is carried out and not answered, not even
+ * with an error, except that its id could not be read (parse error, not a request: id null). Every error
+ * carries data.name (stable) and data.errno. Called by control.c in the first half of a turn; answers are
+ * queued only.
  */
 #include "daemon/call.h"
 
@@ -22,9 +23,11 @@ static const struct {
 };
 _Static_assert(sizeof errors / sizeof *errors == CONTROL_ERROR_MAX, "one row per error");
 
-/* ---- Errors ------------------------------------------------------------------------------------------------------ */
+/* ---- Errors
+ * ------------------------------------------------------------------------------------------------------ */
 
-enum control_outcome control_fail(struct control_call *call, enum control_error e, int err, const char *fmt, ...)
+enum control_outcome control_fail(struct control_call *call, enum control_error e, int err, const char *fmt,
+                                  ...)
 {
     va_list ap;
 
@@ -88,9 +91,10 @@ void control_answer_error(struct control_client *cl, const json_t *id, const str
     if (!text) /* what was quoted in it is not UTF-8 */
         text = json_string("refused; the reason cannot be shown as text");
     control_send(cl,
-                 json_pack("{s:s, s:O?, s:{s:i, s:o, s:{s:s, s:s, s:i}}}", "jsonrpc", "2.0", "id", (json_t *)(uintptr_t)id,
-                           "error", "code", errors[f->error].code, "message", text, "data", "name",
-                           errors[f->error].name, "errno", err_name ? err_name : "EIO", "errno_number", err),
+                 json_pack("{s:s, s:O?, s:{s:i, s:o, s:{s:s, s:s, s:i}}}", "jsonrpc", "2.0", "id",
+                           (json_t *)(uintptr_t)id, "error", "code", errors[f->error].code, "message", text,
+                           "data", "name", errors[f->error].name, "errno", err_name ? err_name : "EIO",
+                           "errno_number", err),
                  -1);
 }
 
@@ -100,7 +104,8 @@ static void answer_result(struct control_client *cl, json_t *id, json_t *result,
     control_send(cl, json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result), fd);
 }
 
-/* ---- Answers that come later ------------------------------------------------------------------------------------- */
+/* ---- Answers that come later
+ * ------------------------------------------------------------------------------------- */
 
 void control_pend(struct control_call *call, struct control_pending *p,
                   void (*cancel)(struct control_pending *p, uint64_t now))
@@ -149,7 +154,8 @@ void control_reject(struct control_pending *p, enum control_error e, int err, co
     json_decref(p->id);
 }
 
-/* ---- Requests ---------------------------------------------------------------------------------------------------- */
+/* ---- Requests
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* False with the fault that says why this is no request. */
 static bool is_request(struct control_call *call, json_t *req)
@@ -159,7 +165,8 @@ static bool is_request(struct control_call *call, json_t *req)
     json_t *id = json_object_get(req, "id"), *value;
 
     if (json_is_array(req)) {
-        control_fail(call, CONTROL_INVALID_REQUEST, 0, "batches are not served: send the requests one by one");
+        control_fail(call, CONTROL_INVALID_REQUEST, 0,
+                     "batches are not served: send the requests one by one");
         return false;
     }
     if (!json_is_object(req)) {
@@ -179,7 +186,8 @@ static bool is_request(struct control_call *call, json_t *req)
         control_fail(call, CONTROL_INVALID_REQUEST, 0, "\"method\" is to be a string");
         return false;
     }
-    json_object_foreach(req, key, value) {
+    json_object_foreach(req, key, value)
+    {
         bool known = false;
 
         for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -204,11 +212,13 @@ static bool may_call(struct control_call *call, const char *name)
         return false;
     }
     if (call->method->level == CONTROL_LEVEL_CONTROL && cl->level != CONTROL_LEVEL_CONTROL) {
-        control_fail(call, CONTROL_PERMISSION_DENIED, 0, "%s needs root, the daemon's user or its control group", name);
+        control_fail(call, CONTROL_PERMISSION_DENIED, 0,
+                     "%s needs root, the daemon's user or its control group", name);
         return false;
     }
     if (call->method->carries_fd && !cl->seq) {
-        control_fail(call, CONTROL_NEEDS_SEQPACKET, 0, "%s answers with a descriptor: call it on control.seq", name);
+        control_fail(call, CONTROL_NEEDS_SEQPACKET, 0, "%s answers with a descriptor: call it on control.seq",
+                     name);
         return false;
     }
     if (cl->n_pending >= CONTROL_PENDING_MAX) {

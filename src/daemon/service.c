@@ -45,6 +45,7 @@ struct services {
 struct conn {
     struct sock_owner owner;
     struct deferred work;
+    struct deferred starved;
     struct list_node link;
     struct service *service;
     struct sock *sock;
@@ -62,6 +63,7 @@ static void conn_end(struct conn *c, bool reset, uint64_t now)
     else
         sock_close(c->sock, now);
     list_del(&c->link);
+    list_del(&c->starved.link);
     c->service->n_conns--;
     daemon_defer(c->service->all->d, &c->work); /* frees */
     daemon_kick(c->service->all->d);
@@ -92,6 +94,15 @@ static void serve_discard(struct conn *c, uint64_t now)
         conn_end(c, false, now);
 }
 
+/* No room: SOCK_POLLOUT comes, or chunks come free, or the connection is over. */
+static void send_refused(struct conn *c, int64_t r, uint64_t now)
+{
+    if (r == -ENOMEM || r == -ENOBUFS)
+        daemon_starve(c->service->all->d, &c->starved);
+    else if (r < 0 && r != -EAGAIN)
+        conn_end(c, true, now);
+}
+
 /* Copies the first place of what was received; bytes moved, 0: nothing to read or no room. */
 static size_t echo_step(struct conn *c, uint64_t now)
 {
@@ -107,8 +118,7 @@ static size_t echo_step(struct conn *c, uint64_t now)
     int64_t sent = sock_send(c->sock, data[0].data, data[0].len, 0, now);
 
     if (sent <= 0) {
-        if (sent < 0 && sent != -EAGAIN)
-            conn_end(c, true, now);
+        send_refused(c, sent, now);
         c->eof = false;
         return 0;
     }
@@ -163,10 +173,10 @@ static void serve_chargen(struct conn *c, uint64_t now)
         struct tcp_iov room[PLACES];
         int n = sock_send_reserve(c->sock, SERVE_BYTES - moved, room, PLACES);
 
-        if (n < 0 && n != -EAGAIN)
-            conn_end(c, true, now);
-        if (n <= 0)
+        if (n <= 0) {
+            send_refused(c, n, now);
             return;
+        }
         size_t filled = fill_pattern(c, room, n);
 
         sock_send_commit(c->sock, filled, 0, now);
@@ -222,6 +232,11 @@ static void conn_work(struct deferred *self, uint64_t now)
     }
 }
 
+static void conn_starved(struct deferred *self, uint64_t now)
+{
+    serve(list_entry(self, struct conn, starved), now);
+}
+
 static void conn_describe(const struct sock_owner *self, struct sock_owner_info *ret)
 {
     const struct conn *c = list_entry(self, const struct conn, owner);
@@ -253,10 +268,13 @@ static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bit
             sock_abort(accepted, now);
             continue;
         }
-        *c = (struct conn){
-                           .owner = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
-                           .work = {.fn = conn_work}, .service = sv, .sock = accepted};
+        *c = (struct conn){.owner = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
+                           .work = {.fn = conn_work},
+                           .starved = {.fn = conn_starved},
+                           .service = sv,
+                           .sock = accepted};
         list_init(&c->work.link);
+        list_init(&c->starved.link);
         list_add_tail(&sv->conns, &c->link);
         sv->n_conns++;
         sv->accepted++;
@@ -318,12 +336,12 @@ int services_open(struct daemon *d, char *error, size_t bytes)
     make_pattern(all);
     for (enum kind k = ECHO; k < KINDS; k++) {
         all->service[k] = (struct service){
-                                           .owner = {.ready = listener_ready, .describe = listener_describe},
-                                           .all = all, .kind = k};
+            .owner = {.ready = listener_ready, .describe = listener_describe}, .all = all, .kind = k};
         list_init(&all->service[k].conns);
+    }
+    for (enum kind k = ECHO; k < KINDS; k++)
         if (service_listen(all, k, service_config(d->config, k), error, bytes) < 0)
             return -1;
-    }
     return 0;
 }
 
@@ -334,19 +352,26 @@ static void close_listener(struct service *sv)
     sv->listener = NULL;
 }
 
+/* First what goes or moves, so that its port is free for another. */
 int services_reload(struct daemon *d, const struct daemon_config *next, char *error, size_t bytes)
 {
+    int r = 0;
+
     for (enum kind k = ECHO; k < KINDS; k++) {
         struct service *sv = &d->services->service[k];
         const struct config_service *c = service_config(next, k);
 
-        if ((sv->listener != NULL) == c->enabled && (!c->enabled || sv->port == c->port))
-            continue;
-        close_listener(sv);
-        if (service_listen(d->services, k, c, error, bytes) < 0)
-            return -1;
+        if (sv->listener && (!c->enabled || sv->port != c->port))
+            close_listener(sv);
     }
-    return 0;
+    for (enum kind k = ECHO; k < KINDS; k++) {
+        struct service *sv = &d->services->service[k];
+        const struct config_service *c = service_config(next, k);
+
+        if (!sv->listener && service_listen(d->services, k, c, error, bytes) < 0)
+            r = -1;
+    }
+    return r;
 }
 
 void services_drain(struct daemon *d, uint64_t now)

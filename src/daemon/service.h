@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 
 int services_open(struct daemon *d, char *ret_error, size_t error_bytes);
+/* After a reload. A port that cannot be had does not keep the others back: -1 with the last one's sentence. */
 int services_reload(struct daemon *d, const struct daemon_config *next, char *ret_error, size_t error_bytes);
 void services_drain(struct daemon *d, uint64_t now);
 void services_close(struct daemon *d);

@@ -9,6 +9,9 @@
  * two big ones. The stack adopts chunks by reference; tap_read_done() gives up ours for those that it kept, and the next
  * read takes new ones. So a small frame costs a small chunk, and no frame is copied to be kept.
  *
+ * When the pool is spent, frames are read into memory of our own and offered without a chunk: a TAP that is not read
+ * would keep the very acknowledgements outside that free chunks.
+ *
  * Invariant: between two reads each rx[i] is NULL or a chunk with exactly our one reference.
  */
 #include "daemon/tap.h"
@@ -20,6 +23,7 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -27,6 +31,7 @@
 #include <unistd.h>
 
 #define VNET_HDR_BYTES 12
+#define SPARE_BYTES (CHUNK_SMALL_BYTES + 2 * CHUNK_BIG_BYTES)
 #define TUN_PATH "/dev/net/tun"
 
 static int fail(char *ret_error, size_t bytes, int error, const char *what, const char *name)
@@ -147,6 +152,8 @@ void tap_close(struct tap *tap)
             chunk_unref(tap->pool, tap->rx[i]);
         tap->rx[i] = NULL;
     }
+    free(tap->spare);
+    tap->spare = NULL;
     if (tap->fd >= 0)
         close(tap->fd);
     tap->fd = -1;
@@ -176,13 +183,29 @@ static enum tap_read_result read_failed(int error)
     return error == EBADFD || error == ENODEV ? TAP_READ_GONE : TAP_READ_ERROR;
 }
 
+static enum tap_read_result read_spare(struct tap *tap, struct stack_rx *rx)
+{
+    ssize_t n;
+
+    if (!tap->spare)
+        tap->spare = malloc(SPARE_BYTES);
+    if (!tap->spare)
+        return TAP_READ_NO_MEMORY;
+    n = read(tap->fd, tap->spare, SPARE_BYTES);
+    if (n < 0)
+        return read_failed(errno);
+    rx->slice[0] = (struct tcp_slice){.data = tap->spare, .len = (uint32_t)n};
+    rx->n_slices = 1;
+    return TAP_READ_WITHOUT_CHUNK;
+}
+
 enum tap_read_result tap_read(struct tap *tap, struct stack_rx *rx)
 {
     struct iovec iov[3];
     ssize_t n;
 
     if (!have_rx_chunks(tap))
-        return TAP_READ_NO_MEMORY;
+        return read_spare(tap, rx);
     for (int i = 0; i < 3; i++) {
         iov[i].iov_base = tap->rx[i]->data;
         iov[i].iov_len = tap->rx[i]->size;

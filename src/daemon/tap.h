@@ -17,6 +17,7 @@ struct tap {
     struct stack_offload offload;
     struct chunk_pool *pool;
     struct chunk *rx[3]; /* one small, two big: what the next frame is read into */
+    uint8_t *spare;      /* read into instead when there are no chunks; made at the first need */
 };
 
 /* 0, or -errno with a sentence in ret_error. Sets up offloads; does not bring the interface up. */
@@ -24,8 +25,18 @@ int tap_open(struct tap *tap, const struct daemon_config *config, char *ret_erro
 void tap_close(struct tap *tap);
 void tap_attach_pool(struct tap *tap, struct chunk_pool *pool);
 
-enum tap_read_result { TAP_READ_FRAME, TAP_READ_EMPTY, TAP_READ_NO_MEMORY, TAP_READ_GONE, TAP_READ_ERROR };
-/* Reads one frame into rx; its slices point into chunks that tap_read_done() takes back. */
+enum tap_read_result {
+    TAP_READ_FRAME,
+    TAP_READ_WITHOUT_CHUNK, /* a frame too */
+    TAP_READ_EMPTY,
+    TAP_READ_NO_MEMORY,
+    TAP_READ_GONE,
+    TAP_READ_ERROR
+};
+/*
+ * Reads one frame into rx; its slices point into chunks that tap_read_done() takes back. Without chunks they have none
+ * (the stack copies what it keeps or drops it), so that acknowledgements, which free chunks, still come in.
+ */
 enum tap_read_result tap_read(struct tap *tap, struct stack_rx *rx);
 /* After stack_input(): chunks that it adopted are replaced at the next read. */
 void tap_read_done(struct tap *tap);

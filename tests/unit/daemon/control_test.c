@@ -1,7 +1,8 @@
 /*
- * The control API over real Unix sockets, a real libev loop and a real stack without a TAP: what is not looped back
- * inside the stack is thrown away. The test is client and daemon in one process: it sends, runs turns, and reads.
- * Virtual time is not used: the daemon's clock is the system's, so time-outs here are short.
+ * The control API over real Unix sockets, a real libev loop and a real stack without a TAP: what is not
+ * looped back inside the stack is thrown away. The test is client and daemon in one process: it sends, runs
+ * turns, and reads. Virtual time is not used: the daemon's clock is the system's, so time-outs here are
+ * short.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -150,14 +151,16 @@ static void turns(struct env *e, int n)
         turn(e);
 }
 
-/* ---- A client ---------------------------------------------------------------------------------------------------- */
+/* ---- A client
+ * ---------------------------------------------------------------------------------------------------- */
 
 static int dial(struct env *e, int i)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, (i ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_NONBLOCK, 0);
 
-    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", e->config.control_dir, i ? "control.seq" : "control.sock");
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", e->config.control_dir,
+             i ? "control.seq" : "control.sock");
     assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
     return fd;
 }
@@ -179,7 +182,8 @@ static json_t *hear_fd(struct env *e, int fd, int *ret_fd)
     for (int i = 0; i < 3000; i++) {
         struct iovec iov = {buf + n, type == SOCK_SEQPACKET ? sizeof buf : 1};
         char control[CMSG_SPACE(sizeof(int))];
-        struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        struct msghdr m = {
+            .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
         ssize_t r = recvmsg(fd, &m, 0);
 
         if (r < 0 && errno == EAGAIN) {
@@ -207,8 +211,8 @@ static json_t *hear(struct env *e, int fd)
 
 static const char *error_name(const json_t *answer)
 {
-    const char *name = json_string_value(
-        json_object_get(json_object_get(json_object_get(answer, "error"), "data"), "name"));
+    const char *name =
+        json_string_value(json_object_get(json_object_get(json_object_get(answer, "error"), "data"), "name"));
 
     return name ? name : "";
 }
@@ -218,7 +222,8 @@ static json_t *ask(struct env *e, int fd, const char *method, const char *params
     char text[4096];
     json_t *answer, *result;
 
-    snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":%s}\n", method, params);
+    snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":%s}\n", method,
+             params);
     say(fd, text);
     answer = hear_fd(e, fd, ret_fd);
     assert_non_null(answer);
@@ -235,7 +240,8 @@ static const char *str(const json_t *o, const char *key)
     return json_string_value(json_object_get(o, key));
 }
 
-/* ---- Requests ---------------------------------------------------------------------------------------------------- */
+/* ---- Requests
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void refuses_bad_requests(void **state)
 {
@@ -245,41 +251,47 @@ static void refuses_bad_requests(void **state)
     } rows[] = {
         {"nonsense", "PARSE_ERROR", "JSON", -32700},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.hello\"", "PARSE_ERROR", "JSON", -32700},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"server.hello\"}", "PARSE_ERROR", "duplicate", -32700},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"server.hello\"}", "PARSE_ERROR", "duplicate",
+         -32700},
         {"\"text\"", "INVALID_REQUEST", "object", -32600},
         {"[]", "INVALID_REQUEST", "batches", -32600},
-        {"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.hello\"}]", "INVALID_REQUEST", "batches", -32600},
+        {"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.hello\"}]", "INVALID_REQUEST", "batches",
+         -32600},
         {"{\"id\":1,\"method\":\"server.hello\"}", "INVALID_REQUEST", "jsonrpc", -32600},
         {"{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"server.hello\"}", "INVALID_REQUEST", "2.0", -32600},
         {"{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"server.hello\"}", "INVALID_REQUEST", "id", -32600},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":7}", "INVALID_REQUEST", "method", -32600},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"param\":{}}", "INVALID_REQUEST", "param", -32600},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"param\":{}}", "INVALID_REQUEST", "param",
+         -32600},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.lits\"}", "METHOD_NOT_FOUND", "conn.lits", -32601},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":[1]}", "INVALID_PARAMS", "object", -32602},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"limt\":1}}", "INVALID_PARAMS", "limt",
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":[1]}", "INVALID_PARAMS", "object",
          -32602},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"limit\":\"1\"}}", "INVALID_PARAMS",
-         "integer from 1 to 5000", -32602},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"limt\":1}}", "INVALID_PARAMS",
+         "limt", -32602},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"limit\":\"1\"}}",
+         "INVALID_PARAMS", "integer from 1 to 5000", -32602},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"limit\":0}}", "INVALID_PARAMS",
          "integer from 1 to 5000", -32602},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"state\":\"OPEN\"}}", "INVALID_PARAMS",
-         "state", -32602},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.get\",\"params\":{}}", "INVALID_PARAMS", "required", -32602},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.get\",\"params\":{\"id\":\"07.1\"}}", "INVALID_PARAMS", "id",
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.list\",\"params\":{\"state\":\"OPEN\"}}",
+         "INVALID_PARAMS", "state", -32602},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.get\",\"params\":{}}", "INVALID_PARAMS", "required",
          -32602},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.get\",\"params\":{\"id\":\"07.1\"}}",
+         "INVALID_PARAMS", "id", -32602},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.get\",\"params\":{\"id\":\"7.100003\"}}",
          "NO_SUCH_CONNECTION", "7.100003", -32000},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.abort\",\"params\":{\"id\":\"7.100003\"}}",
          "NO_SUCH_CONNECTION", "7.100003", -32000},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stats.get\",\"params\":{\"help\":1}}", "INVALID_PARAMS",
          "true or false", -32602},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"icmp.ping\",\"params\":{\"address\":\"host\"}}", "INVALID_PARAMS",
-         "address", -32602},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"icmp.ping\",\"params\":{\"address\":\"host\"}}",
+         "INVALID_PARAMS", "address", -32602},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events.subscribe\",\"params\":{\"kinds\":[\"cat\"]}}",
          "INVALID_PARAMS", "cat", -32602},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"config.get\",\"params\":{\"name\":\"tcp.no_such\"}}",
          "NO_SUCH_KEY", "tcp.no_such", -32008},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.reload\"}", "CONFIG_INVALID", "taut.conf:3:", -32007},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server.reload\"}", "CONFIG_INVALID",
+         "taut.conf:3:", -32007},
     };
     struct env *e = *state;
 
@@ -333,7 +345,7 @@ static void too_long_then_good(void **state)
     size_t sent = 0;
     json_t *a;
 
-    memset(big, ' ', n);
+    memset(big, 'x', n);
     big[0] = '{';
     while (sent < n) {
         ssize_t r = send(fd, big + sent, n - sent, MSG_NOSIGNAL);
@@ -395,6 +407,8 @@ static void byte_by_byte_and_many_at_once(void **state)
     for (int i = 0; i < 100; i++)
         sprintf(many + strlen(many), "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"server.hello\"}\n", i);
     say(fd, many);
+    turn(e); /* others have their turn too */
+    assert_in_range(e->d.counters.control_calls, 2, 1 + 2 * CONTROL_REQUESTS_PER_TURN);
     for (int i = 0; i < 100; i++) {
         a = hear(e, fd);
         assert_int_equal(json_integer_value(json_object_get(a, "id")), i);
@@ -409,9 +423,10 @@ static void notifications_are_not_answered(void **state)
     int fd = dial(e, 0);
     json_t *a;
 
-    say(fd, "{\"jsonrpc\":\"2.0\",\"method\":\"config.set\",\"params\":{\"name\":\"tcp.tcp_sack\",\"value\":0}}\n"
-            "{\"jsonrpc\":\"2.0\",\"method\":\"no.such\"}\n"
-            "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"server.hello\"}\n");
+    say(fd,
+        "{\"jsonrpc\":\"2.0\",\"method\":\"config.set\",\"params\":{\"name\":\"tcp.tcp_sack\",\"value\":0}}\n"
+        "{\"jsonrpc\":\"2.0\",\"method\":\"no.such\"}\n"
+        "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"server.hello\"}\n");
     a = hear(e, fd);
     assert_int_equal(json_integer_value(json_object_get(a, "id")), 9);
     assert_int_equal(e->config.tcp.tcp_sack, 0);
@@ -474,7 +489,8 @@ static void second_daemon_is_refused(void **state)
     json_decref(ask(e, dial(e, 0), "server.hello", "{}", NULL)); /* the first one is not hurt */
 }
 
-/* ---- What the methods answer ------------------------------------------------------------------------------------- */
+/* ---- What the methods answer
+ * ------------------------------------------------------------------------------------- */
 
 static void discover_is_the_table(void **state)
 {
@@ -489,7 +505,8 @@ static void discover_is_the_table(void **state)
         m = json_array_get(json_object_get(doc, "methods"), i);
         assert_string_equal(str(m, "name"), row->name);
         assert_true(strlen(str(m, "summary")) > 10);
-        json_array_foreach(json_object_get(m, "params"), k, p) {
+        json_array_foreach(json_object_get(m, "params"), k, p)
+        {
             json_t *def = json_object_get(json_object_get(p, "schema"), "default");
 
             assert_string_equal(str(p, "name"), row->params[k].name);
@@ -530,7 +547,8 @@ static void status_stats_config(void **state)
     assert_string_equal(str(j, "value"), "30");
     assert_int_equal(e->config.tcp.tcp_fin_timeout, 30);
     json_decref(j);
-    say(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"config.set\",\"params\":{\"name\":\"tcp.tcp_sack\",\"value\":9}}");
+    say(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"config.set\",\"params\":{\"name\":\"tcp.tcp_sack\","
+            "\"value\":9}}");
     j = hear(e, fd);
     assert_string_equal(error_name(j), "CONFIG_INVALID");
     json_decref(j);
@@ -541,8 +559,8 @@ static void ping_times_out(void **state)
 {
     struct env *e = *state;
     int fd = dial(e, 0);
-    json_t *j = ask(e, fd, "icmp.ping", "{\"address\":\"192.0.2.9\",\"timeout_ms\":20,\"count\":2,\"interval_ms\":10}",
-                    NULL),
+    json_t *j = ask(e, fd, "icmp.ping",
+                    "{\"address\":\"192.0.2.9\",\"timeout_ms\":20,\"count\":2,\"interval_ms\":10}", NULL),
            *r = json_object_get(j, "replies");
 
     assert_int_equal(json_integer_value(json_object_get(j, "sent")), 2);
@@ -561,8 +579,10 @@ static void vanishing_client(void **state)
     int fd = dial(e, 1);
     struct tcp_totals t;
 
-    say(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tcp.connect\",\"params\":{\"address\":\"192.0.2.9\",\"port\":80}}");
-    say(fd, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"icmp.ping\",\"params\":{\"address\":\"192.0.2.9\",\"count\":5}}");
+    say(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tcp.connect\",\"params\":{\"address\":\"192.0.2.9\","
+            "\"port\":80}}");
+    say(fd, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"icmp.ping\",\"params\":{\"address\":\"192.0.2.9\","
+            "\"count\":5}}");
     turns(e, 4);
     assert_int_equal(e->d.control->n_pings, 1);
     tcp_get_totals(e->d.tcp, &t);
@@ -593,7 +613,8 @@ static void connect_errors(void **state)
         char text[512];
         json_t *a;
 
-        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tcp.connect\",\"params\":%s}", rows[i].params);
+        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tcp.connect\",\"params\":%s}",
+                 rows[i].params);
         say(fd, text);
         a = hear(e, fd);
         if (strcmp(error_name(a), rows[i].name) != 0)
@@ -603,7 +624,8 @@ static void connect_errors(void **state)
     close(fd);
 }
 
-/* ---- Programs ---------------------------------------------------------------------------------------------------- */
+/* ---- Programs
+ * ---------------------------------------------------------------------------------------------------- */
 
 struct pair {
     int client, listener, near, far; /* near: tcp.connect's, far: accepted */
@@ -625,7 +647,8 @@ static struct pair make_pair(struct env *e)
     json_t *j = ask(e, p.client, "tcp.listen", "{\"port\":80}", &p.listener);
 
     json_decref(j);
-    j = ask(e, p.client, "tcp.connect", "{\"address\":\"192.0.2.1\",\"port\":80,\"data\":\"first\"}", &p.near);
+    j = ask(e, p.client, "tcp.connect", "{\"address\":\"192.0.2.1\",\"port\":80,\"data\":\"first\"}",
+            &p.near);
     snprintf(p.near_id, sizeof p.near_id, "%s", str(j, "id"));
     assert_string_equal(str(j, "peer"), "192.0.2.1:80");
     json_decref(j);
@@ -714,7 +737,8 @@ static void options_and_ends(void **state)
     assert_int_equal(json_integer_value(json_object_get(j, "value")), 1);
     json_decref(j);
     snprintf(params, sizeof params,
-             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.set\",\"params\":{\"id\":\"%s\",\"option\":\"x\",\"value\":1}}",
+             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.set\",\"params\":{\"id\":\"%s\",\"option\":"
+             "\"x\",\"value\":1}}",
              p.near_id);
     say(p.client, params);
     j = hear(e, p.client);
@@ -784,14 +808,16 @@ static void accept_queue_has_credit(void **state)
     turns(e, 10);
 }
 
-/* ---- Events ------------------------------------------------------------------------------------------------------ */
+/* ---- Events
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void events_come(void **state)
 {
     struct env *e = *state;
     int fd = dial(e, 0);
     struct ip_addr addr = ip_addr_v4(192, 0, 2, 1);
-    json_t *j = ask(e, fd, "events.subscribe", "{\"kinds\":[\"listener\",\"conn\",\"link\",\"log\"]}", NULL), *params;
+    json_t *j = ask(e, fd, "events.subscribe", "{\"kinds\":[\"listener\",\"conn\",\"link\",\"log\"]}", NULL),
+           *params;
     struct pair p;
     bool established = false;
     json_int_t seq;
@@ -816,7 +842,8 @@ static void events_come(void **state)
         j = hear(e, fd);
         params = json_object_get(j, "params");
         assert_int_equal(json_integer_value(json_object_get(params, "seq")), ++seq);
-        established = strcmp(str(params, "kind"), "conn") == 0 && strcmp(str(params, "state"), "ESTABLISHED") == 0;
+        established =
+            strcmp(str(params, "kind"), "conn") == 0 && strcmp(str(params, "state"), "ESTABLISHED") == 0;
         json_decref(j);
     }
     assert_true(established);
@@ -854,8 +881,9 @@ static void slow_subscriber_loses_and_knows(void **state)
 
 static void ids_are_strict(void **state)
 {
-    static const char *const bad[] = {"", "7", "7.", ".1", "07.1", "7.01", "7.G", "7.1 ", " 7.1", "+7.1", "7.A", "-1.1",
-                                      "4294967296.1", "7.100000000", "0.0", "7.1.1", "7,1"};
+    static const char *const bad[] = {"",     "7",     "7.",   ".1",  "07.1", "7.01",         "7.G",
+                                      "7.1 ", " 7.1",  "+7.1", "7.A", "-1.1", "4294967296.1", "7.100000000",
+                                      "0.0",  "7.1.1", "7,1"};
     char text[ID_TEXT_MAX];
     tcp_id id = 1;
 
@@ -876,12 +904,27 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(refuses_bad_requests), T(descriptors_only_on_seq), T(too_long_then_good), T(half_sent),
-        T(byte_by_byte_and_many_at_once), T(notifications_are_not_answered), T(slow_reader_is_ended),
-        T(read_only_for_others), T(second_daemon_is_refused), T(discover_is_the_table), T(status_stats_config),
-        T(ping_times_out), T(vanishing_client), T(connect_errors), T(programs_talk), T(options_and_ends),
-        T(listener_gone_resets_unaccepted), T(accept_queue_has_credit), T(events_come),
-        T(slow_subscriber_loses_and_knows), cmocka_unit_test(ids_are_strict),
+        T(refuses_bad_requests),
+        T(descriptors_only_on_seq),
+        T(too_long_then_good),
+        T(half_sent),
+        T(byte_by_byte_and_many_at_once),
+        T(notifications_are_not_answered),
+        T(slow_reader_is_ended),
+        T(read_only_for_others),
+        T(second_daemon_is_refused),
+        T(discover_is_the_table),
+        T(status_stats_config),
+        T(ping_times_out),
+        T(vanishing_client),
+        T(connect_errors),
+        T(programs_talk),
+        T(options_and_ends),
+        T(listener_gone_resets_unaccepted),
+        T(accept_queue_has_credit),
+        T(events_come),
+        T(slow_subscriber_loses_and_knows),
+        cmocka_unit_test(ids_are_strict),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
