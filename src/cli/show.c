@@ -307,6 +307,11 @@ int cmd_neigh(struct cli *c, int argc, char **argv)
     j = cli_call(c, "neigh.list", NULL, &status);
     if (!j)
         return status;
+    if (c->json) {
+        cli_print_json(j);
+        json_decref(j);
+        return status;
+    }
     table_init(&t, head, 5);
     json_array_foreach(json_object_get(j, "neighbours"), i, row)
     {
@@ -318,10 +323,7 @@ int cmd_neigh(struct cli *c, int argc, char **argv)
         table_row(&t, (const char *[]){jstr(row, "address"), jstr(row, "mac"), jstr(row, "state"),
                                        json_is_null(age) ? NULL : a, n});
     }
-    if (c->json)
-        cli_print_json(j);
-    else
-        table_print(&t, stdout);
+    table_print(&t, stdout);
     json_decref(j);
     return status;
 }

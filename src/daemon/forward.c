@@ -388,10 +388,13 @@ static int forward_listen(struct forward *f, char *error, size_t bytes)
     const struct config_forward *c = &f->config;
     enum ip_family family = c->listen_addr.family == IP_V4 ? IP_V4 : IP_V6;
     char text[IP_ADDR_PORT_MAX];
-    int r;
+    int r, on = 1;
 
     f->listener = sock_new(f->all->d->socks, family, &f->owner);
-    r = f->listener ? sock_bind(f->listener, &c->listen_addr, c->listen_port) : -ENOMEM;
+    /* Or links that live on would keep the port from being opened again by a reload. */
+    r = f->listener ? sock_setopt(f->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on, daemon_now()) : -ENOMEM;
+    if (r == 0)
+        r = sock_bind(f->listener, &c->listen_addr, c->listen_port);
     if (r == 0)
         r = sock_listen(f->listener, c->backlog);
     if (r == 0)

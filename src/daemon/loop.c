@@ -334,21 +334,28 @@ void loop_flush(struct loop *l)
 
 /* ---- Signals and the end ------------------------------------------------------------------------------------------ */
 
-static void drain_timeout_cb(struct ev_loop *loop, ev_timer *w, int revents)
+unsigned loop_reset_all(struct loop *l)
 {
-    struct loop *l = w->data;
     struct daemon *d = l->d;
     uint64_t now = daemon_now();
     unsigned n = 0;
 
-    (void)revents;
     for (tcp_id id = tcp_next_id(d->tcp, 0), next; id; id = next) {
         next = tcp_next_id(d->tcp, id);
         if (tcp_abort(d->tcp, id, now) == 0)
             n++;
     }
-    log_msg(&d->log, LOG_LVL_WARNING, "drain: %u connections did not end in time and were reset", n);
     loop_flush(l);
+    return n;
+}
+
+static void drain_timeout_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct loop *l = w->data;
+
+    (void)revents;
+    log_msg(&l->d->log, LOG_LVL_WARNING, "drain: %u connections did not end in time and were reset",
+            loop_reset_all(l));
     ev_break(loop, EVBREAK_ALL);
 }
 

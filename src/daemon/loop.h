@@ -11,6 +11,8 @@ struct loop *loop_new(struct daemon *d);
 void loop_free(struct loop *l);
 /* Writes what is marked (resets at the end, say) and runs deferred work until nothing is left; bounded. */
 void loop_flush(struct loop *l);
+/* Resets every connection that is left, orphans too, and flushes; their number. Owners hear nothing of it. */
+unsigned loop_reset_all(struct loop *l);
 /* Runs until daemon_stop() has drained, a second signal, or the TAP is gone; returns d->exit_status. */
 int loop_run(struct loop *l);
 

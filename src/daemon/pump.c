@@ -310,7 +310,10 @@ static ssize_t read_plain(struct pump *p, const struct tcp_iov *room, int n_room
     return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
-/* Nothing is queued: is it the end? For a program that is a hang-up with nothing but the poison left. */
+/*
+ * Nothing is queued: is it the end? For a program that is a hang-up with nothing but the poison left; while draining,
+ * a pause is one.
+ */
 static void out_empty(struct pump *p, uint64_t now)
 {
     char byte;
@@ -318,18 +321,18 @@ static void out_empty(struct pump *p, uint64_t now)
 
     p->fd_readable = false;
     if (p->params.poison) {
-        if (p->fd_hup && queued_bytes(p) == 0)
+        if ((p->fd_hup || p->drain) && queued_bytes(p) == 0)
             out_eof(p, now);
         return;
     }
-    if (!p->fd_hup && !p->local_error)
+    if (!p->fd_hup && !p->local_error && !p->drain)
         return;
     r = recv(p->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (r == 0)
         out_eof(p, now);
     else if (r > 0)
         p->fd_readable = true;
-    else if (p->local_error)
+    else if (p->local_error || (p->drain && errno == EAGAIN))
         out_eof(p, now);
     else if (errno != EAGAIN && errno != EINTR)
         local_failed(p, errno, now);
@@ -651,9 +654,7 @@ void pump_drain(struct pump *p, uint64_t now)
         return;
     p->drain = true;
     p->fd_readable = true;
-    move_out(p, now); /* what was written so far, as far as there is room */
-    if (!p->done)
-        out_eof(p, now);
+    move_out(p, now);
 }
 
 void pump_get_info(const struct pump *p, struct pump_info *ret)

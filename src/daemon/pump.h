@@ -43,8 +43,9 @@ struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pum
 /* Resets both sides now. */
 void pump_abort(struct pump *p, uint64_t now);
 /*
- * The sock's side is to send FIN after what was written to the descriptor so far, as far as the send buffer takes it
- * (drain). What is written later is not read; a program's end reads ECONNRESET for it when the pump ends.
+ * The sock's side is to send FIN as soon as all that was written to the descriptor has been read (drain): the peer's
+ * orderly end is never a lie. What is written behind the FIN is not read; a program's end reads ECONNRESET for it when
+ * the pump ends. May end the pump.
  */
 void pump_drain(struct pump *p, uint64_t now);
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define SERVE_BYTES (256u * 1024)
 #define PLACES 16
@@ -287,12 +288,15 @@ static int service_listen(struct services *all, enum kind kind, const struct con
                           size_t bytes)
 {
     struct service *sv = &all->service[kind];
-    int r;
+    int r, on = 1;
 
     if (!config->enabled)
         return 0;
     sv->listener = sock_new(all->d->socks, IP_V6, &sv->owner); /* dual-stack wildcard */
-    r = sv->listener ? sock_bind(sv->listener, &(struct ip_addr){0}, config->port) : -ENOMEM;
+    /* Or connections that live on would keep the port from being opened again by a reload. */
+    r = sv->listener ? sock_setopt(sv->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on, daemon_now()) : -ENOMEM;
+    if (r == 0)
+        r = sock_bind(sv->listener, &(struct ip_addr){0}, config->port);
     if (r == 0)
         r = sock_listen(sv->listener, 4096);
     if (r < 0) {

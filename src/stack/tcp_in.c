@@ -84,7 +84,7 @@ static void to_engine(struct stack *st, const struct tcp_seg *seg, uint64_t now)
     struct tcp_path path;
     struct st_hop hop;
 
-    if (seg->flags & TCP_SYN) {
+    if ((seg->flags & TCP_SYN) || tcp_wants_path(st->tcp, now)) {
         if (!st_route_lookup(st, &seg->src, &hop))
             hop = (struct st_hop){.mtu = st_link_mtu(st, seg->src.family)};
         st_path_fill(st, &seg->src, &hop, &path);

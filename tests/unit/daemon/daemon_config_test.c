@@ -130,14 +130,14 @@ static const struct bad bads[] = {
     {"[interface]\nname\n", 2, "syntax", "key = value"},
     {"[forward]\nlisten = 80\n", 2, "forward ", "needs a name"},
     {"[forward web]\nlisten = 0\nto = tcp:127.0.0.1:80\n", 2, "forward web.listen", "PORT"},
-    {"[forward web]\nlisten = 80\n", 2, "forward web.to", "missing"},
-    {"[forward web]\nto = tcp:127.0.0.1:80\n", 2, "forward web.listen", "missing"},
+    {"[forward web]\nlisten = 80\n", 1, "forward web.to", "missing"},
+    {"[forward web]\nto = tcp:127.0.0.1:80\n", 1, "forward web.listen", "missing"},
     {"[forward web]\nlisten = 80\nto = 127.0.0.1:80\n", 3, "forward web.to", "tcp:ADDRESS:PORT"},
     {"[forward web]\nlisten = 80\nto = tcp:127.0.0.1\n", 3, "forward web.to", "tcp:ADDRESS:PORT"},
     {"[forward web]\nlisten = 80\nto = unix:relative\n", 3, "forward web.to", "unix:/PATH"},
     {"[forward web]\nlisten = 80\nto = tcp:127.0.0.1:80\nproxy_protocol = v1\n", 4, "forward web.proxy_protocol", "v2"},
     {"[forward web]\nlisten = 80\nport = 80\n", 3, "forward web.port", "unknown key"},
-    {"[forward a]\nlisten = 80\nto = tcp:127.0.0.1:1\n[forward b]\nlisten = 80\nto = tcp:127.0.0.1:2\n", 6,
+    {"[forward a]\nlisten = 80\nto = tcp:127.0.0.1:1\n[forward b]\nlisten = 80\nto = tcp:127.0.0.1:2\n", 5,
      "forward b.listen", "forward a's already"},
 };
 

@@ -1,0 +1,56 @@
+/*
+ * daemon/reload.c: the configuration file again (SIGHUP, server.reload; theory of operation).
+ *
+ * A file with an error changes nothing. A good one takes effect as far as it can: forwards, services and the log level;
+ * live connections stay as they are, every other key waits for the next start. Called in the first half of a turn.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/config.h"
+#include "daemon/daemon.h"
+#include "daemon/forward.h"
+#include "daemon/service.h"
+
+/* A port that cannot be had keeps nothing else back: the error names it, the rest is in effect. */
+static int apply_reload(struct daemon *d, const struct daemon_config *next, char *ret_error, size_t error_bytes)
+{
+    bool waits = services_reload(d, next, ret_error, error_bytes) < 0; /* perhaps for a forward's port */
+    int r = forwards_reload(d, next, ret_error, error_bytes);
+
+    if (waits && services_reload(d, next, ret_error, error_bytes) < 0)
+        r = -1;
+    d->log.level = (enum log_level)next->log_level;
+    d->config->log_level = next->log_level;
+    memcpy(d->config->forward, next->forward, sizeof next->forward);
+    d->config->n_forwards = next->n_forwards;
+    d->config->echo = next->echo;
+    d->config->discard = next->discard;
+    d->config->chargen = next->chargen;
+    log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services and log level%s", d->config->path,
+            r < 0 ? "; not all could be opened" : "");
+    daemon_kick(d);
+    return r;
+}
+
+int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes)
+{
+    struct daemon_config *next = malloc(sizeof *next);
+    int r = -1;
+
+    if (!next) {
+        snprintf(ret_error, error_bytes, "out of memory");
+        return -1;
+    }
+    if (d->draining)
+        snprintf(ret_error, error_bytes, "the daemon is ending");
+    else if (!d->config->path[0])
+        snprintf(ret_error, error_bytes, "there is no configuration file to read again");
+    else
+        r = config_load(d->config->path, next, ret_error, error_bytes);
+    if (r == 0)
+        r = apply_reload(d, next, ret_error, error_bytes);
+    free(next);
+    return r;
+}
