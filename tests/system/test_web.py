@@ -3,6 +3,7 @@ import html.parser
 import json
 import os
 import re
+import time
 
 from harness import STACK4, STACK6, TAUT_WEB, check, equal, sh, tcp, wait_for
 
@@ -137,6 +138,23 @@ def test_many_requests(net):
         f.writelines(f'url = "{u}"\noutput = /dev/null\n' for u in urls)
     sh('curl', '-s', '-S', '--fail', '--parallel', '--parallel-max', '20', '-m', '30', '-K', config)
     wait_for(lambda: d.call('server.status')['totals']['established'] == 0, 5, 'all connections closed')
+
+
+def test_waits_without_spinning(net):
+    """While the daemon is away taut-web tries once a second and uses no CPU to speak of."""
+    d = net.tautd()
+    web = start(net, d)
+    d.expect_end = True
+    equal(d.stop(), 0, 'exit status of tautd')
+
+    def ticks():
+        with open(f'/proc/{web.pid}/stat', encoding='ascii') as f:
+            return sum(int(x) for x in f.read().rsplit(')', 1)[1].split()[11:13])
+
+    before = ticks()
+    time.sleep(2)
+    check(web.running(), 'it lives on')
+    check(ticks() - before < 50, f'{ticks() - before} ticks of CPU in 2 s')
 
 
 def test_usage(net):
