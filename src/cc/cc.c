@@ -4,12 +4,19 @@
  *
  * Pure functions of the window. A controller is added by a line in the table.
  */
+#include <assert.h>
 #include <string.h>
 
+#include "cc/bbr.h"
 #include "cc/cc.h"
+#include "cc/cubic.h"
+#include "cc/dctcp.h"
 #include "cc/reno.h"
 
-static const struct cc_ops *const controllers[] = {&cc_reno};
+/* The first is what is taken where nothing is said. */
+static const struct cc_ops *const controllers[] = {&cc_reno, &cc_cubic, &cc_dctcp, &cc_bbr};
+
+static_assert(CC_STATE_BYTES % 8 == 0 && CC_STATE_SAVED_BYTES <= CC_STATE_BYTES, "state is kept in words");
 
 #define N_CONTROLLERS (sizeof controllers / sizeof controllers[0])
 
