@@ -241,7 +241,7 @@ static int check_addr(const struct sock *s, const struct ip_addr *addr, struct i
     if (a.family == IP_V6 && ip_addr_is_link_local(&a) && a.scope == 0)
         return -EINVAL;
     /* inet_addr_valid_or_nonlocal(): IPv4 groups and broadcast may be bound, little as it is worth to TCP. */
-    if (!ip_addr_is_unspecified(&a) && !(a.family == IP_V4 && (ip_addr_is_multicast(&a) || ip_addr_is_broadcast(&a))) &&
+    if (!s->freebind && !ip_addr_is_unspecified(&a) && !(a.family == IP_V4 && (ip_addr_is_multicast(&a) || ip_addr_is_broadcast(&a))) &&
         !s->ss->net.is_local(s->ss->net.ctx, &a))
         return -EADDRNOTAVAIL;
     *ret = a;

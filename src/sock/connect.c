@@ -88,7 +88,7 @@ static int connect_again(struct sock *s, uint64_t now)
     int r;
 
     if (sock_state_in(s, SOCK_ST(SYN_SENT) | SOCK_ST(SYN_RECV)))
-        return -EALREADY;
+        return s->deferred ? -EISCONN : -EALREADY;
     if (s->state != TCP_STATE_CLOSE) {
         s->phase = SOCK_CONNECTED;
         return 0;
@@ -99,9 +99,74 @@ static int connect_again(struct sock *s, uint64_t now)
     return r != 0 ? r : -ECONNABORTED;
 }
 
+/* A connection in SYN-SENT; fastopen: without a SYN as yet. */
+static int connect_new(struct sock *s, const struct ip_addr *addr, uint16_t port, bool fastopen, uint64_t now)
+{
+    struct tcp_connect_args args = {.fastopen = fastopen};
+    int r;
+
+    if (s->state != TCP_STATE_CLOSE)
+        return -EISCONN;
+    r = connect_target(s, addr, &args.tuple.remote);
+    if (r == 0)
+        r = connect_route(s, &args.tuple, &args.path);
+    if (r < 0)
+        return r;
+    args.tuple.remote_port = port;
+    r = connect_start(s, &args, now);
+    if (r == 0)
+        s->phase = SOCK_CONNECTING;
+    return r;
+}
+
+/* TCP_FASTOPEN_CONNECT: with a cookie connect() is over, and the SYN waits for data (tcp_fastopen_defer_connect). */
+static int connect_deferred(struct sock *s, uint64_t now)
+{
+    s->deferred = tcp_fastopen_ready(s->ss->tcp, s->conn, now);
+    if (s->deferred) {
+        sock_mark(s, SOCK_POLLOUT);
+        return 0;
+    }
+    (void)tcp_fastopen_connect(s->ss->tcp, s->conn, NULL, 0, now);
+    return -EINPROGRESS;
+}
+
+/* What a connect() in progress, or over, says to MSG_FASTOPEN (__inet_stream_connect with is_sendmsg). */
+static int fastopen_again(struct sock *s, uint64_t now)
+{
+    if (s->phase == SOCK_CONNECTING)
+        return connect_again(s, now);
+    return s->phase == SOCK_CONNECTED ? -EISCONN : -EINVAL;
+}
+
+int sock_fastopen(struct sock *s, const struct ip_addr *addr, uint16_t port, const void *data, size_t bytes,
+                  uint64_t now, size_t *ret_copied)
+{
+    int64_t n;
+    int r;
+
+    *ret_copied = 0;
+    if (!(s->ss->config->tcp_fastopen & 1) || (addr && addr->family == IP_NONE))
+        return -EOPNOTSUPP;
+    if (!s->deferred) {
+        if (s->phase != SOCK_UNCONNECTED)
+            return fastopen_again(s, now);
+        if (!addr)
+            return -EINVAL;
+        r = connect_new(s, addr, port, true, now);
+        if (r < 0)
+            return r;
+    }
+    s->deferred = false;
+    n = tcp_fastopen_connect(s->ss->tcp, s->conn, data, bytes, now);
+    if (n < 0)
+        return (int)n;
+    *ret_copied = (size_t)n;
+    return -EINPROGRESS;
+}
+
 int sock_connect(struct sock *s, const struct ip_addr *addr, uint16_t port, uint64_t now)
 {
-    struct tcp_connect_args args = {.user = 0};
     int r;
 
     socks_enter(s->ss, now);
@@ -115,19 +180,10 @@ int sock_connect(struct sock *s, const struct ip_addr *addr, uint16_t port, uint
         return -EINVAL;
     if (s->phase == SOCK_CONNECTING)
         return connect_again(s, now);
-    if (s->state != TCP_STATE_CLOSE)
-        return -EISCONN;
-    r = connect_target(s, addr, &args.tuple.remote);
-    if (r == 0)
-        r = connect_route(s, &args.tuple, &args.path);
+    r = connect_new(s, addr, port, s->fastopen_connect, now);
     if (r < 0)
         return r;
-    args.tuple.remote_port = port;
-    r = connect_start(s, &args, now);
-    if (r < 0)
-        return r;
-    s->phase = SOCK_CONNECTING;
-    return -EINPROGRESS;
+    return s->fastopen_connect ? connect_deferred(s, now) : -EINPROGRESS;
 }
 
 /* The socket has a claim that allows listening, made now if it has none (inet_csk_listen_start). */
@@ -171,6 +227,8 @@ int sock_listen(struct sock *s, uint32_t backlog)
         if (s->opt_set & 1u << o)
             (void)tcp_listen_set_opt(t, s->listener, (enum tcp_opt)o, s->opt[o]);
     }
+    if (s->n_fastopen_keys)
+        (void)tcp_fastopen_set_keys(t, s->listener, s->fastopen_key, s->n_fastopen_keys);
     return 0;
 }
 

@@ -45,6 +45,7 @@ static struct sock *event_accept(struct socks *ss, const struct tcp_event *e)
     }
     child->phase = SOCK_CONNECTED;
     child->state = info.state;
+    child->passive_fastopen = info.state == TCP_STATE_SYN_RECV; /* nothing else is accepted so early */
     child->bind_addr = l->bind_addr;
     child->parent = l;
     sock_inherit_options(child, l);

@@ -12,7 +12,8 @@ static int may_send(struct sock *s)
 {
     if (s->err != 0)
         return sock_error_once(s);
-    if (sock_state_in(s, SOCK_ST(ESTABLISHED) | SOCK_ST(CLOSE_WAIT)))
+    if (sock_state_in(s, SOCK_ST(ESTABLISHED) | SOCK_ST(CLOSE_WAIT)) ||
+        (s->state == TCP_STATE_SYN_RECV && s->passive_fastopen))
         return s->shutdown & SOCK_SHUTDOWN_SEND ? -EPIPE : 0;
     /* sk_stream_wait_connect(), not willing to wait */
     return sock_state_in(s, SOCK_ST(SYN_SENT) | SOCK_ST(SYN_RECV)) ? -EAGAIN : -EPIPE;
@@ -47,12 +48,42 @@ int64_t sock_send(struct sock *s, const void *data, size_t bytes, unsigned flags
     int r;
 
     socks_enter(s->ss, now);
+    if (s->deferred)
+        return sock_sendto(s, NULL, 0, data, bytes, flags, now);
     r = may_send(s);
     if (r < 0)
         return r;
     if (bytes == 0)
         return 0;
     return send_result(tcp_send(s->ss->tcp, s->conn, data, bytes, flags, now));
+}
+
+int64_t sock_sendto(struct sock *s, const struct ip_addr *addr, uint16_t port, const void *data, size_t bytes,
+                    unsigned flags, uint64_t now)
+{
+    size_t copied;
+    int r;
+
+    socks_enter(s->ss, now);
+    if ((flags & SOCK_SEND_FASTOPEN) || s->deferred) {
+        r = sock_fastopen(s, addr, port, data, bytes, now, &copied);
+        if (r == -EINPROGRESS && copied > 0)
+            return (int64_t)copied;
+        if (r < 0)
+            return r;
+    }
+    return sock_send(s, data, bytes, flags & ~SOCK_SEND_FASTOPEN, now);
+}
+
+bool sock_is_deferred(const struct sock *s)
+{
+    return s->deferred;
+}
+
+void sock_set_write_pending(struct sock *s, bool on)
+{
+    if (s->conn != 0)
+        tcp_set_write_pending(s->ss->tcp, s->conn, on);
 }
 
 int sock_recv_peek(struct sock *s, struct tcp_iov *iov, int max, bool *ret_eof)
@@ -87,10 +118,24 @@ void sock_recv_consume(struct sock *s, size_t bytes, uint64_t now)
         tcp_recv_consume(s->ss->tcp, s->conn, bytes, now);
 }
 
-int64_t sock_recv(struct sock *s, void *data, size_t bytes, uint64_t now)
+/* Copies what the places hold, at most `bytes`, or only counts it. */
+static size_t copy_out(uint8_t *to, size_t bytes, const struct tcp_iov *iov, int n, bool discard)
 {
-    struct tcp_iov iov[8];
-    uint8_t *to = data;
+    size_t copied = 0;
+
+    for (int i = 0; i < n && copied < bytes; i++) {
+        size_t len = iov[i].len < bytes - copied ? iov[i].len : bytes - copied;
+
+        if (!discard)
+            memcpy(to + copied, iov[i].data, len);
+        copied += len;
+    }
+    return copied;
+}
+
+int64_t sock_recvmsg(struct sock *s, void *data, size_t bytes, unsigned flags, uint64_t now)
+{
+    struct tcp_iov iov[TCP_SLICES_MAX];
     size_t done = 0;
     bool eof;
 
@@ -98,25 +143,58 @@ int64_t sock_recv(struct sock *s, void *data, size_t bytes, uint64_t now)
     if (bytes == 0 && s->state != TCP_STATE_LISTEN)
         return 0;
     while (done < bytes) {
-        size_t copied = 0;
+        size_t copied;
         int n;
 
         /* An error or the end behind what was copied already is for the next call. */
         if (done > 0 && tcp_recv_peek(s->ss->tcp, s->conn, iov, 1, &eof) <= 0)
             break;
-        n = sock_recv_peek(s, iov, 8, &eof);
+        n = sock_recv_peek(s, iov, TCP_SLICES_MAX, &eof);
         if (n <= 0)
             return done > 0 ? (int64_t)done : n;
-        for (int i = 0; i < n && done < bytes; i++) {
-            size_t len = iov[i].len < bytes - done ? iov[i].len : bytes - done;
-
-            memcpy(to + done, iov[i].data, len);
-            done += len;
-            copied += len;
-        }
+        copied = copy_out((uint8_t *)data + (data ? done : 0), bytes - done, iov, n, (flags & SOCK_RECV_TRUNC) != 0);
+        done += copied;
+        if (flags & SOCK_RECV_PEEK)
+            break;
         sock_recv_consume(s, copied, now);
     }
     return bytes == 0 ? -ENOTCONN : (int64_t)done;
+}
+
+int64_t sock_recv(struct sock *s, void *data, size_t bytes, uint64_t now)
+{
+    return sock_recvmsg(s, data, bytes, 0, now);
+}
+
+/* ---- What lies in the queues: ioctl(2) and TCP_CM_INQ ------------------------------------------------------------ */
+
+/* tcp_ioctl(); the peer's FIN is not a byte. */
+int64_t sock_queued(struct sock *s, enum sock_queue which)
+{
+    struct tcp_info info;
+
+    socks_drain(s->ss);
+    if (s->state == TCP_STATE_LISTEN)
+        return -EINVAL;
+    if (sock_state_in(s, SOCK_ST(SYN_SENT) | SOCK_ST(SYN_RECV)) || s->conn == 0 ||
+        tcp_get_info(s->ss->tcp, s->conn, s->ss->now, &info) < 0)
+        return 0;
+    switch (which) {
+    case SOCK_QUEUED_IN:
+        return info.unread_bytes;
+    case SOCK_QUEUED_OUT:
+        return info.write_seq - info.snd_una;
+    default:
+        return info.write_seq - info.snd_nxt;
+    }
+}
+
+/* tcp_inq_hint(): a FIN not read yet counts, so that the program goes on reading. */
+int sock_inq_hint(struct sock *s)
+{
+    int64_t inq = sock_queued(s, SOCK_QUEUED_IN);
+
+    return (int)(inq < 0 ? 0 : inq) + s->done;
 }
 
 static bool readable(const struct sock *s)
@@ -180,7 +258,9 @@ unsigned sock_poll(struct sock *s)
         bits |= SOCK_POLLHUP;
     if (s->shutdown & SOCK_SHUTDOWN_RCV)
         bits |= SOCK_POLLIN | SOCK_POLLRDHUP;
-    if (!sock_state_in(s, SOCK_ST(SYN_SENT) | SOCK_ST(SYN_RECV))) {
+    if (s->deferred && s->state == TCP_STATE_SYN_SENT) {
+        bits |= SOCK_POLLOUT; /* the first send is what makes the SYN */
+    } else if (!sock_state_in(s, SOCK_ST(SYN_SENT) | SOCK_ST(SYN_RECV)) || s->passive_fastopen) {
         if (readable(s))
             bits |= SOCK_POLLIN;
         /* A third of the send buffer free; what can't send at all is "writable" so that the program hears why. */

@@ -32,6 +32,22 @@ static const struct option_row rows[] = {
 };
 static_assert(TCP_OPT_MAX <= 32, "opt_set has 32 bits");
 
+/* Linux's retrans_to_secs(secs_to_retrans()): the time at whose end so many SYN-ACK time-outs lie. */
+static int32_t defer_accept_seconds(const struct sock *s)
+{
+    int32_t want = s->opt[TCP_OPT_DEFER_ACCEPT], step = 1, period = 1;
+
+    if (want <= 0)
+        return 0;
+    for (unsigned n = 1; want > period && n < UINT8_MAX; n++) {
+        step = step * 2 < 120 ? step * 2 : 120;
+        period += step;
+    }
+    return period;
+}
+
+static_assert(SOCK_TCP_FASTOPEN_KEY == 33, "Linux's number");
+
 static const struct option_row *find_row(int level, int name)
 {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -72,6 +88,8 @@ void sock_apply_options(struct sock *s, uint64_t now)
     }
     if (traffic_class(s) != 0)
         apply_tos(s, now);
+    if (s->max_pacing_rate)
+        (void)tcp_set_max_pacing_rate(s->ss->tcp, s->conn, s->max_pacing_rate);
 }
 
 void sock_inherit_options(struct sock *child, const struct sock *listener)
@@ -80,6 +98,7 @@ void sock_inherit_options(struct sock *child, const struct sock *listener)
     child->v6only = listener->v6only;
     child->linger_on = listener->linger_on;
     child->linger_s = listener->linger_s;
+    child->max_pacing_rate = listener->max_pacing_rate;
     child->tos = listener->tos;
     child->tclass = listener->tclass;
     child->opt_set = listener->opt_set;
@@ -138,11 +157,72 @@ static int set_socket(struct sock *s, int name, int32_t v, uint64_t now)
     }
 }
 
+/* TCP_FASTOPEN and its kin: before the connection, or for a listener. */
+static int set_fastopen(struct sock *s, int name, int32_t v, uint64_t now)
+{
+    bool idle = sock_state_in(s, SOCK_ST(CLOSE) | SOCK_ST(LISTEN));
+
+    if (v < 0 || (v > 1 && name != SOCK_TCP_FASTOPEN))
+        return -EINVAL;
+    if (name == SOCK_TCP_FASTOPEN_CONNECT) {
+        if (!(s->ss->config->tcp_fastopen & 1))
+            return -EOPNOTSUPP;
+        if (s->state != TCP_STATE_CLOSE)
+            return -EINVAL;
+        s->fastopen_connect = v != 0;
+        return 0;
+    }
+    if (!idle)
+        return -EINVAL;
+    return store(s, name == SOCK_TCP_FASTOPEN ? TCP_OPT_FASTOPEN : TCP_OPT_FASTOPEN_NO_COOKIE, v, now);
+}
+
+/* Primary key, or primary and backup. */
+static int set_fastopen_key(struct sock *s, const void *value, size_t bytes)
+{
+    if (bytes != sizeof s->fastopen_key[0] && bytes != sizeof s->fastopen_key)
+        return -EINVAL;
+    memcpy(s->fastopen_key, value, bytes);
+    s->n_fastopen_keys = (uint8_t)(bytes / sizeof s->fastopen_key[0]);
+    if (s->listener != 0)
+        return tcp_fastopen_set_keys(s->ss->tcp, s->listener, s->fastopen_key, s->n_fastopen_keys);
+    return 0;
+}
+
+/* A 32-bit value may be given too; all ones: none. */
+static int set_max_pacing_rate(struct sock *s, const void *value, size_t bytes)
+{
+    uint64_t rate = UINT64_MAX;
+    uint32_t v;
+
+    if (bytes >= sizeof rate) {
+        memcpy(&rate, value, sizeof rate);
+    } else {
+        memcpy(&v, value, sizeof v);
+        rate = v == UINT32_MAX ? UINT64_MAX : v;
+    }
+    s->max_pacing_rate = rate ? rate : 1;
+    if (s->conn != 0)
+        (void)tcp_set_max_pacing_rate(s->ss->tcp, s->conn, s->max_pacing_rate);
+    return 0;
+}
+
 static int set_tcp(struct sock *s, int name, int32_t v, uint64_t now)
 {
     switch (name) {
+    case SOCK_TCP_FASTOPEN:
+    case SOCK_TCP_FASTOPEN_CONNECT:
+    case SOCK_TCP_FASTOPEN_NO_COOKIE:
+        return set_fastopen(s, name, v, now);
+    case SOCK_TCP_DEFER_ACCEPT:
+        return store(s, TCP_OPT_DEFER_ACCEPT, v, now);
     case SOCK_TCP_MAXSEG: /* TCP_MIN_MSS, MAX_TCP_WINDOW */
         return v != 0 && (v < 88 || v > 32767) ? -EINVAL : store(s, TCP_OPT_MAXSEG, v, now);
+    case SOCK_TCP_INQ:
+        if (v < 0 || v > 1)
+            return -EINVAL;
+        s->inq = v != 0;
+        return 0;
     case SOCK_TCP_LINGER2: /* TCP_FIN_TIMEOUT_MAX is two minutes */
         return store(s, TCP_OPT_LINGER2, v < 0 ? -1 : v > 120 ? 120 : v, now);
     case SOCK_TCP_WINDOW_CLAMP:
@@ -154,11 +234,31 @@ static int set_tcp(struct sock *s, int name, int32_t v, uint64_t now)
     }
 }
 
-static int set_ip(struct sock *s, int32_t v, uint64_t now)
+/* IP_MTU_DISCOVER is kept for who asks: every segment has DF set, as with Linux's IP_PMTUDISC_WANT and _DO. */
+static int set_ip(struct sock *s, int name, int32_t v, uint64_t now)
 {
-    s->tos = v & 0xfc; /* the ECN bits are TCP's own */
-    apply_tos(s, now);
-    return 0;
+    switch (name) {
+    case SOCK_IP_TOS:
+        s->tos = v & 0xfc; /* the ECN bits are TCP's own */
+        apply_tos(s, now);
+        return 0;
+    case SOCK_IP_MTU_DISCOVER:
+        if (v < 0 || v > SOCK_PMTUDISC_MAX)
+            return -EINVAL;
+        s->mtu_discover = (uint8_t)v;
+        return 0;
+    case SOCK_IP_FREEBIND:
+        s->freebind = v != 0;
+        return 0;
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
+static int get_ip(const struct sock *s, int name, int32_t *ret)
+{
+    *ret = name == SOCK_IP_TOS ? s->tos : name == SOCK_IP_FREEBIND ? s->freebind : s->mtu_discover;
+    return name == SOCK_IP_TOS || name == SOCK_IP_FREEBIND || name == SOCK_IP_MTU_DISCOVER ? 0 : -ENOPROTOOPT;
 }
 
 static int set_ipv6(struct sock *s, int name, int32_t v, uint64_t now)
@@ -200,12 +300,16 @@ int sock_setopt(struct sock *s, int level, int name, const void *value, size_t b
     socks_enter(s->ss, now);
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION)
         return set_congestion(s, value, bytes);
-    if (level == SOCK_LEVEL_IP && name == SOCK_IP_TOS && bytes >= 1 && bytes < sizeof v)
-        return set_ip(s, *(const uint8_t *)value, now);
+    if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_FASTOPEN_KEY)
+        return set_fastopen_key(s, value, bytes);
+    if (level == SOCK_LEVEL_IP && bytes >= 1 && bytes < sizeof v)
+        return set_ip(s, name, *(const uint8_t *)value, now);
     if (bytes < sizeof v)
         return -EINVAL;
     if (level == SOCK_LEVEL_SOCKET && name == SOCK_SO_LINGER)
         return set_linger(s, value, bytes);
+    if (level == SOCK_LEVEL_SOCKET && name == SOCK_SO_MAX_PACING_RATE)
+        return set_max_pacing_rate(s, value, bytes);
     memcpy(&v, value, sizeof v);
     if (row) {
         if (row->kind == VALUE_BOOL)
@@ -220,7 +324,7 @@ int sock_setopt(struct sock *s, int level, int name, const void *value, size_t b
     case SOCK_LEVEL_TCP:
         return set_tcp(s, name, v, now);
     case SOCK_LEVEL_IP:
-        return name == SOCK_IP_TOS ? set_ip(s, v, now) : -ENOPROTOOPT;
+        return set_ip(s, name, v, now);
     case SOCK_LEVEL_IPV6:
         return set_ipv6(s, name, v, now);
     default:
@@ -288,6 +392,27 @@ static int put(void *value, size_t *inout_bytes, const void *from, size_t bytes)
     return 0;
 }
 
+static int get_fastopen_key(const struct sock *s, void *value, size_t *inout_bytes)
+{
+    uint8_t keys[2][16];
+    int n = s->n_fastopen_keys;
+
+    if (n)
+        memcpy(keys, s->fastopen_key, sizeof keys);
+    else
+        n = tcp_fastopen_get_keys(s->ss->tcp, s->listener, keys);
+    return n < 0 ? n : put(value, inout_bytes, keys, (size_t)n * sizeof keys[0]);
+}
+
+static int get_max_pacing_rate(const struct sock *s, void *value, size_t *inout_bytes)
+{
+    uint64_t rate = s->max_pacing_rate ? s->max_pacing_rate : UINT64_MAX;
+    uint32_t narrow = rate > UINT32_MAX ? UINT32_MAX : (uint32_t)rate;
+
+    return *inout_bytes >= sizeof rate ? put(value, inout_bytes, &rate, sizeof rate)
+                                       : put(value, inout_bytes, &narrow, sizeof narrow);
+}
+
 static int get_socket(struct sock *s, int name, int32_t *ret)
 {
     switch (name) {
@@ -347,6 +472,21 @@ static int get_tcp(struct sock *s, int name, uint64_t now, int32_t *ret)
     case SOCK_TCP_WINDOW_CLAMP:
         *ret = current(s, TCP_OPT_WINDOW_CLAMP);
         return 0;
+    case SOCK_TCP_DEFER_ACCEPT:
+        *ret = defer_accept_seconds(s);
+        return 0;
+    case SOCK_TCP_FASTOPEN:
+        *ret = s->opt[TCP_OPT_FASTOPEN];
+        return 0;
+    case SOCK_TCP_FASTOPEN_CONNECT:
+        *ret = s->fastopen_connect;
+        return 0;
+    case SOCK_TCP_FASTOPEN_NO_COOKIE:
+        *ret = s->opt[TCP_OPT_FASTOPEN_NO_COOKIE];
+        return 0;
+    case SOCK_TCP_INQ:
+        *ret = s->inq;
+        return 0;
     default:
         return -ENOPROTOOPT;
     }
@@ -374,8 +514,7 @@ static int get_int(struct sock *s, int level, int name, uint64_t now, int32_t *r
     case SOCK_LEVEL_TCP:
         return get_tcp(s, name, now, ret);
     case SOCK_LEVEL_IP:
-        *ret = s->tos;
-        return name == SOCK_IP_TOS ? 0 : -ENOPROTOOPT;
+        return get_ip(s, name, ret);
     case SOCK_LEVEL_IPV6:
         return get_ipv6(s, name, ret);
     default:
@@ -394,6 +533,10 @@ int sock_getopt(struct sock *s, int level, int name, void *value, size_t *inout_
 
         return put(value, inout_bytes, linger, sizeof linger);
     }
+    if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_FASTOPEN_KEY)
+        return get_fastopen_key(s, value, inout_bytes);
+    if (level == SOCK_LEVEL_SOCKET && name == SOCK_SO_MAX_PACING_RATE)
+        return get_max_pacing_rate(s, value, inout_bytes);
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_INFO) {
         struct sock_linux_info info;
 

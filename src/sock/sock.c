@@ -69,6 +69,7 @@ struct sock *sock_alloc(struct socks *ss, enum ip_family family, void *user)
     s->ss = ss;
     s->user = user;
     s->family = (uint8_t)family;
+    s->mtu_discover = SOCK_PMTUDISC_WANT;
     s->state = TCP_STATE_CLOSE;
     list_init(&s->conn_link);
     list_init(&s->listener_link);
@@ -216,6 +217,8 @@ void sock_disconnect(struct sock *s, uint64_t now)
     s->shutdown = 0;
     s->done = false;
     s->urgent = false;
+    s->deferred = false;
+    s->passive_fastopen = false;
     s->phase = SOCK_UNCONNECTED;
     memset(&s->tuple, 0, sizeof s->tuple);
     if (!s->addr_locked)
@@ -293,6 +296,13 @@ int sock_peer(const struct sock *s, struct ip_addr *ret, uint16_t *ret_port)
     *ret = program_view(s, &s->tuple.remote);
     *ret_port = s->tuple.remote_port;
     return 0;
+}
+
+/* The same without the look at the state (peer is 2). */
+void sock_accepted_from(const struct sock *s, struct ip_addr *ret, uint16_t *ret_port)
+{
+    *ret = program_view(s, &s->tuple.remote);
+    *ret_port = s->tuple.remote_port;
 }
 
 struct sock *sock_next_listener(struct socks *ss, struct sock *after)

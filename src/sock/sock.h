@@ -62,10 +62,32 @@ int sock_connect(struct sock *s, const struct ip_addr *addr, uint16_t port, uint
 int sock_send_reserve(struct sock *s, size_t want, struct tcp_iov *iov, int max);
 int sock_send_commit(struct sock *s, size_t bytes, unsigned flags, uint64_t now);
 int64_t sock_send(struct sock *s, const void *data, size_t bytes, unsigned flags, uint64_t now);
+/*
+ * sendto(2) with an address (NULL: none; family IP_NONE: AF_UNSPEC) and SOCK_SEND_FASTOPEN among the flags
+ * (MSG_FASTOPEN): connects, with as many bytes in the SYN as a cookie allows. Bytes taken; -EINPROGRESS: the SYN left
+ * without data; -EALREADY, -EOPNOTSUPP, and as connect(2) and sock_send(). Also what is sent first after a connect()
+ * that TCP_FASTOPEN_CONNECT put off. A shell that blocks waits for SOCK_POLLOUT, then sends the rest.
+ */
+#define SOCK_SEND_FASTOPEN 0x100u
+int64_t sock_sendto(struct sock *s, const struct ip_addr *addr, uint16_t port, const void *data, size_t bytes,
+                    unsigned flags, uint64_t now);
+/* connect() said 0, but its SYN waits for the first send (TCP_FASTOPEN_CONNECT). */
+bool sock_is_deferred(const struct sock *s);
+/* A shell's writer sleeps until the socket is connected (sk_write_pending): its data will carry the handshake's ACK. */
+void sock_set_write_pending(struct sock *s, bool on);
 /* Places of unread bytes; 0 with *ret_eof: end of stream; -EAGAIN: nothing now; -errno once for an error. */
 int sock_recv_peek(struct sock *s, struct tcp_iov *iov, int max, bool *ret_eof);
 void sock_recv_consume(struct sock *s, size_t bytes, uint64_t now);
 int64_t sock_recv(struct sock *s, void *data, size_t bytes, uint64_t now); /* 0: end of stream */
+/* The same with flags: PEEK leaves the bytes unread, TRUNC throws them away uncopied (data may be NULL then). */
+enum sock_recv_flag { SOCK_RECV_PEEK = 1, SOCK_RECV_TRUNC = 2 };
+int64_t sock_recvmsg(struct sock *s, void *data, size_t bytes, unsigned flags, uint64_t now);
+
+/* SIOCINQ: unread bytes; SIOCOUTQ: bytes not acknowledged yet; SIOCOUTQNSD: bytes not sent yet. -EINVAL: a listener. */
+enum sock_queue { SOCK_QUEUED_IN, SOCK_QUEUED_OUT, SOCK_QUEUED_UNSENT };
+int64_t sock_queued(struct sock *s, enum sock_queue which);
+/* TCP_CM_INQ of a socket with TCP_INQ: unread bytes, one more if the peer's FIN follows them. */
+int sock_inq_hint(struct sock *s);
 
 enum sock_how { SOCK_SHUT_RD, SOCK_SHUT_WR, SOCK_SHUT_RDWR };
 int sock_shutdown(struct sock *s, enum sock_how how, uint64_t now);
@@ -88,6 +110,8 @@ int sock_take_error(struct sock *s);
 
 int sock_name(const struct sock *s, struct ip_addr *ret, uint16_t *ret_port); /* getsockname */
 int sock_peer(const struct sock *s, struct ip_addr *ret, uint16_t *ret_port); /* getpeername, -ENOTCONN */
+/* What accept(2) says of the peer, also of a connection that has ended meanwhile. */
+void sock_accepted_from(const struct sock *s, struct ip_addr *ret, uint16_t *ret_port);
 
 /*
  * setsockopt/getsockopt with Linux's numbers of level and name (SOL_SOCKET 1, IPPROTO_TCP 6, IPPROTO_IP 0,

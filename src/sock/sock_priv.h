@@ -42,7 +42,8 @@ enum sock_so {
     SOCK_SO_SNDBUFFORCE = 32,
     SOCK_SO_RCVBUFFORCE = 33,
     SOCK_SO_PROTOCOL = 38,
-    SOCK_SO_DOMAIN = 39
+    SOCK_SO_DOMAIN = 39,
+    SOCK_SO_MAX_PACING_RATE = 47
 };
 enum sock_tcp_opt {
     SOCK_TCP_NODELAY = 1,
@@ -53,13 +54,20 @@ enum sock_tcp_opt {
     SOCK_TCP_KEEPCNT = 6,
     SOCK_TCP_SYNCNT = 7,
     SOCK_TCP_LINGER2 = 8,
+    SOCK_TCP_DEFER_ACCEPT = 9,
     SOCK_TCP_WINDOW_CLAMP = 10,
     SOCK_TCP_INFO = 11,
     SOCK_TCP_QUICKACK = 12,
     SOCK_TCP_CONGESTION = 13,
-    SOCK_TCP_USER_TIMEOUT = 18
+    SOCK_TCP_USER_TIMEOUT = 18,
+    SOCK_TCP_FASTOPEN = 23,
+    SOCK_TCP_FASTOPEN_CONNECT = 30,
+    SOCK_TCP_FASTOPEN_KEY = 33,
+    SOCK_TCP_FASTOPEN_NO_COOKIE = 34,
+    SOCK_TCP_INQ = 36
 };
-enum { SOCK_IP_TOS = 1, SOCK_IPV6_V6ONLY = 26, SOCK_IPV6_TCLASS = 67 };
+enum { SOCK_IP_TOS = 1, SOCK_IP_MTU_DISCOVER = 10, SOCK_IP_FREEBIND = 15, SOCK_IPV6_V6ONLY = 26, SOCK_IPV6_TCLASS = 67 };
+enum { SOCK_PMTUDISC_WANT = 1, SOCK_PMTUDISC_MAX = 5 };
 enum { SOCK_TYPE_STREAM = 1, SOCK_AF_INET = 2, SOCK_AF_INET6 = 10 };
 #define SOCK_MIN_SNDBUF 4608
 #define SOCK_MIN_RCVBUF 2304
@@ -93,6 +101,8 @@ struct sock {
     uint8_t shutdown; /* SOCK_SHUTDOWN_* */
     bool done;        /* SOCK_DONE: the stream ended by the peer's FIN */
     bool urgent;
+    bool deferred; /* TCP_FASTOPEN_CONNECT: connect() said 0, the first send makes the SYN */
+    bool passive_fastopen; /* accepted in SYN-RECEIVED: it may read and write already */
     bool port_locked, addr_locked; /* the program chose them: they stay when a connection ends */
     int err;          /* sk_err, positive errno, 0: none */
 
@@ -112,9 +122,14 @@ struct sock {
     unsigned pending_bits;
 
     /* options */
-    bool reuse, v6only, linger_on;
+    bool reuse, v6only, linger_on, inq, freebind;
+    uint8_t mtu_discover; /* IP_MTU_DISCOVER */
     int32_t linger_s;
     int32_t tos, tclass;
+    bool fastopen_connect;
+    uint8_t n_fastopen_keys;
+    uint8_t fastopen_key[2][16];
+    uint64_t max_pacing_rate; /* 0: not set */
     uint32_t opt_set; /* bit per enum tcp_opt: the program said so */
     int32_t opt[TCP_OPT_MAX];
 };
@@ -196,6 +211,11 @@ static inline bool sock_state_in(const struct sock *s, unsigned mask)
     return ((1u << s->state) & mask) != 0;
 }
 #define SOCK_ST(name) (1u << TCP_STATE_##name)
+
+/* ---- connect.c ---- */
+/* MSG_FASTOPEN, or the send that a put-off connect() waits for. 0: connected, send; -EINPROGRESS with *ret_copied. */
+int sock_fastopen(struct sock *s, const struct ip_addr *addr, uint16_t port, const void *data, size_t bytes,
+                  uint64_t now, size_t *ret_copied);
 
 /* ---- options.c ---- */
 /* Gives the connection what the program set before it existed. */

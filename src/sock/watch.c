@@ -1,9 +1,10 @@
 /*
- * sock/watch.c: state changes of connections, for listings that follow them (the daemon's event subscriptions).
+ * sock/watch.c: state changes of connections, for listings that follow them (the daemon's event
+ * subscriptions).
  *
- * A bounded ring, there only while somebody watches: without a watcher nothing is kept and nothing is allocated. When
- * it is full the newest change is dropped and counted: the taker sees that changes are missing, not which. Filled by
- * socks_drain() and sock_conn_detach(), emptied by sock_next_state_change().
+ * A bounded ring, there only while somebody watches: without a watcher nothing is kept and nothing is
+ * allocated. When it is full the newest change is dropped and counted: the taker sees that changes are
+ * missing, not which. Filled by socks_drain() and sock_conn_detach(), emptied by sock_next_state_change().
  */
 #include "sock/sock_priv.h"
 

@@ -343,12 +343,16 @@ void tcp_arm_probe0(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (c->user_timeout_ms && c->probe_begun_at)
         at = time_min(
             at, time_max(now + 2 * NSEC_PER_MSEC, c->probe_begun_at + c->user_timeout_ms * NSEC_PER_MSEC));
+    if (c->fastopen_rsk)
+        return; /* RETRANS is the SYN-ACK's */
     tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
     tcp_timer_set(t, c, TCP_TIMER_PROBE0, at);
 }
 
 void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
+    if (c->fastopen_rsk)
+        return; /* the SYN-ACK's timer stays as it is */
     if (c->sndq.packets_out > 0) {
         uint64_t at = now + tcp_rto_ns(t, c);
 
@@ -474,6 +478,7 @@ static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
     if (v->rearm)
         tcp_rearm_rto(t, c, now);
     tcp_cong_control(t, c, v, now);
+    tcp_update_pacing_rate(t, c);
 }
 
 enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
@@ -522,46 +527,64 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
     tcp_sync_mss(t, c, c->path.mtu);
 }
 
-/*
- * RFC 6298 section 5.7: without a sample of the handshake (its SYN was repeated and there are no timestamps)
- * the RTO starts from 3 s.
- */
-static void first_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t now)
+void tcp_synack_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t now)
 {
-    const uint32_t fallback_us = 3000000;
-
-    if (rtt_us < UINT32_MAX) {
-        tcp_rtt_update_min(&c->rtt, (uint32_t)rtt_us, now);
-        tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt,
-                       (uint32_t)t->config->tcp_rto_min * 1000u, rto_max_us(t));
-    } else if (c->rtt.srtt_us == 0) {
-        c->rtt.rttvar_us = c->rtt.mdev_us = c->rtt.mdev_max_us = fallback_us;
-        c->rtt.rto_us = fallback_us;
-    }
+    if (rtt_us >= UINT32_MAX)
+        return;
+    tcp_rtt_update_min(&c->rtt, (uint32_t)rtt_us, now);
+    tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt, (uint32_t)t->config->tcp_rto_min * 1000u,
+                   rto_max_us(t));
 }
 
 /* RFC 6928; RFC 5681 section 3.1: one segment where more than one SYN was lost. */
 static uint32_t initial_cwnd(const struct tcp *t, const struct tcp_conn *c)
 {
+    uint32_t cwnd = c->path.initcwnd ? c->path.initcwnd : (uint32_t)t->config->tcp_initcwnd;
+
     if (c->total_syn_retrans > 1)
         return 1;
-    return c->path.initcwnd ? c->path.initcwnd : (uint32_t)t->config->tcp_initcwnd;
+    return cwnd < c->win.cwnd_clamp ? cwnd : c->win.cwnd_clamp;
+}
+
+void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    tcp_metrics_read(t, c, now);
+    c->win.cwnd = initial_cwnd(t, c);
+    c->win.cwnd_cnt = 0;
+    c->snd_cwnd_stamp = now;
+    c->cc->init(c->cc_state, &c->win, now);
+    expand_sndbuf(t, c);
+    tcp_update_pacing_rate(t, c);
+}
+
+/*
+ * The SYN, and what of its data the segment acknowledges. Without a descriptor (the SYN-ACK was a half-open
+ * entry's) the queue begins behind it.
+ */
+static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg)
+{
+    struct tcp_ack_value v = {.prior_una = c->snd_una};
+
+    if (tcp_sndq_empty(&c->sndq)) {
+        tcp_sndq_init(&c->sndq, &t->descs, c->iss + 1);
+        c->delivered++;
+        c->snd_una = c->iss + 1;
+    } else {
+        clean_sent(c, seg->ack, &v);
+        if (!c->sack_ok)
+            c->delivered += v.acked_segs;
+        una_moved(t, c, seg->ack);
+    }
+    c->snd_nxt = c->sndq.nxt;
+    c->bytes_acked = c->snd_una - (c->iss + 1);
 }
 
 void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us,
                          uint64_t now)
 {
-    uint32_t ack = c->iss + 1;
-
-    while (!tcp_sndq_empty(&c->sndq) && seq_lt(c->sndq.una, ack))
-        tcp_sndq_pop(&c->sndq);
-    if (seq_lt(c->sndq.una, ack))
-        tcp_sndq_init(&c->sndq, &t->descs, ack);
-    c->snd_una = c->sndq.una;
-    c->snd_nxt = c->sndq.nxt;
+    take_handshake_ack(t, c, seg);
     c->snd_sml = c->snd_up = c->high_seq = c->snd_una;
-    c->pushed_seq = c->snd_una;
-    c->bytes_acked = 0;
+    c->pushed_seq = c->snd_nxt;
     c->snd_wnd = (uint32_t)seg->wnd << (seg->flags & TCP_SYN ? 0 : c->snd_wscale);
     c->snd_wl1 = seg->seq;
     c->max_window = c->snd_wnd > c->max_window ? c->snd_wnd : c->max_window;
@@ -574,15 +597,11 @@ void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
 
         rtt_us = tsecr_rtt_us(c, &v, now);
     }
-    first_rtt(t, c, rtt_us, now);
+    tcp_synack_rtt(t, c, rtt_us, now);
     tcp_sync_mss(t, c, c->pmtu ? c->pmtu : c->path.mtu);
-    c->win.cwnd = initial_cwnd(t, c);
-    c->win.cwnd_cnt = 0;
-    c->snd_cwnd_stamp = now;
-    c->lsndtime = now;
+    c->lsndtime = now; /* the first data is not sent after an idle time */
     c->cwnd_usage_seq = c->snd_una;
-    c->cc->init(c->cc_state, &c->win, now);
-    expand_sndbuf(t, c);
+    tcp_init_transfer(t, c, now);
     tcp_rearm_rto(t, c, now);
 }
 

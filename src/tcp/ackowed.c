@@ -14,7 +14,7 @@
 #define TCP_ATO_MIN_MS 40u /* Linux TCP_ATO_MIN */
 
 static_assert((TCP_ACK_FACTS_MAX & (TCP_ACK_FACTS_MAX - 1)) == 0, "the ring is indexed by a mask");
-static_assert(sizeof(struct tcp_ackowed_fact) == 16, "a full FIFO is one KiB");
+static_assert(sizeof(struct tcp_ackowed_fact) == 20, "a full FIFO is little more than one KiB");
 
 /* ---- the FIFO of facts ---- */
 
@@ -60,14 +60,30 @@ static bool facts_grow(struct tcp_ackowed *o)
     return true;
 }
 
+static bool same_plain_fact(const struct tcp_ackowed_fact *a, const struct tcp_ackowed_fact *b)
+{
+    return !a->has_dsack && !b->has_dsack && a->ack == b->ack && a->cause == b->cause &&
+           a->has_sack == b->has_sack && a->sack_seq == b->sack_seq;
+}
+
 bool tcp_ackowed_fact(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
                       const struct tcp_sack_block *dsack)
 {
-    struct tcp_ackowed_fact *last = o->fact_count ? fact_at(o, o->fact_count - 1u) : NULL;
-    struct tcp_ackowed_fact f = {.ack = ack, .count = 1, .cause = (uint8_t)cause, .has_dsack = dsack != NULL};
+    return tcp_ackowed_fact_at(o, ack, cause, dsack, NULL);
+}
 
-    if (last && !dsack && !last->has_dsack && last->ack == ack && last->cause == cause &&
-        last->count < UINT16_MAX) {
+bool tcp_ackowed_fact_at(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
+                         const struct tcp_sack_block *dsack, const uint32_t *sack_seq)
+{
+    struct tcp_ackowed_fact *last = o->fact_count ? fact_at(o, o->fact_count - 1u) : NULL;
+    struct tcp_ackowed_fact f = {.ack = ack,
+                                 .sack_seq = sack_seq ? *sack_seq : 0,
+                                 .count = 1,
+                                 .cause = (uint8_t)cause,
+                                 .has_dsack = dsack != NULL,
+                                 .has_sack = sack_seq != NULL};
+
+    if (last && same_plain_fact(last, &f) && last->count < UINT16_MAX) {
         last->count++;
         return true;
     }
@@ -105,7 +121,13 @@ static bool fact_pop(struct tcp_ackowed *o, struct tcp_ack_fact *ret)
         return false;
     f = fact_at(o, 0);
     *ret = (struct tcp_ack_fact){
-        .ack = f->ack, .cause = (enum tcp_cause)f->cause, .dsack = f->has_dsack, .dsack_block = f->dsack};
+        .ack = f->ack,
+        .cause = (enum tcp_cause)f->cause,
+        .dsack = f->has_dsack,
+        .dsack_block = f->dsack,
+        .sack = f->has_sack,
+        .sack_seq = f->sack_seq,
+    };
     if (--f->count == 0) {
         o->fact_head = (uint8_t)((o->fact_head + 1u) & (o->fact_size - 1u));
         o->fact_count--;
@@ -128,15 +150,21 @@ const char *tcp_ackowed_check(const struct tcp_ackowed *o)
 
 /* ---- on a connection: owing ---- */
 
-void tcp_owe_fact(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, const struct tcp_sack_block *dsack)
+void tcp_owe_fact_at(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause,
+                     const struct tcp_sack_block *dsack, const uint32_t *sack_seq)
 {
     struct tcp_ackowed *o = &c->ackowed;
 
-    if (!tcp_ackowed_fact(o, c->rcv_nxt, cause, dsack) && !o->fact_count) {
+    if (!tcp_ackowed_fact_at(o, c->rcv_nxt, cause, dsack, sack_seq) && !o->fact_count) {
         o->pending |= TCP_ACK_DUE;
         o->cause = (uint8_t)cause;
     }
     tcp_mark_ready(t, c);
+}
+
+void tcp_owe_fact(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, const struct tcp_sack_block *dsack)
+{
+    tcp_owe_fact_at(t, c, cause, dsack, NULL);
 }
 
 static bool owes_one_of_its_own(enum tcp_cause cause)

@@ -39,9 +39,10 @@ enum tcp_ack_pending {
 struct tcp_ackowed_fact {
     uint32_t ack;
     struct tcp_sack_block dsack;
+    uint32_t sack_seq; /* the segment that caused it lies in the out-of-order range that holds this, if has_sack */
     uint16_t count;
     uint8_t cause; /* enum tcp_cause */
-    bool has_dsack;
+    bool has_dsack : 1, has_sack : 1;
 };
 
 struct tcp_ackowed {
@@ -67,6 +68,9 @@ void tcp_ackowed_clear(struct tcp_ackowed *o);
 /* One more ACK of its own; dsack may be NULL. False: coalesced into an earlier one. */
 bool tcp_ackowed_fact(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
                       const struct tcp_sack_block *dsack);
+/* The same; sack_seq, if not NULL: where in the out-of-order ranges its segment lies (RFC 2018 section 4). */
+bool tcp_ackowed_fact_at(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
+                         const struct tcp_sack_block *dsack, const uint32_t *sack_seq);
 /* Number of ACKs owed as facts. */
 uint32_t tcp_ackowed_facts(const struct tcp_ackowed *o);
 /* NULL if the invariants hold, else a sentence. */

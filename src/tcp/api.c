@@ -66,11 +66,21 @@ static void set_offers(struct tcp *t, struct tcp_conn *c)
     c->wscale_ok = config->tcp_window_scaling != 0;
 }
 
+void tcp_start_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    c->syn_pending = true;
+    c->retrans_stamp = now ? now : 1;
+    tcp_timer_set(t, c, TCP_TIMER_RETRANS, time_add(now, c->rtt.rto_us * NSEC_PER_USEC));
+    t->counters.active_opens++;
+    tcp_mark_ready(t, c);
+    tcp_mark_dirty(t, c);
+}
+
 int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now, tcp_id *ret)
 {
     enum tcp_kind kind = TCP_KIND_FREE;
     void *entry = tcp_lookup_tuple(t, &args->tuple, &kind);
-    uint32_t iss = tcp_isn(t, &args->tuple, now);
+    uint32_t iss = tcp_isn(t, &args->tuple, now), ts_recent = 0;
     struct tcp_conn *c;
 
     if (entry && kind != TCP_KIND_TW)
@@ -82,7 +92,7 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
     c = tcp_conn_new(t, now);
     if (!c)
         return -ENOMEM;
-    if (entry && !tcp_tw_reuse(t, entry, now, &iss)) {
+    if (entry && !tcp_tw_reuse(t, entry, now, &iss, &ts_recent)) {
         tcp_conn_free(t, c);
         return -EADDRINUSE;
     }
@@ -98,13 +108,12 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
     c->owned = true;
     c->iss = iss;
     set_offers(t, c);
+    c->ts_recent = ts_recent;
     tcp_prepare_syn(t, c);
     tcp_set_state(t, c, TCP_STATE_SYN_SENT, now);
-    c->syn_pending = true;
-    c->retrans_stamp = now ? now : 1;
-    tcp_timer_set(t, c, TCP_TIMER_RETRANS, time_add(now, c->rtt.rto_us * NSEC_PER_USEC));
-    t->counters.active_opens++;
-    tcp_mark_ready(t, c);
+    c->defer_connect = args->fastopen;
+    if (!args->fastopen)
+        tcp_start_syn(t, c, now);
     *ret = c->id;
     tcp_conn_reap(t, c);
     return 0;
@@ -149,11 +158,19 @@ static int send_state(struct tcp_conn *c)
     case TCP_STATE_CLOSE_WAIT:
         return 1;
     case TCP_STATE_SYN_SENT:
-    case TCP_STATE_SYN_RECV:
         return 0;
+    case TCP_STATE_SYN_RECV:
+        return c->fastopen_rsk;
     default:
         return -EPIPE;
     }
+}
+
+/* A Fast Open may answer before its handshake is complete. */
+static bool takes_bytes(const struct tcp_conn *c)
+{
+    return c->state == TCP_STATE_ESTABLISHED || c->state == TCP_STATE_CLOSE_WAIT ||
+           (c->state == TCP_STATE_SYN_RECV && c->fastopen_rsk);
 }
 
 size_t tcp_send_space(const struct tcp *t, tcp_id id)
@@ -161,8 +178,7 @@ size_t tcp_send_space(const struct tcp *t, tcp_id id)
     struct tcp_conn *c = owned_conn(t, id);
     uint32_t space;
 
-    if (!c || (c->state != TCP_STATE_ESTABLISHED && c->state != TCP_STATE_CLOSE_WAIT) ||
-        (c->shutdown & TCP_SHUT_WR))
+    if (!c || !takes_bytes(c) || (c->shutdown & TCP_SHUT_WR))
         return 0;
     space = tcp_sndbuf_space(&c->sndbuf);
     c->want_writable = c->want_writable || !space;
@@ -198,12 +214,13 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
     return n;
 }
 
-/* Pushed at its end, unless the program says that more follows at once (MSG_MORE): output.c sets PSH by
- * send_more. */
+/* Pushed at its end, unless the program says that more follows at once (MSG_MORE). */
 static void take_bytes(struct tcp_conn *c, size_t bytes, unsigned flags)
 {
     c->write_seq += (uint32_t)bytes;
     c->send_more = (flags & TCP_SEND_MORE) != 0;
+    c->more_bytes = c->send_more ? c->more_bytes + (uint32_t)bytes : 0;
+    c->nagle_push = false;
     if (flags & TCP_SEND_URGENT) {
         c->snd_up = c->write_seq;
         c->urg_mode = true;
@@ -216,7 +233,7 @@ int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint
 
     if (!c)
         return -ENOENT;
-    if (c->state != TCP_STATE_ESTABLISHED && c->state != TCP_STATE_CLOSE_WAIT)
+    if (!takes_bytes(c))
         return -EPIPE;
     tcp_sndbuf_commit(&c->sndbuf, t->pool, bytes);
     if (bytes)
@@ -304,6 +321,11 @@ void tcp_recv_consume(struct tcp *t, tcp_id id, size_t bytes, uint64_t now)
 void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     switch (c->state) {
+    case TCP_STATE_SYN_RECV:
+        if (!c->fastopen_rsk)
+            return; /* at establishment */
+        tcp_set_state(t, c, TCP_STATE_FIN_WAIT1, now);
+        break;
     case TCP_STATE_ESTABLISHED:
         tcp_set_state(t, c, TCP_STATE_FIN_WAIT1, now);
         break;
@@ -311,7 +333,7 @@ void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tcp_set_state(t, c, TCP_STATE_LAST_ACK, now);
         break;
     default:
-        return; /* SYN-RECEIVED: at establishment; the others have sent it */
+        return; /* they have sent it */
     }
     c->fin_queued = true;
     c->pushed_seq = c->write_seq;
@@ -369,7 +391,8 @@ static bool abort_needs_reset(const struct tcp_conn *c)
 
 void tcp_disconnect(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uint64_t now)
 {
-    tcp_disown(t, c);
+    if (c->owned)
+        tcp_disown(t, c);
     if (abort_needs_reset(c))
         tcp_send_reset(t, c, cause, 0, false, now);
     else
@@ -379,9 +402,9 @@ void tcp_disconnect(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uin
 
 int tcp_abort(struct tcp *t, tcp_id id, uint64_t now)
 {
-    struct tcp_conn *c = owned_conn(t, id);
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
 
-    if (!c)
+    if (!c || (!c->owned && !c->orphan))
         return -ENOENT;
     tcp_disconnect(t, c, TCP_CAUSE_RST_ABORT, now);
     return 0;

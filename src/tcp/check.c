@@ -35,6 +35,13 @@ static const char *check_life(const struct tcp_conn *c)
     return NULL;
 }
 
+/* Until the SYN-ACK is acknowledged the RTO timer is its, in SYN-RECEIVED, or FIN-WAIT-1 if closed meanwhile. */
+static bool fastopen_state_ok(const struct tcp_conn *c)
+{
+    return (c->state == TCP_STATE_SYN_RECV || c->state == TCP_STATE_FIN_WAIT1) &&
+           c->timer_at[TCP_TIMER_RETRANS] != TIME_NEVER;
+}
+
 static const char *check_timers(const struct tcp_conn *c)
 {
     for (unsigned i = 0; i < TCP_TIMER_MAX; i++) {
@@ -43,6 +50,8 @@ static const char *check_timers(const struct tcp_conn *c)
         if (c->state == TCP_STATE_CLOSE && c->timer_at[i] != TIME_NEVER)
             return "timer set in CLOSE";
     }
+    if (c->fastopen_rsk && !fastopen_state_ok(c))
+        return "Fast Open pending in a state that it can't be in, or without its timer";
     if (c->timer_at[TCP_TIMER_RETRANS] != TIME_NEVER && c->timer_at[TCP_TIMER_PROBE0] != TIME_NEVER)
         return "RETRANS and PROBE0 run together";
     if (c->sndq.packets_out && synchronised(c) && c->timer_at[TCP_TIMER_RETRANS] == TIME_NEVER)
@@ -66,7 +75,7 @@ static const char *check_send(const struct tcp_conn *c)
         return "sent-segment queue doesn't cover [snd_una, snd_nxt)";
     if (c->sndbuf.end != c->write_seq)
         return "send buffer doesn't end at write_seq";
-    if (c->sndbuf.start != seq_min(seq_max(c->snd_una, c->iss + 1), c->write_seq) && synchronised(c))
+    if (c->sndbuf.start != seq_min(c->snd_una, c->write_seq) && synchronised(c))
         return "send buffer doesn't begin at snd_una";
     if (synchronised(c) && c->mss == 0)
         return "mss is 0";

@@ -39,8 +39,10 @@ struct tcp *tcp_create(const struct tcp_params *params)
     rng_seed(&t->rng, params->secrets.rng_seed);
     wheel_init(&t->wheel, params->now);
     init_lists(t);
+    tcp_cookies_init(t);
+    tcp_fastopen_init(t);
     if (tcp_table_init(t) || tcp_requests_init(t) || tcp_tw_init(t) || tcp_replies_init(t) ||
-        tcp_records_init(t)) {
+        tcp_metrics_init(t) || tcp_records_init(t)) {
         tcp_destroy(t);
         return NULL;
     }
@@ -69,6 +71,7 @@ void tcp_destroy(struct tcp *t)
         {
             struct tcp_listener *l = list_entry(node, struct tcp_listener, link);
 
+            tcp_fastopen_listener_closed(l);
             tcp_listener_remove(l);
             free(l);
         }
@@ -76,6 +79,7 @@ void tcp_destroy(struct tcp *t)
     tcp_requests_destroy(t);
     tcp_tw_destroy(t);
     tcp_replies_destroy(t);
+    tcp_metrics_destroy(t);
     tcp_records_destroy(t);
     tcp_table_destroy(t);
     tcp_desc_slab_destroy(&t->descs);
@@ -101,6 +105,7 @@ struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now)
     for (unsigned i = 0; i < TCP_TIMER_MAX; i++)
         c->timer_at[i] = TIME_NEVER;
     c->mss_clamp = TCP_MSS_DEFAULT;
+    c->fastopen_cookie.bytes = -1;
     c->pacing_rate = UINT64_MAX;
     c->max_pacing_rate = UINT64_MAX;
     c->user_timeout_ms = (uint32_t)config->tcp_user_timeout;
@@ -133,6 +138,7 @@ void tcp_conn_free(struct tcp *t, struct tcp_conn *c)
 {
     enum tcp_kind kind = TCP_KIND_FREE;
 
+    tcp_fastopen_release(t, c, false, 0);
     leave_accept_queue(t, c);
     tcp_unmark_ready(t, c);
     list_del(&c->event);
@@ -196,6 +202,8 @@ static void release_queues(struct tcp *t, struct tcp_conn *c, bool keep_unread)
 void tcp_done(struct tcp *t, struct tcp_conn *c, int error, bool keep_unread, uint64_t now)
 {
     if (c->state != TCP_STATE_CLOSE) {
+        tcp_fastopen_release(t, c, false, now);
+        tcp_fastopen_ended(t, c, now);
         tcp_timers_off(t, c);
         if (c->orphan) {
             c->orphan = false;

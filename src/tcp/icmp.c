@@ -11,9 +11,18 @@
 #define PMTU_MIN_V4 552u  /* Linux ip_rt_min_pmtu: smaller claims are raised to it */
 #define PMTU_MIN_V6 1280u /* RFC 8200 section 5 */
 
+/* A Fast Open's SYN-ACK is, too, though it has no descriptor. */
 static bool in_flight(const struct tcp_conn *c, uint32_t seq)
 {
-    return seq_geq(seq, c->snd_una) && seq_lt(seq, c->snd_nxt);
+    return seq_geq(seq, c->fastopen_rsk ? c->iss : c->snd_una) && seq_lt(seq, c->snd_nxt);
+}
+
+/* Where an error ends it: before it is established, or accepted (Fast Open). */
+static bool is_opening(const struct tcp_conn *c)
+{
+    if (c->state == TCP_STATE_SYN_RECV && c->fastopen_rsk)
+        return c->in_accept_queue;
+    return c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV;
 }
 
 /* Everything sent in segments of more than `mss` went nowhere. True if there was any. */
@@ -43,13 +52,22 @@ static void simple_retransmit(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
     tcp_sync_mss(t, c, pmtu);
     if (!any)
         return;
-    if (c->ca_state != TCP_CA_LOSS) {
-        c->high_seq = c->snd_nxt;
-        c->win.ssthresh = c->cc->ssthresh(c->cc_state, &c->win, tcp_in_flight(c));
-        c->prior_ssthresh = 0;
-        c->undo_marker = 0;
-        c->ca_state = TCP_CA_LOSS;
-    }
+    tcp_non_congestion_loss(t, c);
+}
+
+/* A SYN with data was too big: it goes again at once, without. */
+static void syn_data_too_big(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
+{
+    uint16_t headers = c->tuple.local.family == IP_V6 ? 60 : 40;
+
+    tcp_sync_mss(t, c, pmtu);
+    if (!c->syn_data || c->state != TCP_STATE_SYN_SENT || c->syn_pending)
+        return;
+    if (!c->path.advmss && c->advmss > pmtu - headers)
+        c->advmss = (uint16_t)(pmtu - headers); /* as Linux, whose route has learned it (tcp_advertise_mss) */
+    if (c->total_syn_retrans < UINT8_MAX)
+        c->total_syn_retrans++;
+    c->syn_pending = true;
     tcp_mark_ready(t, c);
 }
 
@@ -59,9 +77,9 @@ static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint16_t mtu)
     uint32_t least = c->tuple.local.family == IP_V6 ? PMTU_MIN_V6 : PMTU_MIN_V4;
     uint32_t pmtu = mtu > least ? mtu : least;
 
-    if (c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV) {
+    if (tcp_handshaking(c)) {
         if (pmtu < c->pmtu)
-            c->pmtu = (uint16_t)pmtu;
+            syn_data_too_big(t, c, (uint16_t)pmtu);
         return;
     }
     if (pmtu < c->pmtu)
@@ -72,12 +90,13 @@ static void conn_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *
 {
     if (!in_flight(c, icmp->seq)) {
         tcp_drop(t, c, TCP_DROP_ICMP_BAD_SEQ);
+        t->counters.out_of_window_icmps++;
         return;
     }
     t->counters.icmp_errors++;
     if (icmp->error == EMSGSIZE) {
         packet_too_big(t, c, icmp->mtu);
-    } else if (c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV) {
+    } else if (is_opening(c)) {
         if (icmp->error)
             tcp_done(t, c, icmp->error, true, now);
     } else {

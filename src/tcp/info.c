@@ -17,6 +17,7 @@ static uint8_t info_options(const struct tcp_conn *c)
     bits |= c->sack_ok ? TCP_INFO_OPT_SACK : 0u;
     bits |= c->wscale_ok ? TCP_INFO_OPT_WSCALE : 0u;
     bits |= c->ecn_ok ? TCP_INFO_OPT_ECN : 0u;
+    bits |= c->syn_data_acked ? TCP_INFO_OPT_SYN_DATA : 0u;
     return (uint8_t)bits;
 }
 
@@ -131,6 +132,7 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     }
     ret->state = c->state;
     ret->options = info_options(c);
+    ret->fastopen_client_fail = c->fastopen_client_fail;
     ret->last_data_sent = ms_since(now, c->lsndtime ? c->lsndtime : c->created_at);
     ret->last_data_recv = ms_since(now, c->last_data_recv_at);
     ret->last_ack_recv = ms_since(now, c->rcv_tstamp);

@@ -93,6 +93,8 @@ static void closed_input(struct tcp *t, const struct tcp_seg *seg)
     tcp_reply_rst(t, seg, TCP_CAUSE_RST_NO_SOCKET);
 }
 
+static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+
 /* ---- 3.10.7.2 LISTEN
  * ------------------------------------------------------------------------------------------ */
 
@@ -104,7 +106,16 @@ static void listen_input(struct tcp *t, struct tcp_listener *l, const struct tcp
         tcp_drop(t, NULL, TCP_DROP_LISTEN_RST);
         return;
     }
-    /* Second, check for an ACK: nothing was ever sent from here. */
+    /* Second, check for an ACK: nothing was ever sent from here, unless it was a SYN cookie. */
+    if ((seg->flags & TCP_ACK) && !(seg->flags & TCP_SYN)) {
+        bool mine;
+        struct tcp_conn *c = tcp_listen_cookie(t, l, seg, path, now, &mine);
+
+        if (c)
+            conn_input(t, c, seg, now);
+        if (mine)
+            return;
+    }
     if (seg->flags & TCP_ACK) {
         tcp_drop(t, NULL, TCP_DROP_NO_SOCKET);
         tcp_reply_rst(t, seg, TCP_CAUSE_RST_BAD_ACK);
@@ -216,6 +227,7 @@ static void enter_established(struct tcp *t, struct tcp_conn *c, const struct tc
     c->syn_pending = false;
     c->error_soft = 0;
     c->rcv_tstamp = now;
+    c->last_data_recv_at = now;
     tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
     tcp_set_state(t, c, TCP_STATE_ESTABLISHED, now);
     tcp_snd_established(t, c, seg, rtt_us, now);
@@ -223,6 +235,26 @@ static void enter_established(struct tcp *t, struct tcp_conn *c, const struct tc
     tcp_keepalive_start(t, c, now);
     c->want_writable = false;
     tcp_raise(t, c, TCP_EVENT_CONNECTED | TCP_EVENT_WRITABLE);
+}
+
+/* Data to carry the handshake's ACK will come soon (tcp_rcv_synsent_state_process). */
+static bool ack_can_wait(const struct tcp_conn *c)
+{
+    return !c->fin_received && (c->write_pending || c->defer_accept || tcp_ackowed_in_pingpong(&c->ackowed));
+}
+
+static void owe_handshake_ack(struct tcp *t, struct tcp_conn *c, bool later, uint64_t now)
+{
+    struct tcp_ackowed *o = &c->ackowed;
+
+    if (!later) {
+        tcp_owe_ack(t, c, TCP_CAUSE_ACK_HANDSHAKE);
+        return;
+    }
+    tcp_enter_quickack_mode(c, TCP_MAX_QUICKACKS);
+    o->delack_at = now + (uint32_t)t->config->tcp_delack_max * NSEC_PER_MSEC;
+    o->pending |= TCP_ACK_SCHED | TCP_ACK_TIMER;
+    tcp_timer_set(t, c, TCP_TIMER_DELACK, o->delack_at);
 }
 
 /* Fourth, check the SYN bit. Fifth: neither SYN nor RST, dropped. */
@@ -236,7 +268,7 @@ static void syn_sent_syn(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
     take_syn_numbers(c, seg);
     if (seg->flags & TCP_ACK) {
         enter_established(t, c, seg, now);
-        tcp_owe_ack(t, c, TCP_CAUSE_ACK_HANDSHAKE);
+        owe_handshake_ack(t, c, !tcp_fastopen_synack(t, c, seg, now) && ack_can_wait(c), now);
         return;
     }
     /* Simultaneous open: SYN,ACK <SEQ=ISS><ACK=RCV.NXT>; what else the segment holds will come again. */
@@ -378,9 +410,42 @@ static bool step5_syn_recv(struct tcp *t, struct tcp_conn *c, const struct tcp_s
         c->max_window = c->snd_wnd;
     replace_ts_recent(c, seg, now);
     enter_established(t, c, seg, now);
+    /* A crossed SYN-ACK brings the SYN a second time: told so, with D-SACK, as in Linux. */
+    if (seg->flags & TCP_SYN)
+        tcp_owe_dupack(t, c, seg, TCP_CAUSE_ACK_DUPLICATE);
+    (void)tcp_fastopen_synack(t, c, seg, now);
     if (c->shutdown & TCP_SHUT_WR)
         tcp_queue_fin(t, c, now);
     return true;
+}
+
+/* SYN-RECEIVED of a Fast Open: snd_una =< SEG.ACK, for the SYN is no part of what is in flight. */
+static bool step5_fastopen(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
+{
+    if (tcp_ack_in(t, c, seg, now) != TCP_ACK_OK) {
+        tcp_drop(t, c, TCP_DROP_REQ_BAD_ACK);
+        tcp_reply_rst(t, seg, TCP_CAUSE_RST_BAD_ACK);
+        return false;
+    }
+    replace_ts_recent(c, seg, now);
+    tcp_fastopen_established(t, c, seg, now);
+    c->error_soft = 0;
+    c->rcv_tstamp = now;
+    tcp_set_state(t, c, TCP_STATE_ESTABLISHED, now);
+    tcp_sync_mss(t, c, c->pmtu);
+    tcp_update_pacing_rate(t, c);
+    c->lsndtime = now;
+    tcp_keepalive_start(t, c, now);
+    tcp_raise(t, c, TCP_EVENT_CONNECTED | TCP_EVENT_WRITABLE);
+    if (c->shutdown & TCP_SHUT_WR)
+        tcp_queue_fin(t, c, now);
+    return true;
+}
+
+/* Which of the two ways to be in SYN-RECEIVED. */
+static bool step5_opening(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
+{
+    return c->fastopen_rsk ? step5_fastopen(t, c, seg, now) : step5_syn_recv(t, c, seg, now);
 }
 
 /* ESTABLISHED and later: the pipeline of ack.c. */
@@ -404,7 +469,8 @@ static bool step5_synchronised(struct tcp *t, struct tcp_conn *c, const struct t
     case TCP_ACK_UNSENT:
     default:
         tcp_drop(t, c, TCP_DROP_ACK_UNSENT);
-        tcp_owe_challenge(t, c, TCP_CAUSE_ACK_UNACCEPTABLE, now);
+        if (c->state != TCP_STATE_ESTABLISHED) /* there Linux says nothing, against RFC 9293 section 3.10.7.4 */
+            tcp_owe_challenge(t, c, TCP_CAUSE_ACK_UNACCEPTABLE, now);
         return false;
     }
 }
@@ -415,11 +481,13 @@ static bool data_after_close(const struct tcp_conn *c, const struct tcp_seg *seg
     return (!c->owned || (c->shutdown & TCP_SHUT_RD)) && seg->len && seq_gt(seg->seq + seg->len, c->rcv_nxt);
 }
 
-static void reset_after_close(struct tcp *t, struct tcp_conn *c, int error, uint64_t now)
+/* The RST is the answer to the segment, with its ACK as sequence number. */
+static void reset_after_close(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, int error, uint64_t now)
 {
     tcp_drop(t, c, TCP_DROP_DATA_AFTER_CLOSE);
     t->counters.abort_on_data++;
-    tcp_send_reset(t, c, TCP_CAUSE_RST_DATA_AFTER_CLOSE, error, true, now);
+    tcp_reply_rst(t, seg, TCP_CAUSE_RST_DATA_AFTER_CLOSE);
+    tcp_done(t, c, error, true, now);
 }
 
 /* FIN-WAIT-1: if our FIN is acknowledged, FIN-WAIT-2; an orphan stays there for a limited time. */
@@ -429,7 +497,7 @@ static bool step5_fin_wait1(struct tcp *t, struct tcp_conn *c, const struct tcp_
     if (c->owned)
         return true;
     if (c->linger2_s < 0 || data_after_close(c, seg)) {
-        reset_after_close(t, c, 0, now);
+        reset_after_close(t, c, seg, 0, now);
         return false;
     }
     tcp_timer_set(t, c, TCP_TIMER_LINGER, time_add(now, tcp_fin_time(t, c)));
@@ -440,7 +508,11 @@ static bool step5_fin_wait1(struct tcp *t, struct tcp_conn *c, const struct tcp_
 static bool step5_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
     bool ok =
-        c->state == TCP_STATE_SYN_RECV ? step5_syn_recv(t, c, seg, now) : step5_synchronised(t, c, seg, now);
+        c->state == TCP_STATE_SYN_RECV ? step5_opening(t, c, seg, now) : step5_synchronised(t, c, seg, now);
+
+    /* A Fast Open that was closed before its handshake was complete. */
+    if (ok && c->state == TCP_STATE_FIN_WAIT1)
+        tcp_fastopen_established(t, c, seg, now);
 
     if (!ok || !fin_acked(c))
         return ok;
@@ -451,6 +523,7 @@ static bool step5_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s
         tcp_time_wait(t, c, now);
         return false;
     case TCP_STATE_LAST_ACK:
+        tcp_metrics_write(t, c, now);
         tcp_done(t, c, 0, true, now);
         return false;
     default:
@@ -479,7 +552,7 @@ static void step6_urg(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s
 static void step7_text(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
     if ((c->state == TCP_STATE_FIN_WAIT1 || c->state == TCP_STATE_FIN_WAIT2) && data_after_close(c, seg)) {
-        reset_after_close(t, c, c->owned ? ECONNRESET : 0, now);
+        reset_after_close(t, c, seg, c->owned ? ECONNRESET : 0, now);
         return;
     }
     tcp_data_in(t, c, seg, now);
@@ -487,6 +560,8 @@ static void step7_text(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 
 static void synchronised_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
+    if (c->fastopen_rsk && !tcp_fastopen_check(t, c, seg, now))
+        return;
     if (!(seg->flags & (TCP_ACK | TCP_RST | TCP_SYN))) {
         tcp_drop(t, c, TCP_DROP_BAD_FLAGS);
         return;
@@ -578,7 +653,7 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
         c->data_segs_in += segs;
     if (c->state == TCP_STATE_SYN_SENT)
         syn_sent_input(t, c, seg, now);
-    else
+    else if (!tcp_fast_path(t, c, seg, now))
         synchronised_input(t, c, seg, now);
     if (c->state != TCP_STATE_CLOSE) {
         if (tcp_may_send(t, c, now))

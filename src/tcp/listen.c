@@ -25,6 +25,10 @@ int tcp_listen(struct tcp *t, const struct tcp_listen_args *args, uint32_t *ret_
     l->user = args->user;
     l->backlog = args->backlog < most ? args->backlog : most;
     list_init(&l->unaccepted);
+    list_init(&l->fastopen_rst);
+    /* Without TCP_FASTOPEN where the configuration says so for all listeners. */
+    if ((t->config->tcp_fastopen & TFO_SERVER_WO_SOCKOPT1) && (t->config->tcp_fastopen & TFO_SERVER_ENABLE))
+        l->fastopen_max_qlen = l->backlog;
     tcp_listener_add(t, l);
     t->n_listeners++;
     *ret_listener = l->number;
@@ -43,6 +47,7 @@ void tcp_listen_close(struct tcp *t, uint32_t listener, uint64_t now)
     while ((node = list_first(&l->unaccepted)) != NULL)
         tcp_disconnect(t, list_entry(node, struct tcp_conn, listener_link), TCP_CAUSE_RST_LISTENER_CLOSED,
                        now);
+    tcp_fastopen_listener_closed(l);
     tcp_listener_remove(l);
     t->n_listeners--;
     free(l);
@@ -56,6 +61,31 @@ int tcp_listen_set_backlog(struct tcp *t, uint32_t listener, uint32_t backlog)
     if (!l)
         return -ENOENT;
     l->backlog = backlog < most ? backlog : most;
+    return 0;
+}
+
+/* Linux's secs_to_retrans(): the number of SYN-ACK timeouts that begin within so many seconds. */
+static uint8_t defer_accept(const struct tcp *t, int32_t seconds)
+{
+    int64_t step = t->config->tcp_rto_initial / 1000, most = t->config->tcp_rto_max / 1000, period;
+    unsigned n = 1;
+
+    if (seconds <= 0)
+        return 0;
+    step = step > 0 ? step : 1;
+    for (period = step; seconds > period && n < UINT8_MAX; n++) {
+        step = 2 * step < most ? 2 * step : most;
+        period += step;
+    }
+    return (uint8_t)n;
+}
+
+static int set_fastopen(struct tcp *t, struct tcp_listener *l, int32_t value)
+{
+    if (value < 0)
+        return -EINVAL;
+    l->fastopen_max_qlen =
+        (uint32_t)value < (uint32_t)t->config->somaxconn ? (uint32_t)value : (uint32_t)t->config->somaxconn;
     return 0;
 }
 
@@ -73,6 +103,12 @@ int tcp_listen_set_opt(struct tcp *t, uint32_t listener, enum tcp_opt opt, int32
         l->user_mss = (uint16_t)value;
     } else if (opt == TCP_OPT_RCVBUF) {
         l->rcvbuf = doubled > 2304 ? doubled : 2304; /* SOCK_MIN_RCVBUF */
+    } else if (opt == TCP_OPT_FASTOPEN) {
+        return set_fastopen(t, l, value);
+    } else if (opt == TCP_OPT_FASTOPEN_NO_COOKIE) {
+        l->fastopen_no_cookie = value != 0;
+    } else if (opt == TCP_OPT_DEFER_ACCEPT) {
+        l->defer_accept = defer_accept(t, value);
     }
     return 0;
 }

@@ -15,7 +15,7 @@ typedef int32_t (*getter)(const struct tcp *t, const struct tcp_conn *c);
 
 static bool before_syn(const struct tcp_conn *c)
 {
-    return c->state == TCP_STATE_SYN_SENT && c->snd_nxt == c->iss && c->snd_una == c->iss;
+    return c->state == TCP_STATE_SYN_SENT && c->snd_nxt == c->iss && c->snd_una == c->iss && !c->syn_data;
 }
 
 static bool in_range(int32_t v, int32_t low, int32_t high)
@@ -28,6 +28,8 @@ static int set_nodelay(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t no
     (void)t;
     (void)now;
     c->nodelay = v != 0;
+    if (c->nodelay)
+        c->nagle_push = true;
     return 0;
 }
 
@@ -189,6 +191,65 @@ static int set_tos(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
     return 0;
 }
 
+/* A listener's: nothing to do for a connection that came from it. */
+static int set_fastopen(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
+{
+    (void)t;
+    (void)c;
+    (void)now;
+    return v < 0 ? -EINVAL : 0;
+}
+
+static int set_fastopen_no_cookie(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
+{
+    (void)t;
+    (void)now;
+    c->fastopen_no_cookie = v != 0;
+    return 0;
+}
+
+static int set_defer_accept(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
+{
+    (void)t;
+    (void)now;
+    c->defer_accept = v > 0;
+    return 0;
+}
+
+int tcp_set_max_pacing_rate(struct tcp *t, tcp_id id, uint64_t rate)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    if (!c || !c->owned)
+        return -ENOENT;
+    c->max_pacing_rate = rate;
+    if (rate != UINT64_MAX)
+        c->pacing_needed = true;
+    if (c->pacing_rate > rate)
+        c->pacing_rate = rate;
+    tcp_mark_dirty(t, c);
+    return 0;
+}
+
+static int32_t get_zero(const struct tcp *t, const struct tcp_conn *c)
+{
+    (void)t;
+    (void)c;
+    return 0;
+}
+
+static int32_t get_fastopen_no_cookie(const struct tcp *t, const struct tcp_conn *c)
+{
+    (void)t;
+    return c->fastopen_no_cookie;
+}
+
+static int32_t get_defer_accept(const struct tcp *t, const struct tcp_conn *c)
+{
+    (void)t;
+    return c->defer_accept;
+}
+
 static int32_t get_nodelay(const struct tcp *t, const struct tcp_conn *c)
 {
     (void)t;
@@ -295,9 +356,12 @@ static const struct {
     [TCP_OPT_SNDBUF] = {set_sndbuf, get_sndbuf},
     [TCP_OPT_RCVBUF] = {set_rcvbuf, get_rcvbuf},
     [TCP_OPT_TOS] = {set_tos, get_tos},
+    [TCP_OPT_FASTOPEN] = {set_fastopen, get_zero},
+    [TCP_OPT_FASTOPEN_NO_COOKIE] = {set_fastopen_no_cookie, get_fastopen_no_cookie},
+    [TCP_OPT_DEFER_ACCEPT] = {set_defer_accept, get_defer_accept},
 };
 
-static_assert(TCP_OPT_MAX == 15, "every option has a setter and a getter");
+static_assert(TCP_OPT_MAX == 18, "every option has a setter and a getter");
 
 int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now)
 {

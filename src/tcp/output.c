@@ -13,6 +13,7 @@
 #include "tcp/recovery.h"
 
 #define PACING_CREDIT_NS NSEC_PER_MSEC /* unused release time that may be made up for */
+#define PACING_FREE_SEGS 10u
 #define GSO_BYTES_MAX    65400u        /* with the largest headers below 64 KiB */
 #define TSO_DEFER_NS     NSEC_PER_MSEC /* a writer silent for so long is not waited for */
 
@@ -25,15 +26,10 @@ struct plan {
 
 /* ---- predicates -------------------------------------------------------------------------------------- */
 
-static bool in_handshake(const struct tcp_conn *c)
-{
-    return c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV;
-}
-
 uint32_t tcp_unsent_bytes(const struct tcp_conn *c)
 {
     /* Before the SYN has left, snd_nxt is its place. */
-    uint32_t from = c->snd_nxt + (in_handshake(c) && c->snd_nxt == c->iss ? 1u : 0u);
+    uint32_t from = c->snd_nxt + (tcp_handshaking(c) && c->snd_nxt == c->iss ? 1u : 0u);
 
     return seq_lt(from, c->write_seq) ? c->write_seq - from : 0;
 }
@@ -46,6 +42,8 @@ bool tcp_fin_unsent(const struct tcp_conn *c)
 static bool may_send_data(const struct tcp_conn *c)
 {
     switch (c->state) {
+    case TCP_STATE_SYN_RECV:
+        return c->fastopen_rsk; /* tcp_passive_fastopen */
     case TCP_STATE_ESTABLISHED:
     case TCP_STATE_CLOSE_WAIT:
     case TCP_STATE_FIN_WAIT1:
@@ -89,17 +87,22 @@ static uint64_t pacing_rate(const struct tcp_conn *c)
 
 static bool pacing_closed(const struct tcp_conn *c, uint64_t now)
 {
-    return pacing_rate(c) != UINT64_MAX && c->pacing_next_at > now;
+    return c->pacing_needed && pacing_rate(c) != UINT64_MAX && c->pacing_next_at > now;
 }
 
 /*
- * Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, what the device
- * takes.
+ * Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, more the shorter the
+ * path is, at most what the device takes.
  */
 static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t mss)
 {
     uint32_t gso = t->gso_max_bytes < GSO_BYTES_MAX ? t->gso_max_bytes : GSO_BYTES_MAX, device = gso / mss;
-    uint64_t segs = (pacing_rate(c) >> 10) / mss;
+    uint32_t near = c->rtt.min_rtt_us >> t->config->tcp_tso_rtt_log;
+    uint64_t segs, bytes = pacing_rate(c) >> 10;
+
+    if (near < 32 && bytes < gso)
+        bytes += gso >> near;
+    segs = bytes / mss;
 
     if (segs < (uint32_t)t->config->tcp_min_tso_segs)
         segs = (uint32_t)t->config->tcp_min_tso_segs;
@@ -115,7 +118,7 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
  */
 static bool nagle_holds(const struct tcp_conn *c, bool small)
 {
-    if (!small)
+    if (!small || c->nagle_push)
         return false;
     if (c->cork || c->send_more)
         return true;
@@ -140,7 +143,7 @@ static bool should_defer(const struct tcp *t, const struct tcp_conn *c, uint32_t
     uint64_t send_win = tcp_wnd_end(c) - c->snd_nxt, cong_win = (uint64_t)(c->win.cwnd - in_flight) * mss;
     uint64_t limit = send_win < cong_win ? send_win : cong_win, chunk = (uint64_t)c->win.cwnd * mss;
 
-    if (c->ca_state >= TCP_CA_RECOVERY || time_since(now, c->lsndtime) > TSO_DEFER_NS)
+    if (c->ca_state >= TCP_CA_RECOVERY || time_since(now, c->lsndtime) >= TSO_DEFER_NS)
         return false;
     if (limit >= (uint64_t)segs * mss)
         return false;
@@ -190,7 +193,7 @@ static enum tcp_limit gate(const struct tcp_conn *c, uint64_t now)
         return TCP_LIMIT_CLOSED;
     if (c->suspended)
         return TCP_LIMIT_NEIGHBOUR;
-    if (in_handshake(c))
+    if (tcp_handshaking(c))
         return TCP_LIMIT_HANDSHAKE;
     if (!may_send_data(c))
         return TCP_LIMIT_NOTHING;
@@ -252,6 +255,8 @@ static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
 {
     if (c->sndq.lost_pending == 0 || !may_send_data(c) || pacing_closed(c, now))
         return false;
+    if (c->fastopen_rsk)
+        return false; /* nothing but the SYN-ACK goes again before it is acknowledged */
     /* Behind the window's edge only the head, which takes the place of a probe. */
     if (seq_geq(seq_max(c->sndq.retrans_hint, c->snd_una), tcp_wnd_end(c)) &&
         c->sndq.retrans_hint != c->snd_una)
@@ -304,7 +309,7 @@ enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uin
 {
     struct plan p;
 
-    if (in_handshake(c) && !c->suspended)
+    if (tcp_handshaking(c) && !c->suspended)
         return TCP_LIMIT_HANDSHAKE;
     if (c->sndq.lost_pending > 0 && may_send_data(c) && !c->suspended) {
         if (pacing_closed(c, now))
@@ -407,7 +412,8 @@ static void pace(struct tcp *t, struct tcp_conn *c, uint32_t bytes, uint64_t now
 {
     uint64_t rate = pacing_rate(c), from = c->pacing_next_at;
 
-    if (rate == UINT64_MAX || bytes == 0)
+    /* Like Linux, the first ten segments go as they come. */
+    if (!c->pacing_needed || rate == UINT64_MAX || bytes == 0 || c->data_segs_out < PACING_FREE_SEGS)
         return;
     if (from + PACING_CREDIT_NS < now)
         from = now - PACING_CREDIT_NS;
@@ -448,7 +454,10 @@ static enum tcp_cause syn_cause(const struct tcp_conn *c, bool again)
     return c->retransmits > 0 ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK;
 }
 
-/* Its place in the queue: the first time a descriptor, then the same one again. */
+/*
+ * Its place in the queue: the first time a descriptor, then the same one again. Data of a Fast Open has a
+ * descriptor of its own, so that it can be acknowledged, or lost, without the SYN (tcp_send_syn_data).
+ */
 static bool syn_left(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     if (!tcp_sndq_empty(&c->sndq)) {
@@ -457,7 +466,9 @@ static bool syn_left(struct tcp *t, struct tcp_conn *c, uint64_t now)
     }
     if (!tcp_sndq_push(&c->sndq, 0, TCP_MSS_DEFAULT, TCP_DESC_SYN, now))
         return false;
-    c->snd_nxt = c->sndq.nxt;
+    if (c->syn_data && !tcp_sndq_push(&c->sndq, c->syn_data, c->mss, TCP_DESC_PSH, now))
+        c->syn_data = 0;
+    c->snd_nxt = c->pushed_seq = c->sndq.nxt;
     c->retrans_stamp = now;
     tcp_rearm_rto(t, c, now);
     return true;
@@ -479,6 +490,8 @@ static bool make_syn(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
         return false;
     ret->retransmission = again && !(synack && c->retransmits == 0);
     c->syn_pending = false;
+    if (!again && c->syn_data)
+        put_payload(c, c->iss + 1, c->syn_data, c->syn_data, seg);
     seg->wnd = (uint16_t)(c->rcv_wnd > UINT16_MAX ? UINT16_MAX : c->rcv_wnd);
     seg->opt.mss_ok = true;
     seg->opt.mss = c->advmss;
@@ -491,8 +504,37 @@ static bool make_syn(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
         seg->ack = c->rcv_nxt;
         tcp_ack_sent(t, c, now);
     } else {
-        seg->opt.tsecr = 0;
+        tcp_fastopen_put_option(c, &seg->opt);
     }
+    return true;
+}
+
+/* The SYN-ACK of a Fast Open: what a half-open entry's would be, but for the ACK of the SYN's data. */
+static bool make_fastopen_synack(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    struct tcp_seg *seg = &ret->seg;
+
+    if (!c->syn_pending || !c->fastopen_rsk)
+        return false;
+    c->syn_pending = false;
+    start_segment(c, c->synack_sent_at ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK, c->iss, TCP_SYN | TCP_ACK,
+                  ret);
+    ret->retransmission = c->synack_sent_at != 0;
+    if (!c->synack_sent_at)
+        c->synack_sent_at = now ? now : 1;
+    else if (c->synack_retrans < UINT8_MAX)
+        c->synack_retrans++;
+    seg->ack = c->synack_ack;
+    seg->wnd = (uint16_t)(c->rcv_wnd > UINT16_MAX ? UINT16_MAX : c->rcv_wnd);
+    seg->opt.mss_ok = true;
+    seg->opt.mss = c->advmss;
+    seg->opt.sack_permitted = c->sack_ok;
+    seg->opt.wscale_ok = c->wscale_ok;
+    seg->opt.wscale = c->rcv_wscale;
+    put_timestamps(c, now, seg);
+    tcp_fastopen_put_option(c, &seg->opt);
+    if (seg->ack == c->rcv_nxt)
+        tcp_ack_sent(t, c, now);
     return true;
 }
 
@@ -544,6 +586,8 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
     payload = len < d->mss ? len : d->mss;
     start_segment(c, cause, d->seq, d->flags & TCP_DESC_FIN ? TCP_FIN : 0u, ret);
     ret->retransmission = true;
+    if (d->pcount > 1)
+        d->flags |= TCP_DESC_PSH;
     if (d->flags & TCP_DESC_PSH)
         ret->seg.flags |= TCP_PSH;
     put_payload(c, d->seq, len, d->mss, &ret->seg);
@@ -556,10 +600,10 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
 
 /* ---- new data ---------------------------------------------------------------------------------------- */
 
-/* PSH where the queue runs empty, and at least every half window (forced_push). */
-static bool wants_push(const struct tcp_conn *c, uint32_t end)
+/* PSH where the queue runs empty, unless all of it was sent with MSG_MORE, and every half window (forced_push). */
+static bool wants_push(const struct tcp_conn *c, uint32_t end, uint32_t len)
 {
-    if (end == c->write_seq && !c->send_more)
+    if (end == c->write_seq && len > c->more_bytes)
         return true;
     return seq_gt(end, c->pushed_seq + (c->max_window >> 1));
 }
@@ -587,10 +631,12 @@ static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, e
 
     if (!tcp_sndq_prepare(&c->sndq))
         return false;
-    if (p->len > 0 && wants_push(c, seq + p->len)) {
+    if (p->len > 0 && wants_push(c, seq + p->len, p->len)) {
         flags |= TCP_DESC_PSH;
         c->pushed_seq = seq + p->len;
     }
+    if (p->len > p->mss) /* a super-frame always, so that the receiver's coalescing ends there; not a push by itself */
+        flags |= TCP_DESC_PSH;
     if (tcp_in_flight(c) == 0 && c->cc->event)
         c->cc->event(c->cc_state, &c->win, CC_EVENT_TX_START, now);
     d = tcp_sndq_push(&c->sndq, p->len, (uint16_t)p->mss, flags, now);
@@ -621,10 +667,13 @@ static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struc
 {
     struct plan p;
 
-    if (c->sndq.packets_out == 0 && tcp_unsent_bytes(c) > 0)
-        tcp_cwnd_restart_after_idle(t, c, now);
     if (plan_data(t, c, now, &p) != TCP_LIMIT_READY)
         return false;
+    if (c->sndq.packets_out == 0 && p.len > 0) {
+        tcp_cwnd_restart_after_idle(t, c, now);
+        if (plan_data(t, c, now, &p) != TCP_LIMIT_READY)
+            return false;
+    }
     if (!make_data(t, c, &p, p.len > 0 ? TCP_CAUSE_DATA : TCP_CAUSE_FIN, now, ret))
         return false;
     tcp_cwnd_validate(t, c, limited_by_cwnd(t, c, now), now);
@@ -680,6 +729,8 @@ static bool make_ack(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
         ret->seg.opt.sack[0] = fact.dsack_block;
         ret->seg.opt.sack_count = 1;
     }
+    if (fact.sack && c->sack_ok)
+        tcp_sack_block_of(c, fact.sack_seq, &ret->seg.opt);
     put_ack(t, c, fact.ack, TCP_OPTIONS_MAX, now, &ret->seg);
     return true;
 }
@@ -692,7 +743,7 @@ static bool make_segment(struct tcp *t, struct tcp_conn *c, uint64_t now, struct
         return true;
     if (c->state == TCP_STATE_CLOSE)
         return false;
-    if (make_syn(t, c, now, ret))
+    if (make_fastopen_synack(t, c, now, ret) || make_syn(t, c, now, ret))
         return true;
     c->syn_pending = false;
     if (c->state == TCP_STATE_SYN_SENT)

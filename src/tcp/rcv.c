@@ -49,6 +49,18 @@ static void owe_fact(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, co
     tcp_owe_fact(t, c, cause, x->has_dup ? &x->dup : NULL);
 }
 
+/*
+ * RFC 2018 section 4: the first block of its ACK is the one that holds the segment (with a D-SACK the second,
+ * RFC 2883 section 4), also where other segments of the burst come before that ACK leaves.
+ */
+static void owe_fact_out_of_order(struct tcp *t, struct tcp_conn *c, const struct text *x)
+{
+    const struct rcvq_range *range = tcp_rcvq_range_of(&c->rcvq, x->seq);
+
+    tcp_owe_fact_at(t, c, x->has_dup ? TCP_CAUSE_ACK_DUPLICATE : TCP_CAUSE_ACK_OUT_OF_ORDER,
+                    x->has_dup ? &x->dup : NULL, range ? &range->start : NULL);
+}
+
 /* ---- room (tcp_try_rmem_schedule) ---- */
 
 /* tcp_clamp_window: the buffer may grow instead, as far as the configuration allows. */
@@ -265,7 +277,7 @@ static void out_of_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
         note_fin(t, c, x->seq + x->len);
     if (held && c->sack_ok)
         tcp_grow_window(t, c, held, q->truesize - before > held ? q->truesize - before : held);
-    owe_fact(t, c, x->has_dup ? TCP_CAUSE_ACK_DUPLICATE : TCP_CAUSE_ACK_OUT_OF_ORDER, x);
+    owe_fact_out_of_order(t, c, x);
 }
 
 /* ---- cutting ---- */
@@ -381,9 +393,31 @@ void tcp_data_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, u
 
 /* ---- SACK (RFC 2018 section 4) ---- */
 
+static bool has_block(const struct tcp_options *o, uint32_t start, uint32_t end)
+{
+    for (unsigned i = 0; i < o->sack_count; i++)
+        if (o->sack[i].start == start && o->sack[i].end == end)
+            return true;
+    return false;
+}
+
 static void add_block(struct tcp_options *ret, uint32_t start, uint32_t end)
 {
     ret->sack[ret->sack_count++] = (struct tcp_sack_block){.start = start, .end = end};
+}
+
+/* A FIN that waits behind a hole occupies the number behind its data. */
+static uint32_t block_end(const struct tcp_conn *c, uint32_t end)
+{
+    return c->fin_waits && end == c->fin_seq ? end + 1 : end;
+}
+
+void tcp_sack_block_of(const struct tcp_conn *c, uint32_t seq, struct tcp_options *ret)
+{
+    const struct rcvq_range *range = tcp_rcvq_range_of(&c->rcvq, seq);
+
+    if (range && ret->sack_count < TCP_SACK_BLOCKS_MAX)
+        add_block(ret, range->start, block_end(c, range->end));
 }
 
 void tcp_sack_blocks(const struct tcp_conn *c, struct tcp_options *ret, unsigned max)
@@ -393,17 +427,16 @@ void tcp_sack_blocks(const struct tcp_conn *c, struct tcp_options *ret, unsigned
 
     if (!c->sack_ok)
         return;
+    for (unsigned i = 0; i < ret->sack_count; i++)
+        fin_told = fin_told || ret->sack[i].end == c->fin_seq + 1;
     if (max > TCP_SACK_BLOCKS_MAX)
         max = TCP_SACK_BLOCKS_MAX;
     for (unsigned i = 0; i < q->n_recent && ret->sack_count < max; i++) {
-        uint32_t end = q->recent[i].end;
+        uint32_t end = block_end(c, q->recent[i].end);
 
-        /* A FIN that waits behind a hole occupies the number behind its data. */
-        if (c->fin_waits && end == c->fin_seq) {
-            end++;
-            fin_told = true;
-        }
-        add_block(ret, q->recent[i].start, end);
+        fin_told = fin_told || end != q->recent[i].end;
+        if (!has_block(ret, q->recent[i].start, end))
+            add_block(ret, q->recent[i].start, end);
     }
     if (!fin_told && ret->sack_count < max)
         add_block(ret, c->fin_seq, c->fin_seq + 1);

@@ -486,6 +486,21 @@ uint32_t tcp_rcvq_cut_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t 
 
 /* ---- reading ---- */
 
+const struct rcvq_range *tcp_rcvq_range_of(const struct tcp_rcvq *q, uint32_t seq)
+{
+    uint32_t low = 0, high = q->n_ranges;
+
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+
+        if (seq_leq(q->range[mid].end, seq))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < q->n_ranges && seq_leq(q->range[low].start, seq) ? &q->range[low] : NULL;
+}
+
 int tcp_rcvq_peek(const struct tcp_rcvq *q, uint32_t offset, struct tcp_iov *iov, int max)
 {
     int n = 0;

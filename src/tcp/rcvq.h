@@ -96,6 +96,9 @@ uint32_t tcp_rcvq_join(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t rcv
 /* Throws away out-of-order data at and behind `seq` (behind the peer's FIN). Bytes gone. */
 uint32_t tcp_rcvq_cut_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t seq);
 
+/* The out-of-order range that holds `seq`, or NULL. */
+const struct rcvq_range *tcp_rcvq_range_of(const struct tcp_rcvq *q, uint32_t seq);
+
 /* Unread bytes in order, `offset` behind the first unread one, at most `max` places. Number of places. */
 int tcp_rcvq_peek(const struct tcp_rcvq *q, uint32_t offset, struct tcp_iov *iov, int max);
 /* Frees the first `bytes` (<= q->bytes) unread ones. */

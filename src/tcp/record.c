@@ -244,6 +244,9 @@ static void load(struct tcp_conn *c, const struct tcp_record *r)
     c->high_seq = c->snd_nxt;
     c->ca_state = TCP_CA_OPEN;
     c->retrans_high = c->snd_nxt;
+    /* The cookie of a SYN that had not left is not kept: it goes without, and without data. */
+    if (c->state == TCP_STATE_SYN_SENT && c->snd_nxt == c->iss)
+        c->syn_data = 0;
 }
 
 /* First sequence number of the program's bytes that isn't acknowledged. */
@@ -362,9 +365,11 @@ static int restore_recv(struct tcp *t, struct tcp_conn *c, const struct tcp_reco
 
 static void restore_timers(struct tcp *t, struct tcp_conn *c, const struct tcp_record *r, uint64_t now)
 {
-    if (c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV) {
+    if (c->defer_connect)
+        return;
+    if (c->fastopen_rsk || tcp_handshaking(c)) {
         tcp_timer_set(t, c, TCP_TIMER_RETRANS, time_add(now, c->rtt.rto_us * NSEC_PER_USEC));
-        c->syn_pending = c->syn_pending || c->snd_nxt == c->iss;
+        c->syn_pending = c->syn_pending || c->snd_nxt == c->iss || (c->fastopen_rsk && !c->synack_sent_at);
         return;
     }
     tcp_rearm_rto(t, c, now);
@@ -386,6 +391,12 @@ static void join_engine(struct tcp *t, struct tcp_conn *c, unsigned state, uint6
     unsigned bits;
 
     c->in_accept_queue = l != NULL;
+    if (c->fastopen_rsk) {
+        struct tcp_listener *from = tcp_listener_by_number(t, c->listener);
+
+        if (from)
+            from->fastopen_qlen++;
+    }
     if (l) {
         list_add_tail(&l->unaccepted, &c->listener_link);
         l->accept_queue++;

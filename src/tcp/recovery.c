@@ -475,6 +475,18 @@ void tcp_cong_control(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_va
     c->snd_cwnd_stamp = now;
 }
 
+void tcp_update_pacing_rate(const struct tcp *t, struct tcp_conn *c)
+{
+    uint32_t segs = c->win.cwnd > c->sndq.packets_out ? c->win.cwnd : c->sndq.packets_out;
+    bool slow_start = c->win.cwnd < c->win.ssthresh / 2; /* near its end it is careful already */
+    uint64_t ratio = (uint32_t)(slow_start ? t->config->tcp_pacing_ss_ratio : t->config->tcp_pacing_ca_ratio);
+    uint64_t rate = (uint64_t)c->mss * (1000000 / 100 * 8) * ratio * segs;
+
+    if (c->rtt.srtt_us)
+        rate /= c->rtt.srtt_us;
+    c->pacing_rate = rate < c->max_pacing_rate ? rate : c->max_pacing_rate;
+}
+
 /* RFC 2861 section 3.2: not limited by cwnd for an RTO: half way towards what was used. */
 static void application_limited(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
@@ -513,7 +525,8 @@ void tcp_cwnd_validate(struct tcp *t, struct tcp_conn *c, bool limited, uint64_t
 
 void tcp_cwnd_restart_after_idle(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    uint64_t rto = tcp_rto_ns(t, c), idle = time_since(now, c->lsndtime);
+    /* Backoff of window probes does not count: icsk_rto. */
+    uint64_t rto = (uint64_t)c->rtt.rto_us * (uint64_t)NSEC_PER_USEC, idle = time_since(now, c->lsndtime);
     uint32_t restart = c->path.initcwnd ? c->path.initcwnd : (uint32_t)t->config->tcp_initcwnd;
 
     if (!t->config->tcp_slow_start_after_idle || c->sndq.packets_out > 0 || idle <= rto)
@@ -537,7 +550,7 @@ void tcp_cwnd_restart_after_idle(struct tcp *t, struct tcp_conn *c, uint64_t now
  * RFC 5681 section 3.1 (4), RFC 6298 section 5: all is lost but what was SACKed, cwnd is one
  * (tcp_enter_loss).
  */
-static void enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
+void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     bool forget = !tcp_sndq_empty(&c->sndq) && (tcp_sndq_at(&c->sndq, 0)->flags & TCP_DESC_SACKED);
     uint32_t sacked = tcp_sacked_out(c);
@@ -564,6 +577,26 @@ static void enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->high_seq = c->snd_nxt;
 }
 
+void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c)
+{
+    (void)t;
+    if (c->ca_state != TCP_CA_LOSS) {
+        c->high_seq = c->snd_nxt;
+        c->win.ssthresh = current_ssthresh(c);
+        c->prior_ssthresh = 0;
+        c->undo_marker = 0;
+        set_ca_state(c, TCP_CA_LOSS);
+    }
+    tcp_mark_ready(t, c);
+}
+
+void tcp_undo_synack_loss(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
+{
+    struct tcp_ack_value v = {.ts_seen = c->ts_ok && seg->opt.timestamps_ok, .tsecr = seg->opt.tsecr};
+
+    (void)try_undo_recovery(c, &v, now);
+}
+
 static void back_off(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     if (c->retransmits < UINT8_MAX)
@@ -577,6 +610,8 @@ static void back_off(struct tcp *t, struct tcp_conn *c, uint64_t now)
 
 void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
+    bool expired;
+
     tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
     if (c->sndq.packets_out == 0) {
         /* Nothing left yet: there was no way to the peer. Try again. */
@@ -589,18 +624,20 @@ void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
             tcp_write_error(t, c, now);
             return;
         }
-        enter_loss(t, c, now);
+        tcp_enter_loss(t, c, now);
         if (c->backoff < UINT8_MAX)
             c->backoff++;
         tcp_rearm_rto(t, c, now);
         tcp_mark_ready(t, c);
         return;
     }
-    if (tcp_timed_out(t, c, now)) {
+    expired = tcp_timed_out(t, c, now);
+    tcp_fastopen_timeout(t, c, expired, now);
+    if (expired) {
         tcp_write_error(t, c, now);
         return;
     }
-    enter_loss(t, c, now);
+    tcp_enter_loss(t, c, now);
     back_off(t, c, now);
 }
 

@@ -14,8 +14,9 @@
 struct reply {
     struct ip_tuple tuple;
     uint32_t seq, ack, tsval, tsecr;
-    uint16_t wnd, flags;
-    bool ts_ok;
+    uint16_t wnd, flags, mss; /* mss: of a SYN-ACK */
+    bool ts_ok, wscale_ok, sack_ok;
+    uint8_t wscale;
     enum tcp_cause cause;
 };
 
@@ -109,6 +110,29 @@ void tcp_reply_rst_at(struct tcp *t, const struct ip_tuple *tuple, uint32_t seq,
     r->cause = cause;
 }
 
+void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *a)
+{
+    struct reply *r = reply_new(t);
+
+    if (!r)
+        return;
+    *r = (struct reply){
+        .tuple = a->tuple,
+        .seq = a->seq,
+        .ack = a->ack,
+        .tsval = a->tsval,
+        .tsecr = a->tsecr,
+        .wnd = a->wnd,
+        .flags = TCP_SYN | TCP_ACK,
+        .mss = a->mss,
+        .ts_ok = a->ts_ok,
+        .wscale_ok = a->wscale_ok,
+        .sack_ok = a->sack_ok,
+        .wscale = a->wscale,
+        .cause = TCP_CAUSE_SYNACK,
+    };
+}
+
 static void make(const struct reply *r, struct tcp_out *ret)
 {
     memset(ret, 0, sizeof *ret);
@@ -124,6 +148,11 @@ static void make(const struct reply *r, struct tcp_out *ret)
     ret->seg.opt.timestamps_ok = r->ts_ok;
     ret->seg.opt.tsval = r->tsval;
     ret->seg.opt.tsecr = r->tsecr;
+    ret->seg.opt.mss_ok = r->mss != 0;
+    ret->seg.opt.mss = r->mss;
+    ret->seg.opt.wscale_ok = r->wscale_ok;
+    ret->seg.opt.wscale = r->wscale;
+    ret->seg.opt.sack_permitted = r->sack_ok;
 }
 
 bool tcp_next_reply(struct tcp *t, uint64_t now, struct tcp_out *ret)

@@ -14,8 +14,8 @@
  */
 #include "tcp/tcp_priv.h"
 
-#define LEVELS        8u   /* time-outs whose lists differ; later ones share the last, by due_at */
-#define BACKLOG_FLOOR 128u /* half-open entries of a listener with a small backlog */
+#define LEVELS       8u /* time-outs whose lists differ; later ones share the last, by due_at */
+#define COOKIE_VALID (120 * NSEC_PER_SEC) /* Linux TCP_SYNCOOKIE_VALID: ACKs are tried as cookies so long */
 
 struct tcp_req {
     struct ip_tuple tuple;
@@ -31,7 +31,8 @@ struct tcp_req {
     uint8_t timeouts, retrans; /* timer runs; SYN-ACKs sent again for whatever reason */
     uint8_t snd_wscale : 4, rcv_wscale : 4;
     bool ts_ok : 1, sack_ok : 1, wscale_ok : 1;
-    bool acked : 1; /* its ACK came when the accept queue was full */
+    bool acked : 1; /* its ACK came when the accept queue was full, or data is waited for */
+    bool fastopen : 1, fastopen_exp : 1; /* its first SYN-ACK gives a cookie, by the experimental option */
 };
 
 static_assert(sizeof(struct tcp_req) <= 128, "a SYN costs little");
@@ -98,6 +99,8 @@ static void req_release(struct tcp *t, struct tcp_req *r)
 
     if (l && l->half_open)
         l->half_open--;
+    if (l && l->young && !r->timeouts)
+        l->young--;
     list_del(&r->link);
     list_add_head(&t->requests->free, &r->link);
     t->requests->count--;
@@ -147,6 +150,15 @@ static void synack_options(const struct tcp *t, const struct tcp_req *r, const s
     if (r->ts_ok) {
         ret->tsval = tcp_ts_clock(now, tcp_ts_offset(t, &r->tuple));
         ret->tsecr = r->ts_recent;
+    }
+    if (r->fastopen && !r->sent_at) {
+        struct tcp_fastopen_cookie cookie;
+
+        tcp_fastopen_cookie_of(t, l, &r->tuple, &cookie);
+        ret->fastopen_ok = true;
+        ret->fastopen_exp = r->fastopen_exp;
+        ret->fastopen_bytes = (uint8_t)cookie.bytes;
+        memcpy(ret->fastopen_cookie, cookie.value, sizeof ret->fastopen_cookie);
     }
 }
 
@@ -200,37 +212,106 @@ uint64_t tcp_req_deadline(const struct tcp *t)
     return r ? r->due_at : TIME_NEVER;
 }
 
+/*
+ * Time-outs before an entry goes. A full queue of old entries makes room for young ones: the more of them, the
+ * fewer (reqsk_timer_handler).
+ */
+static unsigned retries(const struct tcp *t, const struct tcp_listener *l)
+{
+    unsigned most = (unsigned)t->config->tcp_synack_retries;
+    uint32_t young = l ? l->young * 2 : 0;
+
+    if (!l || l->half_open * 2 <= (l->backlog > 8 ? l->backlog : 8))
+        return most;
+    for (; most > 2 && l->half_open >= young; young *= 2) {
+        most--;
+        if (!young)
+            young = 1;
+    }
+    return most;
+}
+
+/*
+ * A timer ran out: true: the entry goes, else *ret_again: its SYN-ACK too. While data is waited for behind an
+ * ACK that came, it is quiet until the last time-out (syn_ack_recalc).
+ */
+static bool expires(const struct tcp *t, const struct tcp_req *r, bool *ret_again)
+{
+    const struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
+    unsigned defer = l ? l->defer_accept : 0;
+    bool late = r->timeouts >= retries(t, l);
+
+    *ret_again = !defer || !r->acked || r->timeouts + 1u >= defer;
+    return late && (!defer || !r->acked || r->timeouts >= defer);
+}
+
+/* One more time-out, without a SYN-ACK. */
+static void wait_on(struct tcp *t, struct tcp_req *r, uint64_t now)
+{
+    r->due_at = 0;
+    wait_for_ack(t, r, now);
+}
+
 void tcp_req_expire(struct tcp *t, uint64_t now)
 {
     struct tcp_req *r;
 
     while ((r = first_waiting(t)) && r->due_at <= now) {
-        if (r->timeouts >= t->config->tcp_synack_retries) {
+        struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
+        bool again;
+
+        if (expires(t, r, &again)) {
             t->counters.req_timeouts++;
             req_drop(t, r);
             continue;
         }
-        r->timeouts++;
-        synack_due(t, r);
+        if (!r->timeouts && l && l->young)
+            l->young--;
+        if (r->timeouts < UINT8_MAX)
+            r->timeouts++;
+        if (again)
+            synack_due(t, r);
+        else
+            wait_on(t, r, now);
     }
 }
 
 /* ---- LISTEN, third step: a SYN ---- */
 
-/* The reason why this SYN cannot have an entry, or TCP_DROP_MAX. */
-static enum tcp_drop syn_refused(struct tcp *t, const struct tcp_listener *l)
+/* inet_csk_reqsk_queue_is_full(), and our own bound over all listeners. */
+static bool queue_is_full(const struct tcp *t, const struct tcp_listener *l)
 {
-    uint32_t limit = l->backlog > BACKLOG_FLOOR ? l->backlog : BACKLOG_FLOOR;
+    return l->half_open >= (l->backlog ? l->backlog : 1) || t->requests->count >= t->requests->size;
+}
 
+/*
+ * The reason why this SYN can have neither entry nor cookie, or TCP_DROP_MAX. A pair that leaves TIME-WAIT for
+ * it is real: it may exceed the queue.
+ */
+static enum tcp_drop syn_refused(struct tcp *t, const struct tcp_listener *l, bool reused, bool *ret_cookie)
+{
+    bool full = queue_is_full(t, l) && !(reused && t->requests->count < t->requests->size);
+
+    *ret_cookie = t->config->tcp_syncookies == 2 || (full && t->config->tcp_syncookies);
+    if (full && *ret_cookie)
+        t->counters.req_queue_full_cookies++;
+    if (full && !*ret_cookie) {
+        t->counters.req_queue_full_drop++;
+        return TCP_DROP_SYN_QUEUE_FULL;
+    }
     if (l->accept_queue > l->backlog) {
         t->counters.listen_overflows++;
         return TCP_DROP_LISTEN_BACKLOG;
     }
-    if (limit > (uint32_t)t->config->tcp_max_syn_backlog)
-        limit = (uint32_t)t->config->tcp_max_syn_backlog;
-    if (l->half_open >= limit || t->requests->count >= t->requests->size)
-        return TCP_DROP_SYN_QUEUE_FULL;
     return TCP_DROP_MAX;
+}
+
+/* Without cookies the last quarter of tcp_max_syn_backlog is for peers that are known to live. */
+static bool last_quarter(const struct tcp *t, const struct tcp_listener *l)
+{
+    uint32_t most = (uint32_t)t->config->tcp_max_syn_backlog;
+
+    return !t->config->tcp_syncookies && (l->half_open > most || most - l->half_open < most >> 2);
 }
 
 /* What the peer offers and the configuration allows; our window. */
@@ -271,36 +352,6 @@ static void take_path(struct tcp_req *r, const struct tcp_path *path)
         r->advmss = path->advmss;
     r->initcwnd = path ? path->initcwnd : 0;
     r->initrwnd = path ? path->initrwnd : 0;
-}
-
-void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
-                    const struct tcp_path *path, uint64_t now)
-{
-    enum tcp_drop refused = syn_refused(t, l);
-    struct tcp_req *r = refused == TCP_DROP_MAX ? req_alloc(t) : NULL;
-
-    if (!r) {
-        t->counters.listen_drops++;
-        tcp_drop(t, NULL, refused == TCP_DROP_MAX ? TCP_DROP_NO_MEMORY : refused);
-        return;
-    }
-    r->tuple = (struct ip_tuple){
-        .local = seg->dst, .remote = seg->src, .local_port = seg->dst_port, .remote_port = seg->src_port};
-    r->id = tcp_table_enter(t, TCP_KIND_REQ, r, &r->tuple);
-    if (!r->id) {
-        req_release(t, r);
-        t->counters.listen_drops++;
-        tcp_drop(t, NULL, TCP_DROP_CONN_LIMIT);
-        return;
-    }
-    r->listener = l->number;
-    l->half_open++;
-    r->irs = seg->seq;
-    if (!tcp_tw_take_iss(t, &r->tuple, &r->iss))
-        r->iss = tcp_isn(t, &r->tuple, now);
-    take_path(r, path);
-    agree_options(t, r, l, &seg->opt);
-    synack_due(t, r);
 }
 
 /* ---- a segment for an entry (tcp_check_req) ---- */
@@ -412,8 +463,8 @@ static void conn_numbers(struct tcp *t, struct tcp_conn *c, const struct tcp_req
     c->total_syn_retrans = r->retrans;
 }
 
-/* The completing ACK: a connection in SYN-RECEIVED takes the entry's place and id and waits for accept. */
-static struct tcp_conn *make_conn(struct tcp *t, struct tcp_req *r, struct tcp_listener *l, uint64_t now)
+/* A connection in SYN-RECEIVED takes the entry's place and id and waits for accept; the entry is as it was. */
+static struct tcp_conn *conn_of(struct tcp *t, const struct tcp_req *r, struct tcp_listener *l, uint64_t now)
 {
     struct tcp_conn *c = tcp_conn_new(t, now);
 
@@ -427,8 +478,17 @@ static struct tcp_conn *make_conn(struct tcp *t, struct tcp_req *r, struct tcp_l
     c->in_accept_queue = true;
     list_add_tail(&l->unaccepted, &c->listener_link);
     t->counters.passive_opens++;
-    req_release(t, r);
     tcp_raise(t, c, TCP_EVENT_ACCEPT);
+    return c;
+}
+
+/* The completing ACK, or a Fast Open's SYN. */
+static struct tcp_conn *make_conn(struct tcp *t, struct tcp_req *r, struct tcp_listener *l, uint64_t now)
+{
+    struct tcp_conn *c = conn_of(t, r, l, now);
+
+    if (c)
+        req_release(t, r);
     return c;
 }
 
@@ -452,6 +512,13 @@ static struct tcp_conn *complete(struct tcp *t, struct tcp_req *r, const struct 
 
     if (!l) {
         embryonic_reset(t, r, seg, TCP_CAUSE_RST_LISTENER_CLOSED);
+        return NULL;
+    }
+    /* TCP_DEFER_ACCEPT: without data there is nothing to accept yet. */
+    if (r->timeouts < l->defer_accept && seg->seq + tcp_seg_seq_len(seg) == r->irs + 1) {
+        r->acked = true;
+        t->counters.defer_accept_drop++;
+        tcp_drop(t, NULL, TCP_DROP_DEFER_ACCEPT);
         return NULL;
     }
     if (l->accept_queue > l->backlog) {
@@ -502,6 +569,192 @@ struct tcp_conn *tcp_req_input(struct tcp *t, struct tcp_req *r, const struct tc
     return complete(t, r, seg, now);
 }
 
+/* ---- LISTEN: a SYN's answer ---- */
+
+static bool refuse_syn(struct tcp *t, enum tcp_drop reason)
+{
+    t->counters.listen_drops++;
+    tcp_drop(t, NULL, reason);
+    return false;
+}
+
+/* What SYN, path and configuration say: an entry, or what an entry would hold. */
+static void fill_req(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
+                     const struct tcp_seg *seg, const struct tcp_path *path)
+{
+    r->tuple = (struct ip_tuple){
+        .local = seg->dst, .remote = seg->src, .local_port = seg->dst_port, .remote_port = seg->src_port};
+    r->listener = l->number;
+    r->irs = seg->seq;
+    take_path(r, path);
+    agree_options(t, r, l, &seg->opt);
+}
+
+/* A SYN-ACK that remembers everything itself. Without timestamps it holds the MSS only. */
+static void answer_with_cookie(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
+                               const struct tcp_path *path, uint64_t now)
+{
+    struct tcp_reply_synack a = {0};
+    struct tcp_seg plain;
+    struct tcp_req r;
+
+    memset(&r, 0, sizeof r);
+    memcpy(&plain, seg, offsetof(struct tcp_seg, slice));
+    if (!seg->opt.timestamps_ok || !t->config->tcp_timestamps)
+        plain.opt.sack_permitted = plain.opt.wscale_ok = plain.opt.timestamps_ok = false;
+    fill_req(t, &r, l, &plain, path);
+    a.tuple = r.tuple;
+    a.seq = tcp_cookie_make(t, &r.tuple, r.irs, &r.mss_clamp, now);
+    a.ack = r.irs + 1;
+    a.wnd = r.rcv_wnd;
+    a.mss = l->user_mss && l->user_mss < r.advmss ? l->user_mss : r.advmss;
+    a.wscale_ok = r.wscale_ok;
+    a.wscale = r.rcv_wscale;
+    a.sack_ok = r.sack_ok;
+    a.ts_ok = r.ts_ok;
+    a.tsval = r.ts_ok ? tcp_cookie_tsval(t, &r.tuple, r.wscale_ok, r.snd_wscale, r.sack_ok, now) : 0;
+    a.tsecr = r.ts_recent;
+    l->overflow_at = t->cookie_sent_at = now ? now : 1;
+    t->counters.syncookies_sent++;
+    tcp_reply_synack(t, &a);
+}
+
+/* An entry in the table; NULL: no room, counted. */
+static struct tcp_req *new_entry(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
+                                 const struct tcp_path *path)
+{
+    struct tcp_req *r = req_alloc(t);
+
+    if (!r) {
+        refuse_syn(t, TCP_DROP_NO_MEMORY);
+        return NULL;
+    }
+    fill_req(t, r, l, seg, path);
+    r->id = tcp_table_enter(t, TCP_KIND_REQ, r, &r->tuple);
+    l->half_open++;
+    l->young++;
+    if (r->id)
+        return r;
+    req_release(t, r);
+    refuse_syn(t, TCP_DROP_CONN_LIMIT);
+    return NULL;
+}
+
+/* RFC 7413: a connection at once, if the SYN allows it; else its SYN-ACK may give a cookie. True: made. */
+static bool try_fastopen(struct tcp *t, struct tcp_listener *l, struct tcp_req *r, const struct tcp_seg *seg,
+                         uint64_t now)
+{
+    struct tcp_fastopen_cookie cookie;
+    struct tcp_conn *c;
+
+    if (tcp_fastopen_try(t, l, seg, now, &cookie)) {
+        c = make_conn(t, r, l, now);
+        if (c) {
+            c->fastopen_cookie = cookie;
+            tcp_fastopen_child(t, c, l, seg, now);
+            tcp_conn_reap(t, c);
+            return true;
+        }
+        t->counters.fastopen_passive_fail++;
+    }
+    r->fastopen = cookie.bytes > 0;
+    r->fastopen_exp = cookie.exp;
+    return false;
+}
+
+void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
+                    const struct tcp_path *path, uint64_t now)
+{
+    struct ip_tuple tuple = {seg->dst, seg->src, seg->dst_port, seg->src_port};
+    uint32_t iss = 0;
+    bool cookie, reused = tcp_tw_take_iss(t, &tuple, &iss);
+    enum tcp_drop refused = syn_refused(t, l, reused, &cookie);
+    struct tcp_req *r;
+
+    if (refused != TCP_DROP_MAX) {
+        refuse_syn(t, refused);
+        return;
+    }
+    if (cookie) {
+        answer_with_cookie(t, l, seg, path, now);
+        return;
+    }
+    if (!reused && last_quarter(t, l) && !tcp_metrics_proven(t, &tuple, now)) {
+        refuse_syn(t, TCP_DROP_PEER_NOT_PROVEN);
+        return;
+    }
+    r = new_entry(t, l, seg, path);
+    if (!r)
+        return;
+    r->iss = reused ? iss : tcp_isn(t, &r->tuple, now);
+    if (!try_fastopen(t, l, r, seg, now))
+        synack_due(t, r);
+}
+
+/* ---- LISTEN: an ACK that may bring a cookie (cookie_v4_check) ---- */
+
+bool tcp_wants_path(const struct tcp *t, uint64_t now)
+{
+    return t->cookie_sent_at && time_since(now, t->cookie_sent_at) < COOKIE_VALID;
+}
+
+/* The entry that was never kept; false: the timestamp isn't one of ours. */
+static bool req_of_cookie(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
+                          const struct tcp_seg *seg, const struct tcp_path *path, uint16_t mss)
+{
+    bool ts = seg->opt.timestamps_ok && seg->opt.tsecr, wscale_ok = false, sack_ok = false;
+    uint8_t snd_wscale = 0;
+    struct tcp_seg syn;
+
+    memset(r, 0, sizeof *r);
+    memcpy(&syn, seg, offsetof(struct tcp_seg, slice));
+    syn.seq--;
+    syn.opt = (struct tcp_options){.mss_ok = true, .mss = mss, .timestamps_ok = ts, .tsval = seg->opt.tsval};
+    r->tuple = (struct ip_tuple){seg->dst, seg->src, seg->dst_port, seg->src_port};
+    if (ts && !tcp_cookie_options(t, &r->tuple, seg->opt.tsecr, &wscale_ok, &snd_wscale, &sack_ok))
+        return false;
+    syn.opt.wscale_ok = wscale_ok;
+    syn.opt.wscale = snd_wscale;
+    syn.opt.sack_permitted = sack_ok;
+    fill_req(t, r, l, &syn, path);
+    r->iss = seg->ack - 1;
+    return true;
+}
+
+struct tcp_conn *tcp_listen_cookie(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
+                                   const struct tcp_path *path, uint64_t now, bool *ret_mine)
+{
+    struct ip_tuple tuple = {seg->dst, seg->src, seg->dst_port, seg->src_port};
+    struct tcp_req r; /* lives for this call only */
+    struct tcp_conn *c;
+    uint16_t mss;
+
+    *ret_mine = false;
+    if (!t->config->tcp_syncookies || !l->overflow_at || time_since(now, l->overflow_at) >= COOKIE_VALID)
+        return NULL;
+    mss = tcp_cookie_check(t, &tuple, seg->seq - 1, seg->ack - 1, now);
+    if (!mss || !req_of_cookie(t, &r, l, seg, path, mss)) {
+        t->counters.syncookies_failed++;
+        tcp_drop(t, NULL, TCP_DROP_SYN_COOKIE);
+        return NULL;
+    }
+    t->counters.syncookies_recv++;
+    *ret_mine = true;
+    if (l->accept_queue > l->backlog) {
+        t->counters.listen_overflows++;
+        refuse_syn(t, TCP_DROP_LISTEN_BACKLOG);
+        return NULL;
+    }
+    r.id = tcp_table_enter(t, TCP_KIND_REQ, &r, &tuple);
+    c = r.id ? conn_of(t, &r, l, now) : NULL;
+    if (c)
+        return c;
+    if (r.id)
+        tcp_table_leave(t, r.id);
+    refuse_syn(t, TCP_DROP_CONN_LIMIT);
+    return NULL;
+}
+
 /* ---- from elsewhere ---- */
 
 static void drop_of_listener(struct tcp *t, struct list_node *list, uint32_t number)
@@ -530,6 +783,7 @@ void tcp_req_icmp(struct tcp *t, struct tcp_req *r, const struct tcp_icmp *icmp,
     (void)now;
     if (icmp->seq != r->iss) {
         tcp_drop(t, NULL, TCP_DROP_ICMP_BAD_SEQ);
+        t->counters.out_of_window_icmps++;
         return;
     }
     t->counters.icmp_errors++;

@@ -63,6 +63,7 @@ struct tcp_params {
     uint32_t max_conns;     /* size of the slot table, at most 2^24 */
     uint32_t max_half_open; /* over all listeners */
     uint32_t max_time_wait; /* size of its table; the configuration may lower it */
+    uint32_t max_metrics;   /* destinations that the metrics cache remembers, 0: 4096 */
     uint32_t generation;    /* of ids; a restart continues with another one */
     uint8_t worker;
     void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
@@ -89,6 +90,8 @@ struct tcp_path {
  * SYNs, else it may be NULL. Slices with a chunk may be adopted by reference (chunk_ref()), others are copied.
  */
 void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *path, uint64_t now);
+/* Is `path` needed for segments without SYN too? (SYN cookies were sent lately: an ACK may make a connection) */
+bool tcp_wants_path(const struct tcp *t, uint64_t now);
 
 struct tcp_icmp {
     struct ip_tuple tuple; /* of the embedded segment, which we sent: local is its source */
@@ -162,13 +165,33 @@ int tcp_listen_info(const struct tcp *t, uint32_t listener, struct tcp_listen_in
 struct tcp_connect_args {
     struct ip_tuple tuple; /* complete: source address and port are sock's choice */
     struct tcp_path path;
-    uint64_t user; /* comes back in events */
+    uint64_t user;         /* comes back in events */
+    bool fastopen;         /* no SYN yet: tcp_fastopen_connect() will mark it */
 };
-/* Marks a SYN. 0, -EADDRINUSE (tuple exists; TIME-WAIT that may not be reused), -ENOMEM, -ENFILE (max_conns). */
+/* Marks a SYN (unless fastopen). 0, -EADDRINUSE (tuple exists; TIME-WAIT that may not be reused), -ENOMEM, -ENFILE (max_conns). */
 int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now, tcp_id *ret);
 /* True if a connection, half-open entry or TIME-WAIT entry that may not be reused has this tuple. */
 bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
 void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user);
+
+/*
+ * Fast Open (RFC 7413), active side, for a connection made with args.fastopen. May data go out with its SYN (there is a
+ * cookie, or none is needed, and no black hole)? What TCP_FASTOPEN_CONNECT asks before it puts the SYN off.
+ */
+bool tcp_fastopen_ready(struct tcp *t, tcp_id id, uint64_t now);
+/*
+ * Marks its SYN, with as many of `bytes` as a SYN takes; else it asks for a cookie. Returns the bytes taken (their
+ * connection is not established, so 0 or more stands for -EINPROGRESS), -ENOENT, or -EALREADY (its SYN was marked).
+ */
+int64_t tcp_fastopen_connect(struct tcp *t, tcp_id id, const void *data, size_t bytes, uint64_t now);
+/* Somebody waits for the connection in order to send: the handshake's ACK may ride on that data (sk_write_pending). */
+void tcp_set_write_pending(struct tcp *t, tcp_id id, bool on);
+/*
+ * Cookie keys of 16 bytes each, primary and (n 2) backup, in the byte order of Linux's TCP_FASTOPEN_KEY; of the engine
+ * (listener 0: tcp_fastopen_key) or of one listener; n 0: forget a listener's. -ENOENT, -EINVAL. get returns their number.
+ */
+int tcp_fastopen_set_keys(struct tcp *t, uint32_t listener, const uint8_t (*keys)[16], unsigned n);
+int tcp_fastopen_get_keys(const struct tcp *t, uint32_t listener, uint8_t (*ret_keys)[16]);
 
 enum tcp_send_flag { TCP_SEND_MORE = 1, TCP_SEND_URGENT = 2, TCP_SEND_EOR = 4 };
 
@@ -208,7 +231,7 @@ int tcp_shutdown_write(struct tcp *t, tcp_id id, uint64_t now);
 int tcp_shutdown_read(struct tcp *t, tcp_id id, uint64_t now);
 /* The owner is gone: FIN (RST if data is unread), then an orphan. The id must not be used after it. */
 int tcp_close(struct tcp *t, tcp_id id, uint64_t now);
-/* RST where the state asks for it; the id must not be used after it. */
+/* RST where the state asks for it, of an orphan too; the id must not be used after it. */
 int tcp_abort(struct tcp *t, tcp_id id, uint64_t now);
 
 /* Options of one connection, Linux's meaning and units as in the comment. 0, -ENOENT, -EINVAL. */
@@ -228,12 +251,20 @@ enum tcp_opt {
     TCP_OPT_SNDBUF,          /* bytes; doubled for overhead (read back so); locks autotuning */
     TCP_OPT_RCVBUF,          /* the same */
     TCP_OPT_TOS,
+    TCP_OPT_FASTOPEN,        /* listeners: pending Fast Opens at most, 0: none; connections: ignored */
+    TCP_OPT_FASTOPEN_NO_COOKIE, /* 0/1 */
+    TCP_OPT_DEFER_ACCEPT,    /* s; listeners: no connection before data; active: the handshake's ACK is delayed */
     TCP_OPT_MAX
 };
 int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now);
 int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret);
-/* What the SYN-ACKs of its half-open entries need to know: TCP_OPT_MAXSEG, TCP_OPT_RCVBUF; others: 0, ignored. */
+/*
+ * What its half-open entries need to know: TCP_OPT_MAXSEG, RCVBUF, FASTOPEN, FASTOPEN_NO_COOKIE, DEFER_ACCEPT; others: 0,
+ * ignored.
+ */
 int tcp_listen_set_opt(struct tcp *t, uint32_t listener, enum tcp_opt opt, int32_t value);
+/* Bytes/s, UINT64_MAX: none; the pacing gate then holds new segments back (SO_MAX_PACING_RATE). 0 or -ENOENT. */
+int tcp_set_max_pacing_rate(struct tcp *t, tcp_id id, uint64_t rate);
 /* Name of its congestion control ("reno"); id 0: of new connections. NULL: no such connection. */
 const char *tcp_congestion_name(const struct tcp *t, tcp_id id);
 
@@ -265,6 +296,24 @@ void tcp_get_totals(const struct tcp *t, struct tcp_totals *ret);
 const struct tcp_counters *tcp_get_counters(const struct tcp *t);
 const uint64_t *tcp_get_drops(const struct tcp *t);
 const uint64_t *tcp_get_causes(const struct tcp *t);
+
+/* ---- Metrics ---- */
+
+/* What is remembered of a destination (Linux's tcp_metrics); 0: not known. */
+struct tcp_metrics {
+    struct ip_addr local, remote;
+    uint64_t age; /* us since it was last written */
+    uint32_t rtt_us, rttvar_us;
+    uint32_t ssthresh, cwnd, reordering; /* segments */
+    uint16_t fastopen_mss;
+    uint8_t fastopen_cookie_bytes;
+    uint8_t fastopen_cookie[TCP_FASTOPEN_COOKIE_MAX];
+    uint32_t fastopen_syn_loss; /* SYNs with data lost in a row */
+};
+/* The next one at or behind place *inout_at (0 at first), which moves on; false: no more. */
+bool tcp_metrics_next(const struct tcp *t, uint32_t *inout_at, uint64_t now, struct tcp_metrics *ret);
+/* Forgets one destination, or all (NULL); returns how many. */
+uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 
 /* ---- Records -------------------------------------------------------------------------------------------------- */
 

@@ -31,6 +31,12 @@
     X(tcp_keepalive_probes, 9, 1, 127, "", "now", "unanswered probes before a connection is given up")         \
     X(tcp_max_syn_backlog, 4096, 1, 16777216, "", "now", "half-open entries of one listener")                  \
     X(somaxconn, 4096, 1, 16777216, "", "new", "largest accept backlog of a listener")                         \
+    X(tcp_syncookies, 1, 0, 2, "", "now", "SYN cookies: 0 never, 1 while the SYN queue is full, 2 always")     \
+    X(tcp_fastopen, 1, 0, 2147483647, "", "now", "Fast Open bits: 1 client, 2 server, 4 client without cookie, " \
+      "512 server needs no cookie, 1024 all listeners")                                                        \
+    X(tcp_fastopen_blackhole_timeout_sec, 0, 0, 2147483647, "s", "now", "pause of Fast Open after a black hole; 0: none") \
+    X(tcp_no_metrics_save, 0, 0, 1, "", "now", "don't remember what closed connections learned")               \
+    X(tcp_no_ssthresh_metrics_save, 1, 0, 1, "", "now", "don't remember the slow-start threshold")             \
     X(tcp_abort_on_overflow, 0, 0, 1, "", "now", "answer an overflowing accept queue with RST")                \
     X(tcp_rmem_min, 4096, 1, 2147483647, "bytes", "new", "receive buffer: smallest")                           \
     X(tcp_rmem_default, 131072, 1, 2147483647, "bytes", "new", "receive buffer: at the start")                 \
@@ -51,8 +57,11 @@
     X(tcp_max_reordering, 300, 1, 1000, "", "now", "largest reordering degree learned")                        \
     X(tcp_initcwnd, 10, 1, 1000, "segments", "new", "initial congestion window (RFC 6928)")                    \
     X(tcp_slow_start_after_idle, 1, 0, 1, "", "now", "shrink cwnd after an idle RTO (RFC 2861)")               \
+    X(tcp_pacing_ss_ratio, 200, 0, 1000, "%", "now", "pacing rate in slow start, of cwnd per round trip")      \
+    X(tcp_pacing_ca_ratio, 120, 0, 1000, "%", "now", "pacing rate in congestion avoidance")                    \
+    X(tcp_tso_rtt_log, 9, 0, 31, "", "now", "larger super-frames where the round trip is below 2^n us")        \
     X(tcp_min_tso_segs, 2, 1, 64, "segments", "now", "smallest super-frame aimed at")                          \
-    X(tcp_tso_win_divisor, 3, 0, 64, "", "now", "share of the window one super-frame may take")                \
+    X(tcp_tso_win_divisor, 3, 0, 255, "", "now", "share of the window one super-frame may take")                \
     X(tcp_user_timeout, 0, 0, 2147483647, "ms", "new", "give up after this long unacknowledged; 0: retries2")  \
     X(tcp_stdurg, 0, 0, 1, "", "now", "urgent pointer as RFC 9293 (1) or as BSD (0)")                          \
     X(ip_local_port_low, 32768, 1, 65535, "", "now", "first ephemeral port")                                   \

@@ -112,6 +112,9 @@ enum tcp_cause {
     X(REPLY_RING_FULL, "reply intents overflowed")                                                             \
     X(ICMP_BAD_SEQ, "ICMP error for data not in flight, RFC 5927")                                             \
     X(ICMP_NO_SOCKET, "ICMP error for no connection")                                                          \
+    X(DEFER_ACCEPT, "bare ACK while the listener waits for data")                                              \
+    X(SYN_COOKIE, "invalid or outdated SYN cookie")                                                            \
+    X(PEER_NOT_PROVEN, "last quarter of the SYN queue: only for peers known to be alive")                      \
     X(BAD_MD5, "TCP-MD5 expected, missing or wrong")
 
 enum tcp_drop {
@@ -179,6 +182,20 @@ enum tcp_event_bit {
     X(delayed_acks, "DelayedACKs", "ACKs sent by the delayed-ACK timer")                                       \
     X(listen_overflows, "ListenOverflows", "accept queue was full")                                            \
     X(listen_drops, "ListenDrops", "SYNs dropped")                                                             \
+    X(syncookies_sent, "SyncookiesSent", "SYN-ACKs sent with a SYN cookie")                                    \
+    X(syncookies_recv, "SyncookiesRecv", "valid SYN cookies received")                                         \
+    X(syncookies_failed, "SyncookiesFailed", "invalid SYN cookies received")                                   \
+    X(req_queue_full_cookies, "TCPReqQFullDoCookies", "SYNs answered with a cookie: the SYN queue was full")   \
+    X(req_queue_full_drop, "TCPReqQFullDrop", "SYNs dropped: the SYN queue was full")                          \
+    X(defer_accept_drop, "TCPDeferAcceptDrop", "bare ACKs ignored while waiting for data (defer-accept)")      \
+    X(fastopen_active, "TCPFastOpenActive", "Fast Opens whose data in the SYN was acknowledged")               \
+    X(fastopen_active_fail, "TCPFastOpenActiveFail", "Fast Opens whose data was sent again")                   \
+    X(fastopen_passive, "TCPFastOpenPassive", "Fast Opens accepted")                                           \
+    X(fastopen_passive_fail, "TCPFastOpenPassiveFail", "Fast Opens refused: bad cookie or no memory")          \
+    X(fastopen_listen_overflow, "TCPFastOpenListenOverflow", "Fast Opens refused: too many pending")           \
+    X(fastopen_cookie_reqd, "TCPFastOpenCookieReqd", "SYNs that asked for a Fast Open cookie")                 \
+    X(fastopen_blackhole, "TCPFastOpenBlackhole", "times Fast Open was paused because of a black hole")        \
+    X(fastopen_passive_alt_key, "TCPFastOpenPassiveAltKey", "Fast Opens with a cookie of the backup key")      \
     X(req_timeouts, "TCPReqTimeouts", "half-open entries that timed out")                                      \
     X(ofo_queue, "TCPOFOQueue", "segments queued out of order")                                                \
     X(ofo_merge, "TCPOFOMerge", "out-of-order segments that were there already")                               \
@@ -212,6 +229,7 @@ enum tcp_event_bit {
     X(zero_window_adv, "TCPToZeroWindowAdv", "times the window went to zero")                                  \
     X(want_zero_window_adv, "TCPWantZeroWindowAdv", "times the window wanted to be zero")                      \
     X(from_zero_window_adv, "TCPFromZeroWindowAdv", "times the window left zero")                              \
+    X(out_of_window_icmps, "OutOfWindowIcmps", "ICMP errors for what was not in flight")                      \
     X(icmp_errors, "TCPICMPErrors", "ICMP errors that were taken")                                             \
     X(tx_failed, "TCPTxFailed", "segments that the device refused")                                            \
     X(split, "TCPFragment", "sent-segment descriptors split")                                                  \

@@ -16,6 +16,15 @@ enum tcp_ca_state { TCP_CA_OPEN, TCP_CA_DISORDER, TCP_CA_CWR, TCP_CA_RECOVERY, T
 #define TCP_INFO_OPT_SACK 2
 #define TCP_INFO_OPT_WSCALE 4
 #define TCP_INFO_OPT_ECN 8
+#define TCP_INFO_OPT_SYN_DATA 32 /* data in the SYN was acknowledged */
+
+/* Why Fast Open did not carry data (Linux's enum tcp_fastopen_client_fail). */
+enum tcp_fastopen_fail {
+    TFO_STATUS_UNSPEC,
+    TFO_COOKIE_UNAVAILABLE,
+    TFO_DATA_NOT_ACKED,
+    TFO_SYN_RETRANSMITTED
+};
 
 struct tcp_info {
     uint8_t state;       /* enum tcp_state */
@@ -25,6 +34,7 @@ struct tcp_info {
     uint8_t backoff;
     uint8_t options;     /* TCP_INFO_OPT_* */
     uint8_t snd_wscale, rcv_wscale;
+    uint8_t fastopen_client_fail; /* enum tcp_fastopen_fail */
     uint32_t rto, ato;
     uint32_t snd_mss, rcv_mss;
     uint32_t unacked, sacked, lost, retrans; /* segments */

@@ -9,6 +9,10 @@
  *   config.c, enums.c   the configuration table, names
  *   input.c     a segment arrives: RFC 9293 section 3.10.7, one function per step
  *   request.c   half-open entries: SYN in LISTEN, SYN-ACK timer, completing ACK -> connection
+ *   cookies.c   SYN cookies: half-open connections without an entry
+ *   fastopen.c  TCP Fast Open, both sides
+ *   fastpath.c  header prediction
+ *   metrics.c   what is remembered of destinations
  *   timewait.c  TIME-WAIT entries
  *   reply.c     reply intents (RST, challenge ACKs, TIME-WAIT ACKs): bounded ring; tcp_next_reply()
  *   isn.c       ISN and timestamp offsets (RFC 6528), SipHash
@@ -73,6 +77,13 @@ enum tcp_timer {
 
 /* Every entry that has an id begins with this. */
 enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
+
+/* A Fast Open cookie as an option has it: bytes < 0: no option, 0: a request. */
+struct tcp_fastopen_cookie {
+    int8_t bytes;
+    bool exp; /* the experimental option, 254 */
+    uint8_t value[TCP_FASTOPEN_COOKIE_MAX];
+};
 
 struct tcp_conn {
     /* identity; hot for lookup */
@@ -157,10 +168,13 @@ struct tcp_conn {
     uint32_t snd_cwnd_used;     /* most in flight since snd_cwnd_stamp, while not limited by cwnd */
     uint64_t snd_cwnd_stamp;    /* when cwnd was last used in full, or changed */
     bool send_more;             /* TCP_SEND_MORE of the last send: corked until the next one, or an ACK */
+    bool nagle_push;            /* NODELAY was set: what is queued goes whatever CORK says (TCP_NAGLE_PUSH) */
+    uint32_t more_bytes;        /* end of the queue that no send without TCP_SEND_MORE has covered: no PSH */
     bool tso_deferred;          /* tso_should_defer held tso_deferred_end back: until an ACK or more data comes */
     uint32_t tso_deferred_end;
 
-    /* pacing gate */
+    /* pacing: the rate is always known; it is a gate only where the controller or the program asks */
+    bool pacing_needed;         /* sk_pacing_status */
     uint64_t pacing_rate;       /* bytes/s, UINT64_MAX: none */
     uint64_t max_pacing_rate;
     uint64_t pacing_next_at;
@@ -183,6 +197,22 @@ struct tcp_conn {
     uint32_t last_ack_sent;     /* rcv_nxt of our last ACK */
 
     struct tcp_ackowed ackowed;
+
+    /* Fast Open (RFC 7413), active: */
+    bool defer_connect;         /* its SYN waits for tcp_fastopen_connect() */
+    bool syn_fastopen, syn_fastopen_exp; /* the SYN had the option, or the experimental one */
+    bool syn_fastopen_ch;       /* sent after a black hole: success ends the pause's growth */
+    bool syn_data_acked;        /* data in the SYN was acknowledged; passive: taken */
+    bool fastopen_no_cookie, write_pending;
+    uint8_t fastopen_client_fail; /* enum tcp_fastopen_fail */
+    uint8_t defer_accept;       /* active: retransmissions, as Linux counts them; not 0: delay the handshake's ACK */
+    uint16_t syn_data;          /* bytes in the SYN */
+    struct tcp_fastopen_cookie fastopen_cookie; /* of the next SYN or SYN-ACK */
+    /* passive: */
+    bool fastopen_rsk;          /* made by a SYN with data; its SYN-ACK is not acknowledged yet */
+    uint8_t synack_timeouts, synack_retrans;
+    uint32_t synack_ack;        /* of the SYN-ACK: behind the data of the SYN */
+    uint64_t synack_sent_at;    /* first SYN-ACK, 0: not yet */
 
     /* keepalive, user timeout, linger */
     bool keepalive;
@@ -219,6 +249,14 @@ struct tcp_listener {
     uint32_t backlog, accept_queue, half_open;
     uint16_t user_mss;
     uint32_t rcvbuf;            /* SO_RCVBUF, truesize; 0: configuration */
+    uint8_t defer_accept;       /* SYN-ACK timeouts during which a bare ACK makes no connection */
+    bool fastopen_no_cookie;
+    uint8_t n_fastopen_keys;    /* 0: the engine's */
+    uint32_t fastopen_max_qlen, fastopen_qlen; /* pending Fast Opens, with those that a RST ended lately */
+    struct list_node fastopen_rst; /* the latter: struct tcp_fastopen_rst, oldest first */
+    struct siphash_key fastopen_key[2];
+    uint64_t overflow_at;       /* last SYN cookie, 0: none */
+    uint32_t young;             /* half-open entries without a timeout */
     struct list_node unaccepted; /* struct tcp_conn.listener_link */
 };
 
@@ -227,6 +265,7 @@ struct tcp_timewaits;           /* timewait.c */
 struct tcp_replies;             /* reply.c */
 struct tcp_table;               /* table.c: slots and hash */
 struct tcp_records;             /* record.c */
+struct tcp_metrics_cache;       /* metrics.c */
 
 struct tcp {
     const struct tcp_config *config;
@@ -249,6 +288,14 @@ struct tcp {
     uint32_t gso_max_bytes;
     uint32_t orphans, n_conns, n_ready;
     uint32_t n_established;          /* ESTABLISHED and CLOSE_WAIT: Linux's CurrEstab */
+    struct tcp_metrics_cache *metrics;
+    struct siphash_key cookie_key[2]; /* SYN cookies */
+    struct siphash_key fastopen_key[2];
+    unsigned n_fastopen_keys;
+    uint64_t fastopen_paused_at;     /* black hole: since when, how often in a row */
+    uint32_t fastopen_pauses;
+    uint64_t cookie_sent_at;         /* last SYN cookie of any listener, 0: none */
+    bool no_fast_path;               /* tests: every segment takes the long way */
     uint64_t challenge_window_at;    /* rate limit of challenge ACKs */
     uint32_t challenge_count;
     struct tcp_counters counters;
@@ -336,6 +383,12 @@ void tcp_requests_destroy(struct tcp *t);
 void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg, const struct tcp_path *path,
                     uint64_t now);
 /*
+ * LISTEN, second step: an ACK for `l`. *ret_mine: it brought a SYN cookie, and is done with but for the connection
+ * returned, if any, which has yet to process it as one of tcp_req_input().
+ */
+struct tcp_conn *tcp_listen_cookie(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
+                                   const struct tcp_path *path, uint64_t now, bool *ret_mine);
+/*
  * A segment for a half-open entry (tcp_check_req). A connection it made is returned in SYN_RECV and has yet to process
  * `seg` (step 5 of tcp_input() makes it ESTABLISHED). It is set up already: id by rebind, owned, listener,
  * listener_link and in_accept_queue with the listener's accept_queue counted, TCP_EVENT_ACCEPT raised; snd_una = iss,
@@ -364,13 +417,93 @@ void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now);
 bool tcp_tw_input(struct tcp *t, struct tcp_tw *w, const struct tcp_seg *seg, uint64_t now);
 /* request.c, for the SYN that did so: its connection's ISS, beyond the old sequence space. Once. */
 bool tcp_tw_take_iss(struct tcp *t, const struct ip_tuple *tuple, uint32_t *ret_iss);
-/* An active open may take the pair over (RFC 6191, 1 s): the entry goes, *ret_iss is beyond its old sequence space. */
-bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_iss);
+/*
+ * An active open may take the pair over (RFC 6191, 1 s): the entry goes, *ret_iss is beyond its old sequence space; the
+ * peer's last timestamp lives on in the SYN.
+ */
+bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_iss, uint32_t *ret_ts_recent);
 bool tcp_tw_may_reuse(const struct tcp *t, const struct tcp_tw *w, uint64_t now);
 void tcp_tw_expire(struct tcp *t, uint64_t now);
 uint64_t tcp_tw_deadline(const struct tcp *t);
 void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, struct tcp_info *ret);
 uint32_t tcp_tw_count(const struct tcp *t);
+
+/* ---- metrics.c ---- */
+int tcp_metrics_init(struct tcp *t);
+void tcp_metrics_destroy(struct tcp *t);
+/* At establishment: ssthresh, reordering, RTO from the cache, or the RTO without a sample (tcp_init_metrics). */
+void tcp_metrics_read(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The connection closed in good order: what it learned (tcp_update_metrics). */
+void tcp_metrics_write(struct tcp *t, const struct tcp_conn *c, uint64_t now);
+/* An RTT of that destination is known (tcp_peer_is_proven). */
+bool tcp_metrics_proven(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
+/* Fast Open's part: *inout_mss is left alone where none is known (tcp_fastopen_cache_get, _set). */
+void tcp_metrics_fastopen(const struct tcp *t, const struct tcp_conn *c, uint64_t now, uint16_t *inout_mss,
+                          struct tcp_fastopen_cookie *ret);
+void tcp_metrics_set_fastopen(struct tcp *t, const struct tcp_conn *c, uint16_t mss,
+                              const struct tcp_fastopen_cookie *cookie, bool syn_lost, unsigned try_exp, uint64_t now);
+
+/* ---- cookies.c ---- */
+void tcp_cookies_init(struct tcp *t);
+/* The ISN that says it all. *inout_mss is rounded down. */
+uint32_t tcp_cookie_make(const struct tcp *t, const struct ip_tuple *tuple, uint32_t irs, uint16_t *inout_mss,
+                         uint64_t now);
+/* MSS that the cookie holds, 0: not ours, or too old. */
+uint16_t tcp_cookie_check(const struct tcp *t, const struct ip_tuple *tuple, uint32_t irs, uint32_t cookie,
+                          uint64_t now);
+/* Timestamp of now with the options in its low bits; and what its echo says. False: not ours. */
+uint32_t tcp_cookie_tsval(const struct tcp *t, const struct ip_tuple *tuple, bool wscale_ok, uint8_t snd_wscale,
+                          bool sack_ok, uint64_t now);
+bool tcp_cookie_options(const struct tcp *t, const struct ip_tuple *tuple, uint32_t tsecr, bool *ret_wscale_ok,
+                        uint8_t *ret_snd_wscale, bool *ret_sack_ok);
+
+/* ---- fastopen.c ---- */
+enum {
+    TFO_CLIENT_ENABLE = 1,
+    TFO_SERVER_ENABLE = 2,
+    TFO_CLIENT_NO_COOKIE = 4,
+    TFO_SERVER_COOKIE_NOT_REQD = 0x200,
+    TFO_SERVER_WO_SOCKOPT1 = 0x400
+};
+void tcp_fastopen_init(struct tcp *t);
+/* Its SYN leaves: the option, once (active open, or the SYN-ACK of a Fast Open). */
+void tcp_fastopen_put_option(struct tcp_conn *c, struct tcp_options *opt);
+/* The SYN-ACK came, the connection is established: cookie and MSS are remembered, data not acknowledged is lost and goes
+ * again, data of the SYN-ACK is taken. True: data goes again and takes the ACK with it. */
+bool tcp_fastopen_synack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* RTO number c->retransmits, or the last: does a middle box eat Fast Opens? */
+void tcp_fastopen_timeout(struct tcp *t, struct tcp_conn *c, bool expired, uint64_t now);
+/* A connection ends: did data come, or only a FIN behind a hole? (tcp_fastopen_active_disable_ofo_check) */
+void tcp_fastopen_ended(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/*
+ * LISTEN: is this SYN a Fast Open? True: make a connection at once. *ret is the cookie of its SYN-ACK (bytes < 0: none).
+ */
+bool tcp_fastopen_try(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg, uint64_t now,
+                      struct tcp_fastopen_cookie *ret);
+/* The cookie that this listener gives the peer now. */
+void tcp_fastopen_cookie_of(const struct tcp *t, const struct tcp_listener *l, const struct ip_tuple *tuple,
+                            struct tcp_fastopen_cookie *ret);
+/* The connection that tcp_fastopen_try() allowed, made of the SYN alone; takes its data. */
+void tcp_fastopen_child(struct tcp *t, struct tcp_conn *c, struct tcp_listener *l, const struct tcp_seg *seg,
+                        uint64_t now);
+/* A segment while fastopen_rsk (tcp_check_req): false: it is done with. */
+bool tcp_fastopen_check(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* The SYN-ACK is acknowledged (tcp_rcv_synrecv_state_fastopen). */
+void tcp_fastopen_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* The SYN-ACK's timer (tcp_fastopen_synack_timer). */
+void tcp_fastopen_synack_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* No longer pending (reqsk_fastopen_remove). */
+void tcp_fastopen_release(struct tcp *t, struct tcp_conn *c, bool reset, uint64_t now);
+void tcp_fastopen_listener_closed(struct tcp_listener *l);
+/* Before the handshake: neither side may send data (unlike a Fast Open's SYN-RECEIVED). */
+static inline bool tcp_handshaking(const struct tcp_conn *c)
+{
+    return c->state == TCP_STATE_SYN_SENT || (c->state == TCP_STATE_SYN_RECV && !c->fastopen_rsk);
+}
+
+/* ---- fastpath.c ---- */
+/* Header prediction (RFC 1144 section 3.2.3 tells the idea): true: the segment was in order and nothing special, done. */
+bool tcp_fast_path(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
 
 /* ---- reply.c ------------------------------------------------------------------------------------------------- */
 int tcp_replies_init(struct tcp *t);
@@ -389,6 +522,16 @@ struct tcp_reply_ack {
 void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *r);
 /* RST with sequence numbers of our own (a half-open entry or an unaccepted connection goes away). */
 void tcp_reply_rst_at(struct tcp *t, const struct ip_tuple *tuple, uint32_t seq, uint32_t ack, enum tcp_cause cause);
+/* SYN-ACK of a SYN cookie: nothing of it is remembered. */
+struct tcp_reply_synack {
+    struct ip_tuple tuple;
+    uint32_t seq, ack;
+    uint16_t wnd, mss;
+    bool wscale_ok, sack_ok, ts_ok;
+    uint8_t wscale;
+    uint32_t tsval, tsecr;
+};
+void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *r);
 /* May one more challenge ACK leave now? Counts it (RFC 5961 section 7). */
 bool tcp_challenge_allowed(struct tcp *t, uint64_t now);
 /* At most one ACK to invalid segments per tcp_invalid_ratelimit: *last_at is the connection's or entry's. */
@@ -413,7 +556,10 @@ enum tcp_ack_verdict {
 };
 /* RFC 9293 step 5 for synchronised states: the pipeline, window update, SACK and timestamps read from seg. */
 enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
-/* At establishment: mss, cwnd, rtt sample of the handshake (rtt_us UINT64_MAX: none), first window; iss is acked. */
+/*
+ * At establishment: mss, cwnd, rtt sample of the handshake (rtt_us UINT64_MAX: none), first window. Acknowledged is the
+ * SYN, and of its data what seg->ack says.
+ */
 void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us, uint64_t now);
 /*
  * Before the SYN, or when a half-open entry becomes a connection: c->iss is set. snd_una = snd_nxt = iss, write_seq =
@@ -435,6 +581,17 @@ static inline uint32_t tcp_sacked_out(const struct tcp_conn *c)
 /* In flight = packets_out - (sacked + lost) + retrans_out. */
 uint32_t tcp_in_flight(const struct tcp_conn *c);
 void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c); /* raises WRITABLE when it is time */
+/* Metrics, cwnd, congestion control (tcp_init_transfer); rtt is what the handshake told. */
+void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The rate of the pacing gate and of super-frames, from cwnd, mss and srtt (tcp_update_pacing_rate). */
+void tcp_update_pacing_rate(const struct tcp *t, struct tcp_conn *c);
+/* One RTT sample of the handshake. */
+void tcp_synack_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t now);
+/* Everything in flight was lost, but not for congestion: it goes again at once (tcp_non_congestion_loss_retransmit). */
+void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c);
+void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The end of a Loss that only the SYN-ACK's timer caused. */
+void tcp_undo_synack_loss(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
 
 /* ---- output.c ------------------------------------------------------------------------------------------------ */
 /* Has it anything that may go out at `now`? (what tcp_mark_ready() and the deadline test rely on) */
@@ -479,6 +636,9 @@ void tcp_ackowed_data_received(struct tcp_conn *c, uint64_t now);
 void tcp_ack_snd_check(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* An ACK of its own for this segment; dsack may be NULL. Marks ready. */
 void tcp_owe_fact(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, const struct tcp_sack_block *dsack);
+/* The same for a segment out of order; sack_seq: the start of its range, whose block the ACK reports first. */
+void tcp_owe_fact_at(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, const struct tcp_sack_block *dsack,
+                     const uint32_t *sack_seq);
 /* rcv.c tells rcvwnd.c: `len` payload bytes of seg came in order (or out of order: grow only), charged `truesize`. */
 void tcp_rcvwnd_data(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
 void tcp_grow_window(struct tcp *t, struct tcp_conn *c, uint32_t len, uint32_t truesize);
@@ -495,7 +655,11 @@ struct tcp_ack_fact {
     enum tcp_cause cause;
     bool dsack;
     struct tcp_sack_block dsack_block;
+    bool sack;         /* its segment lies out of order, in the range that holds sack_seq */
+    uint32_t sack_seq;
 };
+/* Appends the block of the out-of-order range that holds `seq`, if there still is one. */
+void tcp_sack_block_of(const struct tcp_conn *c, uint32_t seq, struct tcp_options *ret);
 bool tcp_ack_owed(const struct tcp_conn *c);
 bool tcp_ack_take(struct tcp_conn *c, struct tcp_ack_fact *ret);
 
@@ -520,6 +684,8 @@ bool tcp_timed_out(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
 void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The owner is gone at once: RST where the state asks for it (tcp_disconnect). Frees c, or lets its RST do so. */
 void tcp_disconnect(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uint64_t now);
+/* The active open's SYN is to leave now. */
+void tcp_start_syn(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* advmss, windows and the sending half, as path, user_mss, buffers and offers ask; again after they changed. */
 void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c);
 

@@ -42,6 +42,7 @@
     V(uint64_t, bytes_retrans, bytes_retrans)                                                                  \
     V(uint64_t, keepalive_at, timer_at[TCP_TIMER_KEEPALIVE])                                                   \
     V(uint64_t, linger_at, timer_at[TCP_TIMER_LINGER])                                                         \
+    V(uint64_t, synack_sent_at, synack_sent_at)                                                                \
     V(uint64_t, min_rtt_at, rtt.min_rtt_at)                                                                    \
     V(uint64_t, rcv_space_at, rcvq.space_at)                                                                   \
     B(cc_state, cc_state, TCP_RECORD_CC_STATE_BYTES)                                                           \
@@ -102,6 +103,7 @@
     V(uint32_t, total_retrans, total_retrans)                                                                  \
     V(uint32_t, dsack_dups, dsack_dups)                                                                        \
     V(uint32_t, reord_seen, reord_seen)                                                                        \
+    V(uint32_t, synack_ack, synack_ack)                                                                        \
     V(uint32_t, rcv_ooopack, rcv_ooopack)                                                                      \
     V(uint16_t, path_mtu, path.mtu)                                                                            \
     V(uint16_t, path_advmss, path.advmss)                                                                      \
@@ -147,7 +149,20 @@
     V(uint8_t, rcvq_established, rcvq.established)                                                             \
     V(uint8_t, keepalive, keepalive)                                                                           \
     V(uint8_t, keepalive_probes, keepalive_probes)                                                             \
-    V(uint8_t, syn_retries, syn_retries)
+    V(uint8_t, syn_retries, syn_retries)                                                                       \
+    V(uint16_t, syn_data, syn_data)                                                                            \
+    V(uint8_t, pacing_needed, pacing_needed)                                                                   \
+    V(uint8_t, defer_connect, defer_connect)                                                                   \
+    V(uint8_t, syn_fastopen, syn_fastopen)                                                                     \
+    V(uint8_t, syn_fastopen_exp, syn_fastopen_exp)                                                             \
+    V(uint8_t, syn_fastopen_ch, syn_fastopen_ch)                                                               \
+    V(uint8_t, syn_data_acked, syn_data_acked)                                                                 \
+    V(uint8_t, fastopen_no_cookie, fastopen_no_cookie)                                                         \
+    V(uint8_t, fastopen_client_fail, fastopen_client_fail)                                                     \
+    V(uint8_t, defer_accept, defer_accept)                                                                     \
+    V(uint8_t, fastopen_rsk, fastopen_rsk)                                                                     \
+    V(uint8_t, synack_timeouts, synack_timeouts)                                                               \
+    V(uint8_t, synack_retrans, synack_retrans)
 
 struct tcp_record {
     uint32_t layout; /* tcp_record_layout() of the writer */

@@ -54,11 +54,6 @@ static uint64_t rto_max_ns(const struct tcp *t)
     return (uint32_t)t->config->tcp_rto_max * NSEC_PER_MSEC;
 }
 
-static bool handshaking(const struct tcp_conn *c)
-{
-    return c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV;
-}
-
 /*
  * How long `boundary` timeouts take that begin at `base_ns` and double up to tcp_rto_max (tcp_model_timeout):
  * the number of retries is a measure of time, not a count, because Thin streams and probes back off
@@ -80,7 +75,7 @@ static bool retransmits_timed_out(const struct tcp *t, const struct tcp_conn *c,
                                   uint64_t now)
 {
     uint64_t base_ms =
-        handshaking(c) ? (uint64_t)t->config->tcp_rto_initial : (uint64_t)t->config->tcp_rto_min;
+        tcp_handshaking(c) ? (uint64_t)t->config->tcp_rto_initial : (uint64_t)t->config->tcp_rto_min;
     uint64_t limit_ns = c->user_timeout_ms * NSEC_PER_MSEC;
 
     if (!c->retransmits || !c->retrans_stamp)
@@ -112,7 +107,7 @@ bool tcp_timed_out(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
 {
     unsigned boundary = (unsigned)t->config->tcp_retries2;
 
-    if (handshaking(c)) {
+    if (tcp_handshaking(c)) {
         boundary = c->syn_retries ? c->syn_retries : (unsigned)t->config->tcp_syn_retries;
         if (c->retransmits >= boundary)
             return true;
@@ -231,11 +226,21 @@ static void expired_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
 
 static void tcp_expired_retrans(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    if (!handshaking(c) && !tcp_sndq_empty(&c->sndq))
+    bool expired;
+
+    if (c->fastopen_rsk) {
+        tcp_fastopen_synack_timeout(t, c, now);
+        return;
+    }
+    if (!tcp_handshaking(c) && !tcp_sndq_empty(&c->sndq)) {
         tcp_retrans_timeout(t, c, now);
-    else if (tcp_timed_out(t, c, now))
+        return;
+    }
+    expired = tcp_timed_out(t, c, now);
+    tcp_fastopen_timeout(t, c, expired, now);
+    if (expired)
         tcp_write_error(t, c, now);
-    else if (handshaking(c))
+    else if (tcp_handshaking(c))
         expired_syn(t, c, now);
     else
         tcp_mark_ready(t, c); /* nothing left us yet: tcp_unreachable() asked to try again */

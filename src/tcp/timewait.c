@@ -147,6 +147,7 @@ void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     struct tcp_tw *w = tw_alloc(t);
 
+    tcp_metrics_write(t, c, now);
     if (w) {
         tw_fill(w, c, now);
         if (tw_enter(t, w, c)) {
@@ -283,11 +284,12 @@ bool tcp_tw_may_reuse(const struct tcp *t, const struct tcp_tw *w, uint64_t now)
            (uint16_t)(seconds(now) - w->ts_recent_s) > 1;
 }
 
-bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_iss)
+bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_iss, uint32_t *ret_ts_recent)
 {
     if (!tcp_tw_may_reuse(t, w, now))
         return false;
     *ret_iss = next_iss(w);
+    *ret_ts_recent = w->ts_recent;
     t->counters.tw_recycled++;
     tw_free(t, w);
     return true;

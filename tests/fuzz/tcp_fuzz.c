@@ -310,10 +310,17 @@ static void do_time(struct fuzz *f)
 
 static void do_connect(struct fuzz *f, unsigned slot)
 {
+    static const uint8_t bytes[2000];
     struct tcp_connect_args c = {.tuple = tuple_of(4 | byte(f)), .path = {.mtu = 1500}};
+    uint8_t data = byte(f);
 
-    if (!f->ids[slot] && tcp_connect(f->t, &c, f->now, &f->ids[slot]))
+    if (f->ids[slot])
+        return;
+    c.fastopen = data & 1;
+    if (tcp_connect(f->t, &c, f->now, &f->ids[slot]))
         f->ids[slot] = 0;
+    else if (c.fastopen && !(data & 2))
+        (void)tcp_fastopen_connect(f->t, f->ids[slot], bytes, (size_t)data * 7, f->now);
 }
 
 static void do_write(struct fuzz *f, tcp_id id)
@@ -470,6 +477,8 @@ static void set_up(struct fuzz *f, void *arena)
     f->cfg.tcp_max_orphans = how & 16 ? 2 : 65536;
     f->cfg.tcp_abort_on_overflow = how >> 5 & 1;
     f->cfg.tcp_max_tw_buckets = how & 64 ? 1 : 65536;
+    f->cfg.tcp_fastopen = how & 8 ? 0x603 : 5; /* server: every SYN's data is taken; client: always sent */
+    f->cfg.tcp_syncookies = how & 16 ? 2 : how >> 5 & 1;
     f->pool = chunk_pool_create(arena, ARENA_BYTES);
     p.config = &f->cfg;
     p.pool = f->pool;

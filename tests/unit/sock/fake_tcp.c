@@ -308,6 +308,53 @@ int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret)
     return 0;
 }
 
+/* Fast Open: never a cookie, so the SYN goes without data. */
+bool tcp_fastopen_ready(struct tcp *t, tcp_id id, uint64_t now)
+{
+    (void)t;
+    (void)id;
+    (void)now;
+    return false;
+}
+
+int64_t tcp_fastopen_connect(struct tcp *t, tcp_id id, const void *data, size_t bytes, uint64_t now)
+{
+    (void)data;
+    (void)bytes;
+    (void)now;
+    return conn_of(t, id) ? 0 : -ENOENT;
+}
+
+void tcp_set_write_pending(struct tcp *t, tcp_id id, bool on)
+{
+    (void)t;
+    (void)id;
+    (void)on;
+}
+
+int tcp_fastopen_set_keys(struct tcp *t, uint32_t listener, const uint8_t (*keys)[16], unsigned n)
+{
+    (void)t;
+    (void)listener;
+    (void)keys;
+    (void)n;
+    return 0;
+}
+
+int tcp_fastopen_get_keys(const struct tcp *t, uint32_t listener, uint8_t (*ret_keys)[16])
+{
+    (void)t;
+    (void)listener;
+    memset(ret_keys, 0, 16);
+    return 1;
+}
+
+int tcp_set_max_pacing_rate(struct tcp *t, tcp_id id, uint64_t rate)
+{
+    (void)rate;
+    return conn_of(t, id) ? 0 : -ENOENT;
+}
+
 const char *tcp_congestion_name(const struct tcp *t, tcp_id id)
 {
     (void)t;

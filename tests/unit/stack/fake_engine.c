@@ -120,6 +120,12 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
     return true;
 }
 
+bool tcp_wants_path(const struct tcp *t, uint64_t now)
+{
+    (void)t, (void)now;
+    return false;
+}
+
 void tcp_suspend(struct tcp *t, tcp_id id)
 {
     t->conn[id - 1].suspended = true;

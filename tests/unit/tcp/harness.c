@@ -245,11 +245,9 @@ void h_expect_rc(struct harness *h, int64_t got, int64_t want, const char *what,
 static void check_payload(struct harness *h, const struct tcp_seg *seg, const struct h_flow *f,
                           const char *file, int line)
 {
-    uint64_t pos = (uint32_t)(seg->seq - f->iss - 1);
+    uint64_t pos = (uint32_t)(seg->seq - f->iss - (seg->flags & TCP_SYN ? 0 : 1));
     uint32_t sum = 0;
 
-    if (seg->flags & TCP_SYN)
-        pos++;
     /* Past the first 2^32 bytes the position is not known; no trace goes there. */
     for (unsigned i = 0; i < seg->n_slices; i++) {
         for (uint32_t k = 0; k < seg->slice[i].len; k++, pos++)
@@ -555,7 +553,7 @@ static unsigned strip_number(char *text, const char *key)
  * engine). */
 static unsigned fill_payload(struct harness *h, struct tcp_seg *seg, struct chunk **chunks, uint8_t *plain)
 {
-    uint64_t pos = (uint32_t)(seg->seq - h_flow(h)->irs - 1);
+    uint64_t pos = (uint32_t)(seg->seq - h_flow(h)->irs - (seg->flags & TCP_SYN ? 0 : 1));
     uint32_t left = seg->len;
     unsigned n = 0;
 

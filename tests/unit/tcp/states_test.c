@@ -391,7 +391,7 @@ static void synchronised(int s)
     const struct row rows[] = {
         {SYN, ACK, s},        {SYN_NEW, ACK, s},          {SYN_ACK, ACK, s},  {RST_EXACT, NONE, ST(CLOSE)},
         {RST_WINDOW, ACK, s}, {RST_OUT, NONE, s},         {ACK_OLD, NONE, s}, {ACK_TOO_OLD, ACK, s},
-        {ACK_UNSENT, ACK, s}, {DATA_OUT, ACK, s},         {DATA_OLD, ACK, s}, {FIN_OUT, ACK, s},
+        {ACK_UNSENT, s == TCP_STATE_ESTABLISHED ? NONE : ACK, s}, {DATA_OUT, ACK, s},         {DATA_OLD, ACK, s}, {FIN_OUT, ACK, s},
         {NO_FLAGS, NONE, s},  {RST_ACK, NONE, ST(CLOSE)},
     };
 

@@ -425,29 +425,43 @@ static void open_flow(struct harness *h, int k)
     out(h, "S. 0:0(0) ack 1 <...>");
 }
 
+static void complete_flow(struct harness *h, int k)
+{
+    flow(h, k);
+    in(h, ". 1:1(0) ack 1 win 65535");
+}
+
+/* Three connections in an accept queue of 2 (Linux: one more than the backlog fits), the ACK of a fourth. */
+static void fill_backlog(struct harness *h)
+{
+    h_listen(h, 2); /* two half-open entries at a time, too */
+    open_flow(h, 0);
+    open_flow(h, 1);
+    complete_flow(h, 0);
+    open_flow(h, 2);
+    complete_flow(h, 1);
+    open_flow(h, 3);
+    complete_flow(h, 2);
+    complete_flow(h, 3);
+}
+
 static void backlog_overflow(void **st)
 {
     struct harness *h = h_new();
 
     (void)st;
-    h_listen(h, 1); /* Linux: one more than the backlog fits */
-    for (int k = 0; k < 3; k++)
-        open_flow(h, k);
-    for (int k = 0; k < 3; k++) {
-        flow(h, k);
-        in(h, ". 1:1(0) ack 1 win 65535");
-    }
-    flow(h, 1);
+    fill_backlog(h);
+    flow(h, 2);
     state(h, TCP_STATE_ESTABLISHED);
-    flow(h, 2); /* its ACK was ignored, the entry stays */
+    flow(h, 3); /* its ACK was ignored, the entry stays */
     state(h, TCP_STATE_NEW_SYN_RECV);
     assert_true(tcp_get_counters(h->t)->listen_overflows >= 1);
-    flow(h, 3); /* a new SYN is ignored */
+    flow(h, 4); /* a new SYN is ignored */
     in(h, "S 0:0(0) win 65535 <mss 1460>");
     state(h, H_GONE);
     flow(h, 0);
     h_accept(h);
-    flow(h, 2);
+    flow(h, 3);
     pass_ms(h, 8000); /* the SYN-ACK goes again, the peer answers it */
     skip_out(h);
     in(h, ". 1:1(0) ack 1 win 65535");
@@ -462,13 +476,7 @@ static void backlog_abort_on_overflow(void **st)
 
     (void)st;
     h->cfg.tcp_abort_on_overflow = 1;
-    h_listen(h, 1);
-    for (int k = 0; k < 3; k++)
-        open_flow(h, k);
-    for (int k = 0; k < 3; k++) {
-        flow(h, k);
-        in(h, ". 1:1(0) ack 1 win 65535");
-    }
+    fill_backlog(h);
     out(h, "R* 1:1(0)*");
     assert_int_equal(h->cause, TCP_CAUSE_RST_OVERFLOW);
     state(h, H_GONE);
@@ -480,8 +488,8 @@ static void half_open_limit(void **st)
     struct harness *h = h_new();
 
     (void)st;
-    h->cfg.tcp_max_syn_backlog = 4;
-    h_listen(h, 64);
+    h->cfg.tcp_syncookies = 0;
+    h_listen(h, 5);
     for (int k = 0; k < 64; k++) {
         flow(h, k);
         in(h, "S 0:0(0) win 65535 <mss 1460>");
@@ -503,6 +511,7 @@ static void engine_half_open_limit(void **st)
     struct tcp_totals totals;
 
     (void)st;
+    h->cfg.tcp_syncookies = 0;
     h_listen(h, 64);
     for (int k = 0; k < 10; k++) {
         flow(h, k);
