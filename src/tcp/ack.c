@@ -532,8 +532,8 @@ void tcp_synack_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t
     if (rtt_us >= UINT32_MAX)
         return;
     tcp_rtt_update_min(&c->rtt, (uint32_t)rtt_us, now);
-    tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt, (uint32_t)t->config->tcp_rto_min * 1000u,
-                   rto_max_us(t));
+    tcp_rtt_sample(&c->rtt, (uint32_t)rtt_us, c->snd_una, c->snd_nxt,
+                   (uint32_t)t->config->tcp_rto_min * 1000u, rto_max_us(t));
 }
 
 /* RFC 6928; RFC 5681 section 3.1: one segment where more than one SYN was lost. */

@@ -294,7 +294,7 @@ static void add_data(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
     }
 }
 
-/* The SYN left once, and its answer neither has a cookie nor acknowledges data: the SYN with data was lost. */
+/* syn_lost: the SYN left again, and the answer has neither a cookie nor acknowledges data. */
 static void remember(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, bool data, uint64_t now)
 {
     const struct tcp_options *o = &seg->opt;
@@ -369,7 +369,7 @@ void tcp_fastopen_ended(struct tcp *t, struct tcp_conn *c, uint64_t now)
 
 /* ---- passive ---- */
 
-/* Not more pending than the listener allows; those that a RST ended count for a while, against forged SYNs. */
+/* Not more pending than the listener allows; those that a RST ended count a while, against forged SYNs. */
 static bool queue_check(struct tcp *t, struct tcp_listener *l, uint64_t now)
 {
     struct list_node *node = list_first(&l->fastopen_rst);

@@ -91,8 +91,8 @@ static bool pacing_closed(const struct tcp_conn *c, uint64_t now)
 }
 
 /*
- * Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, more the shorter the
- * path is, at most what the device takes.
+ * Segments of one super-frame (tcp_tso_autosize): a millisecond's worth at the pacing rate, more the shorter
+ * the path is, at most what the device takes.
  */
 static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t mss)
 {
@@ -517,8 +517,8 @@ static bool make_fastopen_synack(struct tcp *t, struct tcp_conn *c, uint64_t now
     if (!c->syn_pending || !c->fastopen_rsk)
         return false;
     c->syn_pending = false;
-    start_segment(c, c->synack_sent_at ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK, c->iss, TCP_SYN | TCP_ACK,
-                  ret);
+    start_segment(c, c->synack_sent_at ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK, c->iss,
+                  TCP_SYN | TCP_ACK, ret);
     ret->retransmission = c->synack_sent_at != 0;
     if (!c->synack_sent_at)
         c->synack_sent_at = now ? now : 1;

@@ -213,8 +213,8 @@ uint64_t tcp_req_deadline(const struct tcp *t)
 }
 
 /*
- * Time-outs before an entry goes. A full queue of old entries makes room for young ones: the more of them, the
- * fewer (reqsk_timer_handler).
+ * Time-outs before an entry goes. A full queue of old entries makes room for young ones: the more of them,
+ * the fewer (reqsk_timer_handler).
  */
 static unsigned retries(const struct tcp *t, const struct tcp_listener *l)
 {
@@ -285,8 +285,8 @@ static bool queue_is_full(const struct tcp *t, const struct tcp_listener *l)
 }
 
 /*
- * The reason why this SYN can have neither entry nor cookie, or TCP_DROP_MAX. A pair that leaves TIME-WAIT for
- * it is real: it may exceed the queue.
+ * The reason why this SYN can have neither entry nor cookie, or TCP_DROP_MAX. A pair that leaves TIME-WAIT
+ * for it is real: it may exceed the queue.
  */
 static enum tcp_drop syn_refused(struct tcp *t, const struct tcp_listener *l, bool reused, bool *ret_cookie)
 {
@@ -463,7 +463,7 @@ static void conn_numbers(struct tcp *t, struct tcp_conn *c, const struct tcp_req
     c->total_syn_retrans = r->retrans;
 }
 
-/* A connection in SYN-RECEIVED takes the entry's place and id and waits for accept; the entry is as it was. */
+/* A connection in SYN-RECEIVED takes the entry's id and waits for accept; the entry is as it was. */
 static struct tcp_conn *conn_of(struct tcp *t, const struct tcp_req *r, struct tcp_listener *l, uint64_t now)
 {
     struct tcp_conn *c = tcp_conn_new(t, now);
