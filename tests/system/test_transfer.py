@@ -334,9 +334,9 @@ def test_rto_without_answer(net):
     check(1.5 < gaps[2] / gaps[1] < 2.6, f'doubling: {gaps}')
 
 
-def test_half_open_flood(net):
+def half_open_flood(net, config, what_happens):
     """5,000 SYNs without an end: the budget holds, what is established goes on, and room comes back with the RSTs."""
-    d = net.tautd('[limits]\nmax_half_open = 512\n')
+    d = net.tautd('[limits]\nmax_half_open = 512\n' + config)
     peer = RawPeer()
     peer.announce()
     with tcp() as s:
@@ -348,10 +348,22 @@ def test_half_open_flood(net):
         equal(read_exactly(s, 6), b'during', 'echo of an established connection')
     totals = d.call('server.status')['totals']
     check(0 < totals['half_open'] <= 512, f'half-open entries: {totals}')
-    check(d.stats()['tcp_drops']['SYN_QUEUE_FULL'] > 0, 'SYN_QUEUE_FULL is counted')
+    what_happens(d.stats())
     for i in range(5000):
         peer.send_tcp(1024 + i, 7, i * 7919 + 1, 0, RST)
     wait_for(lambda: d.call('server.status')['totals']['half_open'] == 0, 3, 'half-open entries are gone after RST')
     with tcp() as s:
         s.sendall(b'behind')
         equal(read_exactly(s, 6), b'behind', 'echo after the flood')
+
+
+def test_half_open_flood(net):
+    """Without SYN cookies: what finds the queue full is dropped, and counted."""
+    half_open_flood(net, '[tcp]\ntcp_syncookies = 0\n',
+                    lambda stats: check(stats['tcp_drops']['SYN_QUEUE_FULL'] > 0, 'SYN_QUEUE_FULL is counted'))
+
+
+def test_half_open_flood_cookies(net):
+    """With them: it is answered by a cookie."""
+    half_open_flood(net, '', lambda stats: check(stats['tcp']['SyncookiesSent'] > 0, 'SyncookiesSent is counted'))
+
