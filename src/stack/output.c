@@ -16,6 +16,8 @@
 #include "wire/vnet.h"
 
 #define TCP_CSUM_AT 16
+/* A reply has no payload: it is held without the slices at its end. */
+#define HELD_REPLY_BYTES (offsetof(struct tcp_out, seg) + offsetof(struct tcp_seg, slice))
 
 enum step { STEP_FRAME, STEP_AGAIN, STEP_NOTHING };
 
@@ -417,29 +419,34 @@ static enum step step_intent(struct stack *st, uint64_t now, struct stack_tx *tx
     if (w != WAY_OK)
         return give_up_intent(st, in, drop_of(w), w == WAY_NONE ? ENETUNREACH : EHOSTUNREACH, now);
     if (in->kind == INTENT_TCP) {
-        const struct tcp_out *out = (const struct tcp_out *)(const void *)in->data;
+        struct tcp_out out;
 
+        memcpy(&out, in->data, HELD_REPLY_BYTES);
         list_del(&in->link);
         st->n_intents--;
         st_intent_spent(st, in);
-        return emit_tcp(st, out, &out->seg, &mac, tx);
+        return emit_tcp(st, &out, &out.seg, &mac, tx);
     }
     return emit_ip(st, in, &mac, st_path_mtu(st, &in->dst, hop.mtu, now), now, tx);
 }
 
-/* A reply of the engine whose next hop is unresolved. */
+/*
+ * A reply of the engine whose next hop is unresolved. SYNs from invented sources on the link make many: the
+ * rest of the ring's memory is kept for what else is owed, ARP before all.
+ */
 static void hold_reply(struct stack *st, struct neigh *n, const struct tcp_out *out, uint64_t now)
 {
     struct intent *in;
 
-    if (out->seg.opt.md5_ok) { /* its digest lies in the engine; the peer asks again */
+    /* MD5: its digest lies in the engine; the peer asks again. */
+    if (out->seg.opt.md5_ok || st->intent_bytes + HELD_REPLY_BYTES > INTENT_BYTES_HELD) {
         st_drop(st, STACK_DROP_NEIGH_QUEUE_FULL);
         return;
     }
-    in = st_intent_new(st, INTENT_TCP, sizeof *out);
+    in = st_intent_new(st, INTENT_TCP, HELD_REPLY_BYTES);
     if (!in)
         return;
-    memcpy(in->data, out, sizeof *out);
+    memcpy(in->data, out, HELD_REPLY_BYTES);
     in->src = out->seg.src;
     in->dst = out->seg.dst;
     st_neigh_hold(st, n, in, now);

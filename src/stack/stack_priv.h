@@ -38,6 +38,7 @@
 #define EVENTS_MAX     256
 #define INTENTS_MAX    512 /* replies owed at once */
 #define INTENT_BYTES   (2u << 20)
+#define INTENT_BYTES_HELD (INTENT_BYTES / 8) /* TCP replies wait for next hops up to this */
 #define NEIGH_HELD_MAX 3 /* replies that wait for one next hop (RFC 4861 section 7.2.2: at least one) */
 #define PING_MAX       256
 #define PATH_SETS      256
@@ -71,7 +72,7 @@ enum intent_kind {
     INTENT_ARP,    /* arp, to mac */
     INTENT_IP,     /* an upper-layer message in data[]; becomes one packet, or fragments */
     INTENT_PACKET, /* a whole IPv6 packet in data[] */
-    INTENT_TCP,    /* a struct tcp_out in data[], without payload, whose next hop was unresolved */
+    INTENT_TCP,    /* a struct tcp_out in data[], without slices, whose next hop was unresolved */
     INTENT_CUT     /* a struct tcp_out in data[], a super-frame that is cut here; holds its chunks */
 };
 

@@ -240,6 +240,40 @@ static void syn_ack_waits(void **state)
     env_free(e);
 }
 
+/* SYNs from ever new sources on the link: their SYN-ACKs wait, but not in the room that others need. */
+static void flood_leaves_room(void **state)
+{
+    struct env *e = env_new();
+    struct tcp *t = stack_tcp(e->st);
+    struct ip_addr wide = ip("10.80.0.1");
+    uint8_t frame[128];
+    const uint8_t *p;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(stack_addr_add(e->st, &wide, 16, e->now), 0);
+    resolve(e, "192.0.2.7", &mac_peer);
+    for (unsigned i = 0; i < 4000; i++) {
+        struct tcp_seg seg = seg_to("10.80.0.2");
+
+        seg.dst = ip_addr_v4(10, 80, (uint8_t)(i / 250 + 1), (uint8_t)(i % 250));
+        t->n_reply = t->reply_at = 0;
+        t->reply[t->n_reply++] = (struct tcp_out){.cause = TCP_CAUSE_SYNACK, .seg = seg};
+        env_pull(e);
+        env_forget(e);
+    }
+    assert_in_range(env_drops(e, STACK_DROP_NEIGH_QUEUE_FULL), 2000, 3900);
+    assert_int_equal(env_drops(e, STACK_DROP_REPLY_RING_FULL), 0);
+    env_in(e, frame, mk_echo(frame, "192.0.2.7", "192.0.2.1", 1, 16));
+    assert_non_null(env_next_icmp4(e, 0, &p, &n));
+    /* What was held leaves whole. */
+    env_forget(e);
+    in_arp(e, ARP_REPLY, "10.80.1.0", &mac_peer, "10.80.0.1");
+    assert_memory_equal(env_next(e)->bytes, mac_peer.b, 6);
+    assert_null(env_next(e));
+    env_free(e);
+}
+
 static void mac_changes(void **state)
 {
     struct env *e = env_new();
@@ -402,6 +436,7 @@ int main(void)
         cmocka_unit_test(progress_confirms),
         cmocka_unit_test(held_replies_are_bounded),
         cmocka_unit_test(syn_ack_waits),
+        cmocka_unit_test(flood_leaves_room),
         cmocka_unit_test(mac_changes),
         cmocka_unit_test(table_is_bounded),
         cmocka_unit_test(waiting_connection_survives_flood),
