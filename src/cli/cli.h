@@ -49,6 +49,8 @@ int cmd_conn(struct cli *c, int argc, char **argv);
 int cmd_close(struct cli *c, int argc, char **argv);
 int cmd_abort(struct cli *c, int argc, char **argv);
 int cmd_set(struct cli *c, int argc, char **argv);
+/* metrics.c */
+int cmd_metrics(struct cli *c, int argc, char **argv);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);

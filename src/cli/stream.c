@@ -14,6 +14,8 @@
 
 #include "cli/cli.h"
 
+#define FIRST_BYTES 4096 /* of the input, taken before the call with -f: more than a SYN carries */
+
 struct half {
     int from, to;
     char buf[65536];
@@ -59,13 +61,15 @@ static bool wants_write(const struct half *h)
     return h->done < h->len;
 }
 
-/* Until the peer has finished. */
-static int join(struct cli *c, int fd)
+/* Until the peer has finished. input_ended: nothing more is to be sent. */
+static int join(struct cli *c, int fd, bool input_ended)
 {
     static struct half up, down;
     int r = 0;
 
-    up = (struct half){.from = STDIN_FILENO, .to = fd};
+    up = (struct half){.from = STDIN_FILENO, .to = fd, .eof = input_ended, .ended = input_ended};
+    if (input_ended)
+        shutdown(fd, SHUT_WR);
     down = (struct half){.from = fd, .to = STDOUT_FILENO};
     while (!down.ended && r == 0 && !*c->stopped) {
         struct pollfd p[3] = {
@@ -91,16 +95,37 @@ static int join(struct cli *c, int fd)
     return r < 0 ? EXIT_REFUSED : EXIT_OK;
 }
 
+/* -f: the first input goes into the call. */
+static bool first_input(struct cli *c, char *data, struct taut_connect_options *options, bool *ret_ended)
+{
+    ssize_t n = -1;
+
+    errno = EINTR;
+    while (n < 0 && errno == EINTR && !*c->stopped)
+        n = read(STDIN_FILENO, data, FIRST_BYTES);
+    if (n < 0) {
+        fprintf(stderr, "taut: standard input: %s\n", strerror(errno));
+        return false;
+    }
+    options->data = data;
+    options->data_bytes = (size_t)n;
+    *ret_ended = n == 0;
+    return true;
+}
+
 int cmd_connect(struct cli *c, int argc, char **argv)
 {
     struct taut_connect_options options = {0};
-    char id[TAUT_ID_MAX] = "";
+    bool first = false, ended = false;
+    char id[TAUT_ID_MAX] = "", data[FIRST_BYTES];
     long port, seconds = 0;
     int o, fd;
 
-    while ((o = getopt(argc, argv, "dt:b:")) != -1) {
+    while ((o = getopt(argc, argv, "dft:b:")) != -1) {
         if (o == 'd')
             options.nodelay = true;
+        else if (o == 'f')
+            first = true;
         else if (o == 'b')
             options.source = optarg;
         else if (o == 't' && !cli_number("-t", optarg, 1, 86400, &seconds))
@@ -113,12 +138,14 @@ int cmd_connect(struct cli *c, int argc, char **argv)
     if (!cli_number("PORT", argv[optind + 1], 1, 65535, &port))
         return EXIT_USAGE;
     options.timeout_ms = (unsigned)seconds * 1000;
+    if (first && !first_input(c, data, &options, &ended))
+        return EXIT_REFUSED;
     fd = taut_connect(c->t, argv[optind], (uint16_t)port, &options, id);
     if (fd < 0)
         return cli_failed(c, fd);
     if (c->json)
         fprintf(stderr, "{\"id\":\"%s\"}\n", id);
-    return join(c, fd);
+    return join(c, fd, ended);
 }
 
 int cmd_listen(struct cli *c, int argc, char **argv)
@@ -155,7 +182,7 @@ int cmd_listen(struct cli *c, int argc, char **argv)
                     who.local);
         if (!again)
             close(listener);
-        status = join(c, fd);
+        status = join(c, fd, false);
     } while (again && !*c->stopped);
     if (again)
         close(listener);

@@ -28,6 +28,7 @@
 
 #include <arpa/inet.h>
 
+#define FIRST_MAX         16384u /* what tcp.connect takes as data */
 #define EXPORT            __attribute__((visibility("default")))
 #define DEFAULT_DIRECTORY "/run/taut"
 #define EVENTS_MAX        4096u
@@ -384,15 +385,43 @@ static bool address_text(const struct sockaddr *sa, char *ret, size_t n)
     return true;
 }
 
+/* Text without NUL travels in the call (JSON); NULL: what is to be sent first does not. */
+static json_t *first_text(const struct taut_connect_options *o)
+{
+    if (!o || !o->data_bytes || o->data_bytes > FIRST_MAX || memchr(o->data, 0, o->data_bytes))
+        return NULL;
+    return json_stringn(o->data, o->data_bytes);
+}
+
+static int send_first(struct taut *t, int fd, const char *data, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t n = send(fd, data, bytes, MSG_NOSIGNAL);
+
+        if (n < 0 && errno != EINTR) {
+            int err = errno;
+
+            close(fd);
+            return fail(t, err, "the first bytes could not be sent");
+        }
+        data += n > 0 ? n : 0;
+        bytes -= n > 0 ? (size_t)n : 0;
+    }
+    return fd;
+}
+
 static int connect_address(struct taut *t, const char *address, uint16_t port,
                            const struct taut_connect_options *o, char *ret_id)
 {
     json_t *params = json_pack("{s:s, s:i, s:i, s:b}", "address", address, "port", (int)port, "timeout_ms",
                                o ? (int)(o->timeout_ms > 86400000u ? 86400000u : o->timeout_ms) : 0,
                                "nodelay", o && o->nodelay);
-    json_t *result;
+    json_t *first = first_text(o), *result;
     int fd = -1, r;
+    bool in_call = first != NULL;
 
+    if (first)
+        json_object_set_new(params, "data", first);
     if (o && o->source)
         json_object_set_new(params, "source", json_string(o->source));
     r = call(t, "tcp.connect", params, &result, &fd);
@@ -401,7 +430,9 @@ static int connect_address(struct taut *t, const char *address, uint16_t port,
     if (ret_id)
         copy_text(result, "id", ret_id, TAUT_ID_MAX);
     json_decref(result);
-    return fd >= 0 ? fd : fail(t, EBADMSG, "no descriptor came");
+    if (fd < 0)
+        return fail(t, EBADMSG, "no descriptor came");
+    return o && o->data_bytes && !in_call ? send_first(t, fd, o->data, o->data_bytes) : fd;
 }
 
 static int resolve_error(struct taut *t, const char *host, int gai)

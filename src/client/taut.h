@@ -45,6 +45,9 @@ struct taut_connect_options {
     const char *source;  /* local address, NULL: chosen */
     unsigned timeout_ms; /* 0: the stack's own (tcp_syn_retries) */
     bool nodelay;
+    /* Sent first: in the SYN where the daemon's Fast Open allows (text without NUL), else once connected. */
+    const void *data;
+    size_t data_bytes;
 };
 int taut_connect(struct taut *t, const char *host, uint16_t port, const struct taut_connect_options *options,
                  char ret_id[TAUT_ID_MAX]); /* the descriptor, or -errno; options and ret_id may be NULL */

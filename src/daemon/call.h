@@ -247,7 +247,7 @@ void ping_event(struct control *c, const struct stack_event *e, uint64_t now);
 #define CONTROL_HANDLERS(X)                                                                                  \
     X(server_hello)                                                                                          \
     X(server_status) X(server_reload) X(rpc_discover) X(tcp_listen) X(tcp_connect) X(conn_list) X(conn_get)  \
-        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(stats_get) X(config_get) X(config_set)       \
+        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(metrics_list) X(metrics_flush) X(stats_get) X(config_get) X(config_set)       \
             X(events_subscribe) X(icmp_ping)
 #define X(name) enum control_outcome method_##name(struct control_call *call);
 CONTROL_HANDLERS(X)

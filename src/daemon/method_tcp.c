@@ -4,7 +4,8 @@
  *
  * A connect under way is a struct connecting: it owns its sock until the handshake ends, and answers exactly
  * once: connected (the sock goes to a pump), refused, out of time, or the client has gone (RST). Addresses
- * only: names are resolved by clients.
+ * only: names are resolved by clients. `data` leaves with the SYN where Fast Open allows (RFC 7413); what
+ * the SYN did not take, data[data_sent..], follows once connected.
  */
 #include "daemon/call.h"
 
@@ -28,7 +29,7 @@ struct connecting {
     ev_timer timer;
     pid_t pid;
     char *data; /* to send first, or NULL */
-    size_t data_len;
+    size_t data_len, data_sent;
 };
 
 static json_t *sock_name_json(const struct sock *s, bool peer)
@@ -124,9 +125,10 @@ static void connecting_done(struct connecting *c, uint64_t now)
 {
     json_t *result = json_pack("{s:o, s:o, s:o}", "id", json_conn_id(sock_conn_id(c->sock)), "local",
                                sock_name_json(c->sock, false), "peer", sock_name_json(c->sock, true));
+    size_t left = c->data_len - c->data_sent;
     int fd = -1, r = 0;
 
-    if (c->data && sock_send(c->sock, c->data, c->data_len, 0, now) != (int64_t)c->data_len)
+    if (left > 0 && sock_send(c->sock, c->data + c->data_sent, left, 0, now) != (int64_t)left)
         r = -ENOBUFS;
     if (r == 0)
         r = program_hand_over(c->d, c->sock, c->pid, &fd);
@@ -178,6 +180,19 @@ void program_connects_end(struct daemon *d, uint64_t now)
                         now);
 }
 
+/* As connect(2), with as much of the data in the SYN as it takes. */
+static int connecting_syn(struct connecting *c, const struct ip_addr *peer, uint16_t port, uint64_t now)
+{
+    int64_t n;
+
+    if (!c->data || !(c->d->config->tcp.tcp_fastopen & 1))
+        return sock_connect(c->sock, peer, port, now);
+    n = sock_sendto(c->sock, peer, port, c->data, c->data_len, SOCK_SEND_FASTOPEN, now);
+    if (n > 0)
+        c->data_sent = (size_t)n;
+    return n < 0 ? (int)n : -EINPROGRESS;
+}
+
 /* Socket, source, options, connect. 0 (under way) or -errno; the sock is made in any case but -ENOMEM. */
 static int connecting_begin(struct connecting *c, const struct control_call *call, const struct ip_addr *peer)
 {
@@ -193,7 +208,7 @@ static int connecting_begin(struct connecting *c, const struct control_call *cal
     if (r == 0 && arg_bool(call, "nodelay"))
         r = sock_setopt(c->sock, OPT_NODELAY, &on, sizeof on, call->now);
     if (r == 0)
-        r = sock_connect(c->sock, peer, (uint16_t)arg_int(call, "port", 0), call->now);
+        r = connecting_syn(c, peer, (uint16_t)arg_int(call, "port", 0), call->now);
     return r == -EINPROGRESS ? 0 : r;
 }
 

@@ -88,7 +88,9 @@ static const struct control_param connect_params[] = {
     {"source_port", PARAM_INT, false, "0", 0, 65535, "local port; 0: chosen by RFC 6056"},
     {"timeout_ms", PARAM_INT, false, "0", 0, 86400000, "give up after this time; 0: tcp_syn_retries decides"},
     {"nodelay", PARAM_BOOL, false, "false", 0, 0, "TCP_NODELAY from the start"},
-    {"data", PARAM_STRING, false, NULL, 0, 16384, "first bytes to send, as soon as they may leave"},
+    {"data", PARAM_STRING, false, NULL, 0, 16384,
+     "first bytes to send: in the SYN where Fast Open allows (tcp_fastopen bit 1 and a cookie of this peer; "
+     "it may get them twice then), else once connected"},
     END_PARAMS,
 };
 static const struct control_field connect_result[] = {
@@ -108,7 +110,7 @@ static const struct control_param list_params[] = {
 };
 static const struct control_field list_result[] = {
     {"connections", "array",
-     "objects {id, state, local, peer, owner, rtt_us, cwnd, bytes_in, bytes_out, limit}; limit: what the "
+     "objects {id, state, local, peer, owner, rtt_us, cwnd, congestion, bytes_in, bytes_out, limit}; limit: what the "
      "next byte "
      "waits for"},
     {"next", "string or null",
@@ -126,6 +128,7 @@ static const struct control_field get_result[] = {
     {"peer", "string", "the peer's"},
     {"owner", "string", "who has it: \"program pid 7\", \"forward web\", \"echo\", \"orphan\", ..."},
     {"limit", "string", "what its next byte waits for"},
+    {"congestion", "string or null", "its congestion control; null: none any more, or not yet"},
     {"(fields)", "integer",
      "every field of Linux's struct tcp_info without the prefix tcpi_, in Linux's units, and of taut's own: "
      "sequence "
@@ -142,13 +145,13 @@ static const struct control_param set_params[] = {
     {"option", PARAM_STRING, true, NULL, 0, 32,
      "nodelay, cork, quickack, keepalive, keepidle (s), keepintvl (s), keepcnt, user_timeout (ms), linger2 "
      "(s), sndbuf, "
-     "rcvbuf, window_clamp (bytes), tos"},
-    {"value", PARAM_INT, true, NULL, INT32_MIN, INT32_MAX, "as setsockopt(2) takes it"},
+     "rcvbuf, window_clamp (bytes), tos, congestion (a name)"},
+    {"value", PARAM_SCALAR, true, NULL, 0, 0, "as setsockopt(2) takes it: an integer of 32 bits, or a name"},
     END_PARAMS,
 };
 static const struct control_field set_result[] = {
     {"option", "string", "its name"},
-    {"value", "integer", "as getsockopt(2) tells it now (Linux doubles buffer sizes)"},
+    {"value", "integer or string", "as getsockopt(2) tells it now (Linux doubles buffer sizes)"},
     END_FIELDS,
 };
 
@@ -160,6 +163,28 @@ static const struct control_field ended_result[] = {
 static const struct control_field neigh_result[] = {
     {"neighbours", "array",
      "objects {address, mac (null: unknown), state, router, age_s (null: never), waiting}"},
+    END_FIELDS,
+};
+
+static const struct control_param metrics_params[] = {
+    {"address", PARAM_ADDRESS, false, NULL, 0, 0, "only this destination"},
+    {"limit", PARAM_INT, false, "500", 1, 5000, "rows at most"},
+    {"after", PARAM_INT, false, "0", 0, INT32_MAX, "go on there: the \"next\" of the answer before"},
+    END_PARAMS,
+};
+static const struct control_field metrics_result[] = {
+    {"metrics", "array",
+     "objects {address, source, age_s, rtt_us, rttvar_us, ssthresh, cwnd, reordering (segments), "
+     "fastopen_mss, fastopen_cookie (hexadecimal), fastopen_syn_loss (SYNs with data lost in a row)}; null: not learnt"},
+    {"next", "integer or null", "give it as \"after\" to go on; null: that was all"},
+    END_FIELDS,
+};
+static const struct control_param flush_params[] = {
+    {"address", PARAM_ADDRESS, false, NULL, 0, 0, "only this destination; absent: all"},
+    END_PARAMS,
+};
+static const struct control_field flush_result[] = {
+    {"forgotten", "integer", "entries that are gone"},
     END_FIELDS,
 };
 
@@ -264,6 +289,10 @@ const struct control_method control_methods[] = {
     {"conn.abort", method_conn_abort, one_conn, ended_result, CONTROL, false, "Resets a connection."},
     {"neigh.list", method_neigh_list, no_params, neigh_result, READ, false,
      "The neighbour cache (ARP and ND)."},
+    {"metrics.list", method_metrics_list, metrics_params, metrics_result, READ, false,
+     "What closed connections learnt of their destinations, for the next ones (Linux's tcp_metrics)."},
+    {"metrics.flush", method_metrics_flush, flush_params, flush_result, CONTROL, false,
+     "Forgets it, Fast Open cookies too."},
     {"stats.get", method_stats_get, stats_params, stats_result, READ, false, "All counters."},
     {"config.get", method_config_get, config_get_params, config_get_result, READ, false,
      "The configuration: present values with their description."},

@@ -392,6 +392,7 @@ class Relay:
         self.fd = open_tap('kernel', vnet_hdr=False)
         sh('ip', 'addr', 'add', f'{HOST4}/24', 'dev', 'kernel')
         sh('ip', 'link', 'set', 'kernel', 'up')
+        sysctl(f'net.ipv4.conf.{IFNAME}.arp_ignore', 8)  # else the kernel answers there too, and taut talks past us
         self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.sock.bind((IFNAME, 3))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)

@@ -33,8 +33,8 @@ def test_discover_names_all(net):
     doc = d.call('rpc.discover')
     methods = {m['name'] for m in doc['methods']}
     expected = {'server.hello', 'server.status', 'server.reload', 'rpc.discover', 'tcp.listen', 'tcp.connect', 'conn.list',
-                'conn.get', 'conn.set', 'conn.close', 'conn.abort', 'neigh.list', 'stats.get', 'config.get', 'config.set',
-                'events.subscribe', 'icmp.ping'}
+                'conn.get', 'conn.set', 'conn.close', 'conn.abort', 'neigh.list', 'metrics.list',
+                'metrics.flush', 'stats.get', 'config.get', 'config.set', 'events.subscribe', 'icmp.ping'}
     equal(sorted(expected - methods), [], 'methods missing from rpc.discover')
 
 
@@ -147,7 +147,7 @@ def test_clients_vanish(net):
         c.close()
     wait_for(lambda: fds() <= before, 10, 'descriptors are back to what they were', 0.1)
     wait_for(lambda: d.call('server.status')['totals']['connections'] == 0, 5, 'connections gone')
-    equal(d.call('server.status')['totals']['listeners'], 3, 'listeners: echo, discard, chargen')
+    wait_for(lambda: d.call('server.status')['totals']['listeners'] == 3, 5, 'listeners: echo, discard, chargen')
 
 
 READ_ONLY_CLIENT = '''

@@ -282,6 +282,10 @@ static void refuses_bad_requests(void **state)
          "NO_SUCH_CONNECTION", "7.100003", -32000},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conn.abort\",\"params\":{\"id\":\"7.100003\"}}",
          "NO_SUCH_CONNECTION", "7.100003", -32000},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"metrics.list\",\"params\":{\"after\":-1}}",
+         "INVALID_PARAMS", "after", -32602},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"metrics.flush\",\"params\":{\"address\":\"host\"}}",
+         "INVALID_PARAMS", "address", -32602},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stats.get\",\"params\":{\"help\":1}}", "INVALID_PARAMS",
          "true or false", -32602},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"icmp.ping\",\"params\":{\"address\":\"host\"}}",
@@ -725,6 +729,133 @@ static void programs_talk(void **state)
     close_pair(e, &p);
 }
 
+/* Until no connection is left but in TIME-WAIT. */
+static void all_closed(struct env *e)
+{
+    struct tcp_totals t = {.conns = 1};
+
+    for (int i = 0; i < 2000 && t.conns > 0; i++) {
+        turn(e);
+        if (i > 100)
+            poll(NULL, 0, 1);
+        tcp_get_totals(e->d.tcp, &t);
+    }
+    assert_int_equal(t.conns, 0);
+}
+
+/* A connection to ourselves that ended in good order leaves one entry for both directions: the same pair. */
+static void metrics_are_listed_and_forgotten(void **state)
+{
+    struct env *e = *state;
+    struct pair p = make_pair(e);
+    int fd = dial(e, 0);
+    const json_t *rows;
+    char buf[8];
+    json_t *j;
+
+    assert_int_equal(read_turns(e, p.far, buf, 5), 5);
+    close(p.near), close(p.far);
+    all_closed(e);
+    close(p.listener), close(p.client);
+    j = ask(e, fd, "metrics.list", "{}", NULL);
+    rows = json_object_get(j, "metrics");
+    assert_int_equal(json_array_size(rows), 1);
+    assert_string_equal(str(json_array_get(rows, 0), "address"), "192.0.2.1");
+    assert_string_equal(str(json_array_get(rows, 0), "source"), "192.0.2.1");
+    assert_true(json_integer_value(json_object_get(json_array_get(rows, 0), "rtt_us")) > 0);
+    assert_true(json_integer_value(json_object_get(json_array_get(rows, 0), "cwnd")) >= 10);
+    assert_true(json_is_null(json_object_get(json_array_get(rows, 0), "fastopen_cookie")));
+    assert_true(json_is_null(json_object_get(j, "next")));
+    json_decref(j);
+    j = ask(e, fd, "metrics.list", "{\"address\":\"192.0.2.2\"}", NULL);
+    assert_int_equal(json_array_size(json_object_get(j, "metrics")), 0);
+    json_decref(j);
+    j = ask(e, fd, "metrics.list", "{\"after\":2147483647}", NULL);
+    assert_int_equal(json_array_size(json_object_get(j, "metrics")), 0);
+    json_decref(j);
+    j = ask(e, fd, "metrics.flush", "{\"address\":\"192.0.2.2\"}", NULL);
+    assert_int_equal(json_integer_value(json_object_get(j, "forgotten")), 0);
+    json_decref(j);
+    j = ask(e, fd, "metrics.flush", "{\"address\":\"192.0.2.1\"}", NULL);
+    assert_int_equal(json_integer_value(json_object_get(j, "forgotten")), 1);
+    json_decref(j);
+    j = ask(e, fd, "metrics.list", "{}", NULL);
+    assert_int_equal(json_array_size(json_object_get(j, "metrics")), 0);
+    json_decref(j);
+    close(fd);
+}
+
+/* Every entry comes exactly once, whatever the size of a page. */
+static void metrics_come_in_pages(void **state)
+{
+    struct env *e = *state;
+    int fd = dial(e, 0);
+    int64_t seen = 0, after = 0;
+    json_t *j, *next;
+
+    for (int i = 2; i < 9; i++) { /* more addresses of our own: a connection from each */
+        struct ip_addr addr = ip_addr_v4(192, 0, 2, (uint8_t)(i + 100));
+        char params[128], buf[8];
+        int client = dial(e, 1), listener = -1, near = -1, far = -1;
+
+        assert_int_equal(stack_addr_add(e->d.stack, &addr, 24, daemon_now()), 0);
+        json_decref(ask(e, client, "tcp.listen", "{\"port\":80}", &listener));
+        snprintf(params, sizeof params,
+                 "{\"address\":\"192.0.2.1\",\"port\":80,\"source\":\"192.0.2.%d\",\"data\":\"x\"}", i + 100);
+        json_decref(ask(e, client, "tcp.connect", params, &near));
+        json_decref(accept_on(e, listener, &far));
+        fcntl(far, F_SETFL, O_NONBLOCK);
+        assert_int_equal(read_turns(e, far, buf, 1), 1);
+        close(near), close(far);
+        all_closed(e);
+        close(listener), close(client);
+    }
+    for (int page = 0; page < 100; page++) {
+        char params[64];
+
+        snprintf(params, sizeof params, "{\"limit\":3,\"after\":%lld}", (long long)after);
+        j = ask(e, fd, "metrics.list", params, NULL);
+        assert_in_range(json_array_size(json_object_get(j, "metrics")), 1, 3);
+        seen += (int64_t)json_array_size(json_object_get(j, "metrics"));
+        next = json_object_get(j, "next");
+        after = json_is_null(next) ? -1 : json_integer_value(next);
+        json_decref(j);
+        if (after < 0)
+            break;
+    }
+    assert_int_equal(seen, 14);
+    j = ask(e, fd, "metrics.flush", "{}", NULL);
+    assert_int_equal(json_integer_value(json_object_get(j, "forgotten")), 14);
+    json_decref(j);
+    close(fd);
+}
+
+/* With a cookie the call's data arrives while the client is still in SYN-SENT; without one after it. */
+static void data_travels_in_the_syn(void **state)
+{
+    struct env *e = *state;
+    const struct tcp_counters *n = tcp_get_counters(e->d.tcp);
+    struct pair p;
+    char buf[8];
+
+    e->config.tcp.tcp_fastopen = 0x403; /* both sides, all listeners */
+    for (int i = 0; i < 3; i++) {
+        p = make_pair(e);
+        assert_int_equal(read_turns(e, p.far, buf, sizeof buf), 5);
+        assert_memory_equal(buf, "first", 5);
+        assert_int_equal(n->fastopen_active, i);
+        assert_int_equal(n->fastopen_passive, i);
+        close_pair(e, &p);
+        if (i == 0)
+            assert_int_equal(n->fastopen_cookie_reqd, 1);
+    }
+    e->config.tcp.tcp_fastopen = 0x402; /* not as a client */
+    p = make_pair(e);
+    assert_int_equal(read_turns(e, p.far, buf, sizeof buf), 5);
+    assert_int_equal(n->fastopen_active, 2);
+    close_pair(e, &p);
+}
+
 static void options_and_ends(void **state)
 {
     struct env *e = *state;
@@ -919,6 +1050,9 @@ int main(void)
         T(vanishing_client),
         T(connect_errors),
         T(programs_talk),
+        T(metrics_are_listed_and_forgotten),
+        T(metrics_come_in_pages),
+        T(data_travels_in_the_syn),
         T(options_and_ends),
         T(listener_gone_resets_unaccepted),
         T(accept_queue_has_credit),
