@@ -28,7 +28,7 @@ struct dctcp_echo {
     bool ece;     /* ECE on every ACK from here on */
 };
 
-/* `rcv_nxt` is as it was before this segment, `ack_delayed`: an ACK is being held back. */
+/* `rcv_nxt` is behind this segment, if it was in order; `ack_delayed`: an ACK is being held back. */
 struct dctcp_echo dctcp_ce_arrived(struct dctcp_ce *d, bool ce, uint32_t rcv_nxt, bool ack_delayed);
 
 #endif

@@ -32,7 +32,7 @@ static void copy_info(const struct tcp_info *i, struct sock_linux_info *ret)
 #define COPY(member) ret->member = i->member
     COPY(state), COPY(ca_state), COPY(retransmits), COPY(probes), COPY(backoff), COPY(options);
     ret->wscales = (uint8_t)((i->snd_wscale & 15) | (i->rcv_wscale & 15) << 4);
-    ret->flags = (uint8_t)((i->fastopen_client_fail & 3) << 1);
+    ret->flags = (uint8_t)((i->fastopen_client_fail & 3) << 1 | (i->delivery_rate_app_limited ? 1 : 0));
     COPY(rto), COPY(ato), COPY(snd_mss), COPY(rcv_mss);
     COPY(unacked), COPY(sacked), COPY(lost), COPY(retrans);
     COPY(last_data_sent), COPY(last_data_recv), COPY(last_ack_recv);

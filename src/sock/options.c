@@ -29,6 +29,7 @@ static const struct option_row rows[] = {
     {SOCK_LEVEL_TCP, SOCK_TCP_KEEPCNT, TCP_OPT_KEEPCNT, VALUE_RANGE, 1, 127},
     {SOCK_LEVEL_TCP, SOCK_TCP_SYNCNT, TCP_OPT_SYNCNT, VALUE_RANGE, 1, 127},
     {SOCK_LEVEL_TCP, SOCK_TCP_USER_TIMEOUT, TCP_OPT_USER_TIMEOUT, VALUE_RANGE, 0, INT32_MAX},
+    {SOCK_LEVEL_TCP, SOCK_TCP_NOTSENT_LOWAT, TCP_OPT_NOTSENT_LOWAT, VALUE_RANGE, INT32_MIN, INT32_MAX}, /* unsigned */
 };
 static_assert(TCP_OPT_MAX <= 32, "opt_set has 32 bits");
 
@@ -282,14 +283,12 @@ static int set_ipv6(struct sock *s, int name, int32_t v, uint64_t now)
     }
 }
 
-/* There is one controller for all connections as yet; asking for it by name is granted. */
-static int set_congestion(const struct sock *s, const void *value, size_t bytes)
+/* By name, with or without its final NUL; at any time. */
+static int set_congestion(struct sock *s, const void *value, size_t bytes, uint64_t now)
 {
-    const char *name = tcp_congestion_name(s->ss->tcp, s->conn);
+    int index = bytes < 1 ? -EINVAL : tcp_congestion_find(value, bytes);
 
-    if (bytes < 1)
-        return -EINVAL;
-    return name && strnlen(value, bytes) == strlen(name) && memcmp(value, name, strlen(name)) == 0 ? 0 : -ENOENT;
+    return index < 0 ? index : store(s, TCP_OPT_CONGESTION, index, now);
 }
 
 int sock_setopt(struct sock *s, int level, int name, const void *value, size_t bytes, uint64_t now)
@@ -299,7 +298,7 @@ int sock_setopt(struct sock *s, int level, int name, const void *value, size_t b
 
     socks_enter(s->ss, now);
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION)
-        return set_congestion(s, value, bytes);
+        return set_congestion(s, value, bytes, now);
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_FASTOPEN_KEY)
         return set_fastopen_key(s, value, bytes);
     if (level == SOCK_LEVEL_IP && bytes >= 1 && bytes < sizeof v)
@@ -354,6 +353,8 @@ static int32_t default_of(const struct sock *s, enum tcp_opt opt)
         return c->tcp_fin_timeout;
     case TCP_OPT_SYNCNT:
         return c->tcp_syn_retries;
+    case TCP_OPT_CONGESTION:
+        return c->tcp_congestion_control;
     case TCP_OPT_SNDBUF:
         return c->tcp_wmem_default;
     case TCP_OPT_RCVBUF:
@@ -372,7 +373,8 @@ static int32_t doubled(int32_t v, int32_t least)
 /* Those that the engine changes by itself are asked of it; the others are as the program left them. */
 static int32_t current(const struct sock *s, enum tcp_opt opt)
 {
-    bool moves = opt == TCP_OPT_SNDBUF || opt == TCP_OPT_RCVBUF || opt == TCP_OPT_QUICKACK || opt == TCP_OPT_WINDOW_CLAMP;
+    bool moves = opt == TCP_OPT_SNDBUF || opt == TCP_OPT_RCVBUF || opt == TCP_OPT_QUICKACK || opt == TCP_OPT_WINDOW_CLAMP ||
+                 opt == TCP_OPT_CONGESTION;
     int32_t v;
 
     if (moves && s->conn != 0 && tcp_get_opt(s->ss->tcp, s->conn, opt, &v) == 0)
@@ -545,7 +547,7 @@ int sock_getopt(struct sock *s, int level, int name, void *value, size_t *inout_
     }
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION) {
         char cc[16] = {0}; /* TCP_CA_NAME_MAX */
-        const char *text = tcp_congestion_name(s->ss->tcp, s->conn);
+        const char *text = tcp_congestion_at((unsigned)current(s, TCP_OPT_CONGESTION));
 
         if (text)
             snprintf(cc, sizeof cc, "%s", text);

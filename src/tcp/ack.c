@@ -2,7 +2,8 @@
  * tcp/ack.c: an ACK goes through a pipeline of values (RFC 9293 section 3.10.7.4, fifth step, and what came
  * since):
  *
- *     verdict -> window -> sent queue up to ack -> SACK blocks -> RTT -> recovery -> RTO timer -> cwnd
+ *     verdict -> window -> SACK blocks -> sent queue up to ack -> RTT -> RACK, TLP -> recovery -> timer ->
+ * cwnd
  *
  * struct tcp_ack_value carries what each stage found to the next ones; no stage calls back. Afterwards
  * snd_una = sndq.una, the send buffer holds nothing below it, and RETRANS runs exactly if something is in
@@ -54,6 +55,9 @@ static void begin(const struct tcp_conn *c, const struct tcp_seg *seg, struct tc
         .prior_in_flight = tcp_in_flight(c),
         .prior_delivered = c->delivered,
         .prior_packets = c->sndq.packets_out,
+        .prior_lost = c->sndq.lost,
+        .prior_delivered_ce = c->delivered_ce,
+        .ece = tcp_ecn_echoed(c, seg),
         .has_data = tcp_seg_seq_len(seg) > 0,
         .ts_seen = c->ts_ok && seg->opt.timestamps_ok,
         .tsecr = seg->opt.tsecr,
@@ -98,12 +102,31 @@ static void update_window(struct tcp *t, struct tcp_conn *c, const struct tcp_se
 
 /* ---- sent queue -------------------------------------------------------------------------------------- */
 
+/* Did the original arrive, not what was sent again (tcp_skb_spurious_retrans)? The timestamp tells. */
+static bool spurious_retrans(const struct tcp_conn *c, const struct tcp_desc *d,
+                             const struct tcp_ack_value *v)
+{
+    return (d->flags & TCP_DESC_EVER_RETRANS) && v->ts_seen && v->tsecr &&
+           seq_lt(v->tsecr, tcp_ts_clock(d->sent_at, c->ts_offset));
+}
+
+/* It was delivered by this ACK and no SACK before. */
+static void note_delivered(struct tcp_conn *c, const struct tcp_desc *d, uint32_t segs, uint64_t now,
+                           struct tcp_ack_value *v)
+{
+    c->delivered += segs;
+    tcp_sndq_note_delivered(d, &v->sack);
+    if (!spurious_retrans(c, d, v))
+        tcp_rack_advance(&c->rack, d->end, d->sent_at, d->flags & TCP_DESC_EVER_RETRANS, c->rtt.min_rtt_us,
+                         now);
+}
+
 /* What one descriptor, or its acknowledged head, tells (the loop body of tcp_clean_rtx_queue). */
-static void note_acked(struct tcp_conn *c, const struct tcp_desc *d, uint32_t segs, struct tcp_ack_value *v)
+static void note_acked(struct tcp_conn *c, struct tcp_desc *d, uint32_t segs, uint64_t now,
+                       struct tcp_ack_value *v)
 {
     if (d->flags & (TCP_DESC_EVER_RETRANS | TCP_DESC_RETRANS)) {
         v->retrans_acked = true;
-        v->retrans_sent_at = d->sent_at;
     } else if (!(d->flags & TCP_DESC_SACKED)) {
         if (v->first_sent_at == 0)
             v->first_sent_at = d->sent_at;
@@ -116,13 +139,14 @@ static void note_acked(struct tcp_conn *c, const struct tcp_desc *d, uint32_t se
             v->orig_sack_acked = true;
     }
     if (!(d->flags & TCP_DESC_SACKED) && c->sack_ok)
-        c->delivered += segs;
+        note_delivered(c, d, segs, now, v);
     if (!(d->flags & TCP_DESC_SYN))
         v->data_acked = true;
     v->acked_segs += segs;
+    tcp_rate_delivered(&v->sack.rate, d);
 }
 
-static void clean_sent(struct tcp_conn *c, uint32_t ack, struct tcp_ack_value *v)
+static void clean_sent(struct tcp_conn *c, uint32_t ack, uint64_t now, struct tcp_ack_value *v)
 {
     struct tcp_sndq *q = &c->sndq;
 
@@ -130,13 +154,13 @@ static void clean_sent(struct tcp_conn *c, uint32_t ack, struct tcp_ack_value *v
         struct tcp_desc *d = tcp_sndq_at(q, 0);
 
         if (seq_leq(d->end, ack)) {
-            note_acked(c, d, d->pcount, v);
+            note_acked(c, d, d->pcount, now, v);
             tcp_sndq_pop(q);
         } else {
             uint32_t before = d->pcount, segs = tcp_sndq_trim(q, ack);
 
             if (segs > 0 && before > 0)
-                note_acked(c, d, segs, v);
+                note_acked(c, d, segs, now, v);
         }
     }
     if (!tcp_sndq_empty(q) && (tcp_sndq_at(q, 0)->flags & TCP_DESC_SACKED))
@@ -168,14 +192,15 @@ static bool is_dsack(const struct tcp_seg *seg)
     return seg->opt.sack_count > 1 && seq_leq(b[0].end, b[1].end) && seq_geq(b[0].start, b[1].start);
 }
 
-/* tcp_is_sackblock_valid; una is the one of now. */
-static bool sack_block_valid(const struct tcp_conn *c, const struct tcp_sack_block *b, bool dsack)
+/* tcp_is_sackblock_valid; una is what this ACK makes it. */
+static bool sack_block_valid(const struct tcp_conn *c, const struct tcp_sack_block *b, uint32_t una,
+                             bool dsack)
 {
     if (seq_gt(b->end, c->snd_nxt) || !seq_lt(b->start, b->end) || !seq_lt(b->start, c->snd_nxt))
         return false;
-    if (seq_gt(b->start, c->snd_una))
+    if (seq_gt(b->start, una))
         return true;
-    if (!dsack || !c->undo_marker || seq_gt(b->end, c->snd_una))
+    if (!dsack || !c->undo_marker || seq_gt(b->end, una))
         return false;
     if (seq_geq(b->start, c->undo_marker))
         return true;
@@ -189,16 +214,22 @@ static bool sack_block_valid(const struct tcp_conn *c, const struct tcp_sack_blo
 static void dsack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
 {
     const struct tcp_sack_block *b = &seg->opt.sack[0];
-    uint32_t segs = (b->end - b->start + c->mss - 1u) / (c->mss ? c->mss : 1u);
+    uint32_t len = b->end - b->start, segs = (len + c->mss - 1u) / (c->mss ? c->mss : 1u);
     int32_t left = (int32_t)c->undo_retrans;
 
-    if (!seq_lt(b->start, b->end) || b->end - b->start > c->max_window)
+    if (!seq_lt(b->start, b->end) || len > c->max_window)
         return;
+    if (len <= c->mss && c->tlp_out && c->tlp_high_seq == b->end)
+        v->dsack_tlp = true;
     c->dsack_dups += segs;
     if (c->dsack_dups > c->total_retrans)
         return; /* the network duplicated it, or the peer makes it up */
     t->counters.dsack_recv++;
     v->dsack = true;
+    /* RACK's window grows by what RACK retransmitted in vain, not by probes, nor before the path reordered.
+     */
+    if (c->reord_seen && !v->dsack_tlp)
+        c->rack.dsack_seen = true;
     if (c->undo_marker && left > 0 && seq_leq(b->end, seq_max(v->prior_una, c->sndq.highest_sack)) &&
         seq_gt(b->end, c->undo_marker))
         c->undo_retrans = (uint32_t)(left > (int32_t)segs ? left - (int32_t)segs : 0);
@@ -208,12 +239,13 @@ static void dsack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
 static unsigned sorted_blocks(const struct tcp_conn *c, const struct tcp_seg *seg, unsigned first,
                               struct tcp_sack_block *out)
 {
+    uint32_t una = seq_max(seg->ack, c->snd_una);
     unsigned n = 0, k;
 
     for (unsigned i = first; i < seg->opt.sack_count && i < TCP_SACK_BLOCKS_MAX; i++) {
         const struct tcp_sack_block *b = &seg->opt.sack[i];
 
-        if (!sack_block_valid(c, b, false))
+        if (!sack_block_valid(c, b, una, false))
             continue;
         for (k = n++; k > 0 && seq_lt(b->start, out[k - 1].start); k--)
             out[k] = out[k - 1];
@@ -222,7 +254,8 @@ static unsigned sorted_blocks(const struct tcp_conn *c, const struct tcp_seg *se
     return n;
 }
 
-static void sack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
+static void sack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v,
+                    uint64_t now)
 {
     struct tcp_sack_block block[TCP_SACK_BLOCKS_MAX];
     unsigned n, first = 0;
@@ -234,11 +267,14 @@ static void sack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg
         first = 1;
     }
     n = sorted_blocks(c, seg, first, block);
+    v->sack.rack = &c->rack;
+    v->sack.min_rtt_us = c->rtt.min_rtt_us;
+    v->sack.now = now;
     for (unsigned i = 0; i < n; i++)
         tcp_sndq_sack(&c->sndq, block[i].start, block[i].end, &v->sack);
     c->delivered += v->sack.segs;
-    if (v->sack.reordered && c->ca_state != TCP_CA_LOSS)
-        tcp_check_reordering(t, c, v->sack.reord_seq);
+    if (v->sack.reordered && (c->ca_state != TCP_CA_LOSS || c->undo_marker))
+        tcp_check_reordering(t, c, v->sack.reord_seq, false);
 }
 
 /* ---- RTT --------------------------------------------------------------------------------------------- */
@@ -304,7 +340,7 @@ static void reordering_from_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ac
         if (v->retrans_acked)
             v->orig_sack_acked = false;
     } else if (v->reord_seen && seq_lt(v->reord_seq, v->prior_fack)) {
-        tcp_check_reordering(t, c, v->reord_seq);
+        tcp_check_reordering(t, c, v->reord_seq, false);
     }
 }
 
@@ -349,18 +385,36 @@ void tcp_arm_probe0(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_timer_set(t, c, TCP_TIMER_PROBE0, at);
 }
 
+void tcp_set_retrans(struct tcp *t, struct tcp_conn *c, enum tcp_rtx what, uint64_t at)
+{
+    tcp_timer_set(t, c, TCP_TIMER_PROBE0, TIME_NEVER);
+    tcp_timer_set(t, c, TCP_TIMER_RETRANS, at);
+    c->rtx = (uint8_t)what;
+}
+
+/*
+ * From now on; where the timer stood for something else meanwhile, from when the head was sent last
+ * (tcp_rto_delta_us).
+ */
+static uint64_t rto_at(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    uint64_t sent_at = tcp_sndq_at(&c->sndq, 0)->sent_at,
+             from = c->rtx == TCP_RTX_RTO || !sent_at ? now : sent_at;
+
+    return time_max(from + tcp_rto_ns(t, c), now + 1);
+}
+
 void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     if (c->fastopen_rsk)
         return; /* the SYN-ACK's timer stays as it is */
     if (c->sndq.packets_out > 0) {
-        uint64_t at = now + tcp_rto_ns(t, c);
+        uint64_t at = rto_at(t, c, now);
 
         if (c->user_timeout_ms && c->retrans_stamp)
             at = time_min(
                 at, time_max(now + 2 * NSEC_PER_MSEC, c->retrans_stamp + c->user_timeout_ms * NSEC_PER_MSEC));
-        tcp_timer_set(t, c, TCP_TIMER_PROBE0, TIME_NEVER);
-        tcp_timer_set(t, c, TCP_TIMER_RETRANS, at);
+        tcp_set_retrans(t, c, TCP_RTX_RTO, at);
         return;
     }
     tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
@@ -384,61 +438,14 @@ static void ack_of_probe(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_rearm_rto(t, c, now);
 }
 
-/* ---- send buffer ------------------------------------------------------------------------------------- */
-
-static uint32_t round_up_pow2(uint32_t n)
-{
-    uint32_t p = 1;
-
-    while (p < n)
-        p *= 2;
-    return p;
-}
-
-/*
- * Room for two windows, as truesize (tcp_sndbuf_expand): one in flight, one to keep it full while ACKs come.
- */
-static void expand_sndbuf(const struct tcp *t, struct tcp_conn *c)
-{
-    uint32_t mss = c->mss_clamp > c->mss ? c->mss_clamp : c->mss;
-    uint32_t per_mss = round_up_pow2(mss + 640u) + 256u;
-    uint64_t segs = c->win.cwnd, want;
-
-    if (c->sndbuf_locked)
-        return;
-    if (segs < (uint32_t)t->config->tcp_initcwnd)
-        segs = (uint32_t)t->config->tcp_initcwnd;
-    if (segs < c->reordering + 1u)
-        segs = c->reordering + 1u;
-    want = 2 * segs * per_mss;
-    if (want > (uint32_t)t->config->tcp_wmem_max)
-        want = (uint32_t)t->config->tcp_wmem_max;
-    if (want > c->sndbuf.limit)
-        c->sndbuf.limit = (uint32_t)want;
-}
-
-/*
- * Autotuning only where the program waits for room and cwnd, not the program, is the limit (tcp_new_space).
- */
-void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c)
-{
-    if (!c->want_writable)
-        return;
-    if (tcp_in_flight(c) < c->win.cwnd)
-        expand_sndbuf(t, c);
-    if (tcp_sndbuf_writable(&c->sndbuf)) {
-        c->want_writable = false;
-        tcp_raise(t, c, TCP_EVENT_WRITABLE);
-    }
-}
-
 /* ---- the pipeline ------------------------------------------------------------------------------------ */
 
 static void take_counts(struct tcp *t, struct tcp_conn *c)
 {
     t->counters.split += c->sndq.splits;
     t->counters.merged += c->sndq.merges;
-    c->sndq.splits = c->sndq.merges = 0;
+    t->counters.lost_retransmit += c->sndq.lost_retrans;
+    c->sndq.splits = c->sndq.merges = c->sndq.lost_retrans = 0;
 }
 
 /* Below snd_una, yet its SACK blocks may be news (RFC 2018 section 5.1 allows any order). */
@@ -447,7 +454,7 @@ static void old_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg
 {
     if (!c->sack_ok || seg->opt.sack_count == 0)
         return;
-    sack_in(t, c, seg, v);
+    sack_in(t, c, seg, v, now);
     if (v->sack.segs > 0 || v->dsack)
         tcp_recovery_ack(t, c, v, now);
     take_counts(t, c);
@@ -459,23 +466,29 @@ static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
     bool sampled;
 
     update_window(t, c, seg, v, now);
-    clean_sent(c, seg->ack, v);
+    sack_in(t, c, seg, v, now);
+    clean_sent(c, seg->ack, now, v);
     if (v->una_advanced)
         una_moved(t, c, seg->ack);
-    sack_in(t, c, seg, v);
     if (v->prior_packets == 0) {
+        if (v->dsack)
+            tcp_recovery_ack(t, c, v, now);
         ack_of_probe(t, c, now);
+        tcp_process_tlp_ack(t, c, v, seg->ack, now);
         return;
     }
     sampled = take_rtt(t, c, v, now);
     judge_timer(c, v, sampled, now);
     reordering_from_ack(t, c, v);
+    tcp_cc_acked(t, c, v, now);
+    tcp_rack_update_reo_wnd(t, c, v->sack.newest_delivered);
+    tcp_process_tlp_ack(t, c, v, seg->ack, now);
     if (tcp_ack_is_dubious(c, v)) {
         if (!v->una_advanced && !v->has_data && !v->window_update && !v->dsack)
             v->num_dupack = v->n_segs;
         tcp_recovery_ack(t, c, v, now);
     }
-    if (v->rearm)
+    if (v->rearm && !tcp_schedule_loss_probe(t, c, true, now))
         tcp_rearm_rto(t, c, now);
     tcp_cong_control(t, c, v, now);
     tcp_update_pacing_rate(t, c);
@@ -490,14 +503,15 @@ enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct 
         return verdict;
     begin(c, seg, &v);
     c->tso_deferred = false;
+    c->tx_refused = false;
     if (verdict == TCP_ACK_OLD) {
         old_ack(t, c, seg, &v, now);
         return verdict;
     }
+    tcp_ecn_accept_cwr(t, c, seg);
     stages(t, c, seg, &v, now);
     take_counts(t, c);
-    if (v.una_advanced)
-        tcp_sndbuf_freed(t, c);
+    tcp_check_space(t, c, now);
     if (!v.has_data)
         t->counters.pure_acks++;
     return verdict;
@@ -514,12 +528,14 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
     c->write_seq = c->pushed_seq = c->iss + 1;
     c->undo_marker = 0;
     tcp_sndbuf_init(&c->sndbuf, c->iss + 1, c->sndbuf.limit);
+    tcp_writeq_init(&c->writeq, c->iss + 1);
     tcp_sndq_init(&c->sndq, &t->descs, c->iss);
     tcp_rtt_init(&c->rtt, (uint32_t)config->tcp_rto_initial * 1000u);
     c->reordering = (uint16_t)config->tcp_reordering;
     c->win = (struct cc_window){
         .cwnd = (uint32_t)config->tcp_initcwnd, .cwnd_clamp = UINT32_MAX, .ssthresh = CC_SSTHRESH_INFINITE};
-    c->cc = cc_find("reno");
+    if (!c->cc)
+        c->cc = cc_find(cc_name((unsigned)config->tcp_congestion_control));
     if (!c->max_pacing_rate)
         c->max_pacing_rate = UINT64_MAX;
     if (!c->pacing_rate)
@@ -552,8 +568,8 @@ void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->win.cwnd = initial_cwnd(t, c);
     c->win.cwnd_cnt = 0;
     c->snd_cwnd_stamp = now;
-    c->cc->init(c->cc_state, &c->win, now);
-    expand_sndbuf(t, c);
+    tcp_cc_init(t, c, now);
+    tcp_sndbuf_expand(t, c);
     tcp_update_pacing_rate(t, c);
 }
 
@@ -561,7 +577,7 @@ void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now)
  * The SYN, and what of its data the segment acknowledges. Without a descriptor (the SYN-ACK was a half-open
  * entry's) the queue begins behind it.
  */
-static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg)
+static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
     struct tcp_ack_value v = {.prior_una = c->snd_una};
 
@@ -570,7 +586,7 @@ static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct t
         c->delivered++;
         c->snd_una = c->iss + 1;
     } else {
-        clean_sent(c, seg->ack, &v);
+        clean_sent(c, seg->ack, now, &v);
         if (!c->sack_ok)
             c->delivered += v.acked_segs;
         una_moved(t, c, seg->ack);
@@ -582,7 +598,7 @@ static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct t
 void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us,
                          uint64_t now)
 {
-    take_handshake_ack(t, c, seg);
+    take_handshake_ack(t, c, seg, now);
     c->snd_sml = c->snd_up = c->high_seq = c->snd_una;
     c->pushed_seq = c->snd_nxt;
     c->snd_wnd = (uint32_t)seg->wnd << (seg->flags & TCP_SYN ? 0 : c->snd_wscale);

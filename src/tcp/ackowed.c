@@ -63,7 +63,7 @@ static bool facts_grow(struct tcp_ackowed *o)
 static bool same_plain_fact(const struct tcp_ackowed_fact *a, const struct tcp_ackowed_fact *b)
 {
     return !a->has_dsack && !b->has_dsack && a->ack == b->ack && a->cause == b->cause &&
-           a->has_sack == b->has_sack && a->sack_seq == b->sack_seq;
+           a->has_sack == b->has_sack && a->sack_seq == b->sack_seq && a->ece == b->ece;
 }
 
 bool tcp_ackowed_fact(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
@@ -81,6 +81,7 @@ bool tcp_ackowed_fact_at(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cau
                                  .count = 1,
                                  .cause = (uint8_t)cause,
                                  .has_dsack = dsack != NULL,
+                                 .ece = o->ece,
                                  .has_sack = sack_seq != NULL};
 
     if (last && same_plain_fact(last, &f) && last->count < UINT16_MAX) {
@@ -102,6 +103,11 @@ bool tcp_ackowed_fact_at(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cau
     o->fact_count++;
     *fact_at(o, o->fact_count - 1u) = f;
     return true;
+}
+
+bool tcp_ackowed_covers(const struct tcp_ackowed *o, uint32_t ack)
+{
+    return o->fact_count > 0 && seq_geq(fact_at(o, o->fact_count - 1u)->ack, ack);
 }
 
 uint32_t tcp_ackowed_facts(const struct tcp_ackowed *o)
@@ -127,6 +133,7 @@ static bool fact_pop(struct tcp_ackowed *o, struct tcp_ack_fact *ret)
         .dsack_block = f->dsack,
         .sack = f->has_sack,
         .sack_seq = f->sack_seq,
+        .ece = f->ece,
     };
     if (--f->count == 0) {
         o->fact_head = (uint8_t)((o->fact_head + 1u) & (o->fact_size - 1u));
@@ -397,7 +404,7 @@ bool tcp_ack_take(struct tcp_conn *c, struct tcp_ack_fact *ret)
     if (!(o->pending & TCP_ACK_DUE))
         return false;
     o->pending &= (uint8_t)~TCP_ACK_DUE;
-    *ret = (struct tcp_ack_fact){.ack = c->rcv_nxt, .cause = (enum tcp_cause)o->cause};
+    *ret = (struct tcp_ack_fact){.ack = c->rcv_nxt, .cause = (enum tcp_cause)o->cause, .ece = o->ece};
     return true;
 }
 

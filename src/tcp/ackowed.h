@@ -43,6 +43,7 @@ struct tcp_ackowed_fact {
     uint16_t count;
     uint8_t cause; /* enum tcp_cause */
     bool has_dsack : 1, has_sack : 1;
+    bool ece : 1; /* as it was then */
 };
 
 struct tcp_ackowed {
@@ -50,6 +51,7 @@ struct tcp_ackowed {
     uint8_t quick;    /* ACKs that may still go out at once */
     uint8_t pingpong; /* >= TCP_PINGPONG_THRESH: interactive, ACKs ride on replies */
     uint8_t cause;    /* enum tcp_cause of the ACK that is due */
+    bool ece;         /* ECN: ECE on ACKs from now on (RFC 3168 section 6.1.3); facts keep theirs */
     bool taken_fact;  /* the ACK being made pays a fact, not the in-order one */
     uint32_t ato_ms;  /* delayed-ACK timeout, 0: nothing received yet */
     uint32_t last_seg_size;
@@ -71,6 +73,8 @@ bool tcp_ackowed_fact(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
 /* The same; sack_seq, if not NULL: where in the out-of-order ranges its segment lies (RFC 2018 section 4). */
 bool tcp_ackowed_fact_at(struct tcp_ackowed *o, uint32_t ack, enum tcp_cause cause,
                          const struct tcp_sack_block *dsack, const uint32_t *sack_seq);
+/* Is there a fact that acknowledges `ack`? */
+bool tcp_ackowed_covers(const struct tcp_ackowed *o, uint32_t ack);
 /* Number of ACKs owed as facts. */
 uint32_t tcp_ackowed_facts(const struct tcp_ackowed *o);
 /* NULL if the invariants hold, else a sentence. */

@@ -19,8 +19,12 @@ static struct tcp_conn *owned_conn(const struct tcp *t, tcp_id id)
 /* At the end of a call that may have given the connection something to send. */
 static void kick(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    if (c->state != TCP_STATE_CLOSE && tcp_may_send(t, c, now))
-        tcp_mark_ready(t, c);
+    if (c->state != TCP_STATE_CLOSE) {
+        if (tcp_may_send(t, c, now))
+            tcp_mark_ready(t, c);
+        else
+            tcp_note_limit(t, c, now);
+    }
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
 }
@@ -125,7 +129,23 @@ const char *tcp_congestion_name(const struct tcp *t, tcp_id id)
 
     if (id && !c)
         return NULL;
-    return c && c->cc ? c->cc->name : cc_name(0);
+    return c && c->cc ? c->cc->name : cc_name((unsigned)t->config->tcp_congestion_control);
+}
+
+const char *tcp_congestion_at(unsigned index)
+{
+    return cc_name(index);
+}
+
+int tcp_congestion_find(const char *name, size_t bytes)
+{
+    size_t n = strnlen(name, bytes);
+
+    for (unsigned i = 0; cc_name(i); i++) {
+        if (strlen(cc_name(i)) == n && memcmp(cc_name(i), name, n) == 0)
+            return (int)i;
+    }
+    return -ENOENT;
 }
 
 void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user)
@@ -180,7 +200,7 @@ size_t tcp_send_space(const struct tcp *t, tcp_id id)
 
     if (!c || !takes_bytes(c) || (c->shutdown & TCP_SHUT_WR))
         return 0;
-    space = tcp_sndbuf_space(&c->sndbuf);
+    space = tcp_stream_room(t, c, INT32_MAX);
     c->want_writable = c->want_writable || !space;
     return space;
 }
@@ -189,42 +209,46 @@ bool tcp_send_writable(struct tcp *t, tcp_id id)
 {
     struct tcp_conn *c = owned_conn(t, id);
 
-    if (!c || tcp_sndbuf_writable(&c->sndbuf))
+    if (!c || tcp_stream_is_writeable(t, c))
         return true;
     c->want_writable = true;
     return false;
 }
 
+/* No room, or no memory for it: an ACK will bring some and tell. */
+static void send_full(struct tcp *t, struct tcp_conn *c)
+{
+    tcp_stream_full(c);
+    if (c->writeq.count)
+        tcp_mark_ready(t, c);
+}
+
 int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov, int max)
 {
     struct tcp_conn *c = owned_conn(t, id);
+    uint32_t room;
     int n;
 
     if (!c)
         return -ENOENT;
     n = send_state(c);
-    if (n == 1) {
-        n = tcp_sndbuf_reserve(&c->sndbuf, t->pool, want, iov, max);
-        /* Where bytes are unacknowledged, an ACK will free chunks and tell; else nothing would. */
-        if (n == -ENOMEM && tcp_sndbuf_bytes(&c->sndbuf))
-            n = 0;
-    }
-    if (n == 0)
+    if (n < 0)
+        return n;
+    tcp_rate_check_app_limited(t, c);
+    room = n == 1 ? tcp_stream_room(t, c, want < INT32_MAX ? (uint32_t)want : INT32_MAX) : 0;
+    if (n == 0 || (!room && !want)) {
         c->want_writable = true;
-    return n;
-}
-
-/* Pushed at its end, unless the program says that more follows at once (MSG_MORE). */
-static void take_bytes(struct tcp_conn *c, size_t bytes, unsigned flags)
-{
-    c->write_seq += (uint32_t)bytes;
-    c->send_more = (flags & TCP_SEND_MORE) != 0;
-    c->more_bytes = c->send_more ? c->more_bytes + (uint32_t)bytes : 0;
-    c->nagle_push = false;
-    if (flags & TCP_SEND_URGENT) {
-        c->snd_up = c->write_seq;
-        c->urg_mode = true;
+        return 0;
     }
+    n = 0;
+    if (room)
+        n = tcp_stream_prepare(c) ? tcp_sndbuf_reserve(&c->sndbuf, t->pool, room, iov, max) : -ENOMEM;
+    /* Where bytes are unacknowledged, an ACK will free chunks and tell; else nothing would. */
+    if (n == -ENOMEM && tcp_sndbuf_bytes(&c->sndbuf))
+        n = 0;
+    if (n <= 0)
+        send_full(t, c);
+    return n;
 }
 
 int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint64_t now)
@@ -237,34 +261,58 @@ int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint
         return -EPIPE;
     tcp_sndbuf_commit(&c->sndbuf, t->pool, bytes);
     if (bytes)
-        take_bytes(c, bytes, flags);
+        tcp_stream_append(t, c, (uint32_t)bytes, flags, now);
     kick(t, c, now);
     return 0;
 }
 
-int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now)
+/* Copies as much as there is memory for, behind write_seq. */
+static uint32_t copy_in(struct tcp *t, struct tcp_conn *c, const uint8_t *from, uint32_t bytes)
 {
-    const uint8_t *from = data;
-    size_t done = 0;
+    uint32_t done = 0;
 
-    for (;;) {
+    while (done < bytes) {
         struct tcp_iov iov[16];
-        size_t got = 0;
-        int n = tcp_send_reserve(t, id, bytes - done, iov, 16);
+        uint32_t got = 0;
+        int n = tcp_sndbuf_reserve(&c->sndbuf, t->pool, bytes - done, iov, 16);
 
-        if (n < 0)
-            return done ? (int64_t)done : n;
         for (int i = 0; i < n; i++) {
             memcpy(iov[i].data, from + done + got, iov[i].len);
-            got += iov[i].len;
+            got += (uint32_t)iov[i].len;
         }
         if (!got)
-            return done || !bytes ? (int64_t)done : -EAGAIN;
+            break;
+        tcp_sndbuf_commit(&c->sndbuf, t->pool, got);
         done += got;
-        tcp_send_commit(t, id, got, done < bytes ? flags | TCP_SEND_MORE : flags, now);
-        if (done == bytes)
-            return (int64_t)done;
     }
+    return done;
+}
+
+int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now)
+{
+    struct tcp_conn *c = owned_conn(t, id);
+    uint32_t room, done = 0;
+    int r;
+
+    if (!c)
+        return -ENOENT;
+    r = send_state(c);
+    if (r < 0)
+        return r;
+    if (!bytes)
+        return 0;
+    tcp_rate_check_app_limited(t, c);
+    room = r == 1 ? tcp_stream_room(t, c, bytes < INT32_MAX ? (uint32_t)bytes : INT32_MAX) : 0;
+    if (room && tcp_stream_prepare(c))
+        done = copy_in(t, c, data, room);
+    if (done)
+        tcp_stream_append(t, c, done, done < bytes ? 0 : flags, now);
+    if (done < bytes)
+        send_full(t, c);
+    kick(t, c, now);
+    if (done)
+        return done;
+    return room && !tcp_sndbuf_bytes(&c->sndbuf) ? -ENOMEM : -EAGAIN;
 }
 
 /* ---- receive
@@ -336,7 +384,7 @@ void tcp_queue_fin(struct tcp *t, struct tcp_conn *c, uint64_t now)
         return; /* they have sent it */
     }
     c->fin_queued = true;
-    c->pushed_seq = c->write_seq;
+    tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
     tcp_mark_ready(t, c);
 }
 

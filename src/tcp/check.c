@@ -3,7 +3,7 @@
  * nothing and is called by tests, fuzzers and, with tcp_params.check, at the end of every verb. Assertions
  * are about our own bugs only: nothing a peer or a program can do may make one fail.
  */
-#include "tcp/tcp_priv.h"
+#include "tcp/recovery.h"
 
 static bool synchronised(const struct tcp_conn *c)
 {
@@ -35,7 +35,8 @@ static const char *check_life(const struct tcp_conn *c)
     return NULL;
 }
 
-/* Until the SYN-ACK is acknowledged the RTO timer is its, in SYN-RECEIVED, or FIN-WAIT-1 if closed meanwhile. */
+/* Until the SYN-ACK is acknowledged the RTO timer is its, in SYN-RECEIVED, or FIN-WAIT-1 if closed meanwhile.
+ */
 static bool fastopen_state_ok(const struct tcp_conn *c)
 {
     return (c->state == TCP_STATE_SYN_RECV || c->state == TCP_STATE_FIN_WAIT1) &&
@@ -54,6 +55,13 @@ static const char *check_timers(const struct tcp_conn *c)
         return "Fast Open pending in a state that it can't be in, or without its timer";
     if (c->timer_at[TCP_TIMER_RETRANS] != TIME_NEVER && c->timer_at[TCP_TIMER_PROBE0] != TIME_NEVER)
         return "RETRANS and PROBE0 run together";
+    if (c->rtx != TCP_RTX_RTO &&
+        (c->timer_at[TCP_TIMER_RETRANS] == TIME_NEVER || !c->sndq.packets_out || !c->sack_ok))
+        return "RETRANS stands for RACK or a probe, and there is nothing to wait for";
+    if (c->tlp_out && seq_leq(c->tlp_high_seq, c->snd_una) && !c->tlp_retrans)
+        return "a tail loss probe of new data is out, and acknowledged";
+    if (c->frto_new && (!c->frto || c->ca_state != TCP_CA_LOSS))
+        return "F-RTO waits for new data outside of Loss";
     if (c->sndq.packets_out && synchronised(c) && c->timer_at[TCP_TIMER_RETRANS] == TIME_NEVER)
         return "data in flight without a retransmission timer";
     return NULL;
@@ -65,8 +73,14 @@ static const char *check_send(const struct tcp_conn *c)
 
     if (!wrong)
         wrong = tcp_sndq_check(&c->sndq);
+    if (!wrong)
+        wrong = tcp_writeq_check(&c->writeq);
     if (wrong || c->state == TCP_STATE_CLOSE)
         return wrong;
+    if (tcp_writeq_end(&c->writeq) != c->write_seq)
+        return "write queue doesn't end at write_seq";
+    if (c->write_seq - c->writeq.start != tcp_unsent_bytes(c))
+        return "write queue doesn't begin at snd_nxt";
     if (!seq_leq(c->snd_una, c->snd_nxt))
         return "not snd_una <= snd_nxt";
     if (!seq_leq(c->snd_nxt, c->write_seq + (c->fin_queued ? 1u : 0u)))

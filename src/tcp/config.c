@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include "cc/cc.h"
 #include "tcp/tcp_config.h"
 
 #define X(name, def, min, max, unit, scope, help)                                                            \
@@ -45,10 +46,31 @@ int32_t tcp_config_get(const struct tcp_config *c, const struct tcp_config_row *
     return value;
 }
 
+const char *tcp_config_name(const struct tcp_config_row *row, int32_t value)
+{
+    if (strcmp(row->name, "tcp_congestion_control") != 0 || value < 0)
+        return NULL;
+    return cc_name((unsigned)value);
+}
+
+int32_t tcp_config_named(const struct tcp_config_row *row, const char *name)
+{
+    const char *known;
+
+    for (int32_t i = 0; (known = tcp_config_name(row, i)); i++) {
+        if (strcmp(known, name) == 0)
+            return i;
+    }
+    return -1;
+}
+
 int tcp_config_set(struct tcp_config *c, const struct tcp_config_row *row, int64_t value)
 {
-    int32_t narrow = (int32_t)value;
+    int32_t narrow;
 
+    if (value == UINT32_MAX && row->min == -1)
+        value = -1; /* as Linux's unsigned ones say "no limit" */
+    narrow = (int32_t)value;
     if (value < row->min || value > row->max)
         return -ERANGE;
     memcpy((char *)c + row->offset, &narrow, sizeof narrow);

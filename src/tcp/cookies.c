@@ -18,6 +18,7 @@
 #define TS_BITS       6
 #define TS_WSCALE     0xfu /* TS_OPT_WSCALE_MASK: also "no window scaling" */
 #define TS_SACK       0x10u
+#define TS_ECN        0x20u
 
 static const uint16_t mss_v4[] = {536, 1300, 1440, 1460};
 static const uint16_t mss_v6[] = {1280 - 60, 1480 - 60, 1500 - 60, 9000 - 60};
@@ -88,18 +89,18 @@ uint16_t tcp_cookie_check(const struct tcp *t, const struct ip_tuple *tuple, uin
 
 /* Never in the future: what follows must not look older (RFC 7323 section 5). */
 uint32_t tcp_cookie_tsval(const struct tcp *t, const struct ip_tuple *tuple, bool wscale_ok,
-                          uint8_t snd_wscale, bool sack_ok, uint64_t now)
+                          uint8_t snd_wscale, bool sack_ok, bool ecn_ok, uint64_t now)
 {
     uint64_t clock = now / NSEC_PER_MSEC, ts = clock >> TS_BITS << TS_BITS;
 
-    ts |= (wscale_ok ? snd_wscale : TS_WSCALE) | (sack_ok ? TS_SACK : 0);
+    ts |= (wscale_ok ? snd_wscale : TS_WSCALE) | (sack_ok ? TS_SACK : 0) | (ecn_ok ? TS_ECN : 0);
     if (ts > clock)
         ts -= 1u << TS_BITS;
     return (uint32_t)ts + tcp_ts_offset(t, tuple);
 }
 
 bool tcp_cookie_options(const struct tcp *t, const struct ip_tuple *tuple, uint32_t tsecr,
-                        bool *ret_wscale_ok, uint8_t *ret_snd_wscale, bool *ret_sack_ok)
+                        bool *ret_wscale_ok, uint8_t *ret_snd_wscale, bool *ret_sack_ok, bool *ret_ecn_ok)
 {
     uint32_t bits = tsecr - tcp_ts_offset(t, tuple);
     bool sack = (bits & TS_SACK) != 0, wscale = (bits & TS_WSCALE) != TS_WSCALE;
@@ -108,6 +109,7 @@ bool tcp_cookie_options(const struct tcp *t, const struct ip_tuple *tuple, uint3
         (wscale && !t->config->tcp_window_scaling))
         return false;
     *ret_sack_ok = sack;
+    *ret_ecn_ok = (bits & TS_ECN) && t->config->tcp_ecn;
     *ret_wscale_ok = wscale;
     *ret_snd_wscale = (uint8_t)(wscale ? bits & TS_WSCALE : 0);
     return true;

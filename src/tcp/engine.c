@@ -150,6 +150,7 @@ void tcp_conn_free(struct tcp *t, struct tcp_conn *c)
         t->n_established--;
     tcp_sndq_clear(&c->sndq);
     tcp_sndbuf_clear(&c->sndbuf, t->pool);
+    tcp_writeq_clear(&c->writeq);
     tcp_rcvq_release(&c->rcvq, t->pool);
     tcp_ackowed_release(&c->ackowed);
     if (c->id && tcp_lookup_id(t, c->id, &kind) == c) {
@@ -188,6 +189,7 @@ static void release_queues(struct tcp *t, struct tcp_conn *c, bool keep_unread)
 {
     tcp_sndq_clear(&c->sndq);
     tcp_sndbuf_clear(&c->sndbuf, t->pool);
+    tcp_writeq_clear(&c->writeq);
     if (keep_unread)
         tcp_rcvq_release_ooo(&c->rcvq, t->pool);
     else

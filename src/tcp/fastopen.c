@@ -199,11 +199,11 @@ static size_t syn_space(struct tcp *t, struct tcp_conn *c, uint16_t mss)
 }
 
 /* Into the send buffer, as far as there is memory. */
-static size_t take_data(struct tcp *t, struct tcp_conn *c, const uint8_t *data, size_t bytes)
+static size_t take_data(struct tcp *t, struct tcp_conn *c, const uint8_t *data, size_t bytes, uint64_t now)
 {
     size_t done = 0;
 
-    while (done < bytes) {
+    while (done < bytes && tcp_stream_prepare(c)) {
         struct tcp_iov iov[4];
         size_t got = 0;
         int n = tcp_sndbuf_reserve(&c->sndbuf, t->pool, bytes - done, iov, 4);
@@ -217,7 +217,8 @@ static size_t take_data(struct tcp *t, struct tcp_conn *c, const uint8_t *data, 
         tcp_sndbuf_commit(&c->sndbuf, t->pool, got);
         done += got;
     }
-    c->write_seq += (uint32_t)done;
+    if (done)
+        tcp_stream_append(t, c, (uint32_t)done, 0, now);
     return done;
 }
 
@@ -235,7 +236,7 @@ int64_t tcp_fastopen_connect(struct tcp *t, tcp_id id, const void *data, size_t 
     if (check_client(t, c, now, &mss, &cookie)) {
         size_t space = syn_space(t, c, mss);
 
-        c->syn_data = (uint16_t)take_data(t, c, data, bytes < space ? bytes : space);
+        c->syn_data = (uint16_t)take_data(t, c, data, bytes < space ? bytes : space, now);
     }
     c->fastopen_cookie = cookie;
     c->defer_connect = false;
@@ -522,7 +523,7 @@ void tcp_fastopen_established(struct tcp *t, struct tcp_conn *c, const struct tc
         tcp_synack_rtt(t, c, time_since(now, c->synack_sent_at) / NSEC_PER_USEC, now);
     tcp_fastopen_release(t, c, false, now);
     if (c->ca_state == TCP_CA_LOSS && !c->sndq.packets_out)
-        tcp_undo_synack_loss(c, seg, now);
+        tcp_undo_synack_loss(t, c, seg, now);
     c->retransmits = 0;
     c->syn_pending = false;
     if (c->ca_state != TCP_CA_LOSS && c->ca_state != TCP_CA_RECOVERY)

@@ -64,10 +64,12 @@ bool tcp_fast_path(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
     if (seg->len > tcp_receive_window(c) || !ack_says_nothing(c, seg))
         return false;
     c->tso_deferred = false;
+    c->tx_refused = false;
     if (seq_gt(seg->seq, c->snd_wl1))
         c->snd_wl1 = seg->seq;
     if (c->sndq.packets_out > 0)
         tcp_update_pacing_rate(t, c);
+    tcp_check_space(t, c, now);
     note_segment(t, c, seg, now);
     tcp_data_in(t, c, seg, now);
     return true;

@@ -17,6 +17,7 @@ static uint8_t info_options(const struct tcp_conn *c)
     bits |= c->sack_ok ? TCP_INFO_OPT_SACK : 0u;
     bits |= c->wscale_ok ? TCP_INFO_OPT_WSCALE : 0u;
     bits |= c->ecn_ok ? TCP_INFO_OPT_ECN : 0u;
+    bits |= c->ecn_seen ? TCP_INFO_OPT_ECN_SEEN : 0u;
     bits |= c->syn_data_acked ? TCP_INFO_OPT_SYN_DATA : 0u;
     return (uint8_t)bits;
 }
@@ -57,6 +58,10 @@ static void fill_sending(const struct tcp *t, const struct tcp_conn *c, struct t
     r->data_segs_out = c->data_segs_out;
     r->notsent_bytes = not_sent(c);
     r->delivered = c->delivered;
+    r->delivered_ce = c->delivered_ce;
+    r->delivery_rate = tcp_delivery_rate(c);
+    r->delivery_rate_app_limited = c->rate_app_limited;
+    r->congestion = c->cc ? c->cc->name : NULL;
     r->bytes_sent = c->bytes_sent;
     r->bytes_retrans = c->bytes_retrans;
     r->dsack_dups = c->dsack_dups;
@@ -64,7 +69,18 @@ static void fill_sending(const struct tcp *t, const struct tcp_conn *c, struct t
     r->snd_wnd = c->snd_wnd;
     r->snd_wscale = c->snd_wscale;
     r->sndbuf = c->sndbuf.limit;
-    r->sndbuf_used = c->sndbuf.truesize;
+    r->sndbuf_used = tcp_wmem_queued(c);
+}
+
+/* Each is part of the one before it (tcp_get_info_chrono_stats). */
+static void fill_chrono(const struct tcp_conn *c, uint64_t now, struct tcp_info *r)
+{
+    uint64_t rwnd = tcp_chrono_ns(c, TCP_CHRONO_RWND_LIMITED, now);
+    uint64_t sndbuf = tcp_chrono_ns(c, TCP_CHRONO_SNDBUF_LIMITED, now);
+
+    r->rwnd_limited = rwnd / NSEC_PER_USEC;
+    r->sndbuf_limited = sndbuf / NSEC_PER_USEC;
+    r->busy_time = (tcp_chrono_ns(c, TCP_CHRONO_BUSY, now) + rwnd + sndbuf) / NSEC_PER_USEC;
 }
 
 static void fill_receiving(const struct tcp_conn *c, struct tcp_info *r)
@@ -137,6 +153,7 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     ret->last_data_recv = ms_since(now, c->last_data_recv_at);
     ret->last_ack_recv = ms_since(now, c->rcv_tstamp);
     fill_sending(t, c, ret);
+    fill_chrono(c, now, ret);
     fill_receiving(c, ret);
     fill_own(t, c, now, ret);
     return 0;

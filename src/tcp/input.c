@@ -198,6 +198,7 @@ static void take_syn_options(const struct tcp *t, struct tcp_conn *c, const stru
     }
     if (c->ts_ok)
         store_ts_recent(c, seg, now);
+    tcp_ecn_syn_in(c, seg);
 }
 
 /* RCV.NXT = SEG.SEQ + 1, IRS = SEG.SEQ, SND.WND = SEG.WND (windows of SYNs are not scaled, RFC 7323
@@ -658,6 +659,8 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
     if (c->state != TCP_STATE_CLOSE) {
         if (tcp_may_send(t, c, now))
             tcp_mark_ready(t, c);
+        else
+            tcp_note_limit(t, c, now);
         tcp_mark_dirty(t, c);
     }
     tcp_conn_reap(t, c);

@@ -109,6 +109,10 @@ int tcp_listen_set_opt(struct tcp *t, uint32_t listener, enum tcp_opt opt, int32
         l->fastopen_no_cookie = value != 0;
     } else if (opt == TCP_OPT_DEFER_ACCEPT) {
         l->defer_accept = defer_accept(t, value);
+    } else if (opt == TCP_OPT_CONGESTION) {
+        if (value < 0 || !cc_name((unsigned)value))
+            return -EINVAL;
+        l->cc = (uint8_t)(value + 1);
     }
     return 0;
 }

@@ -38,8 +38,6 @@ static int set_cork(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
     (void)t;
     (void)now;
     c->cork = v != 0;
-    if (!c->cork)
-        c->pushed_seq = c->write_seq;
     return 0;
 }
 
@@ -163,10 +161,17 @@ static uint32_t doubled(int32_t v, uint32_t least)
 
 static int set_sndbuf(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
 {
-    (void)now;
     c->sndbuf.limit = doubled(v, MIN_SNDBUF);
     c->sndbuf_locked = true;
-    tcp_sndbuf_freed(t, c);
+    tcp_check_space(t, c, now);
+    return 0;
+}
+
+/* Unsigned, as in Linux: -1 is without limit. */
+static int set_notsent_lowat(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
+{
+    c->notsent_lowat = (uint32_t)v;
+    tcp_check_space(t, c, now);
     return 0;
 }
 
@@ -216,6 +221,16 @@ static int set_defer_accept(struct tcp *t, struct tcp_conn *c, int32_t v, uint64
     return 0;
 }
 
+/* As tcp_set_congestion_control(): the same one again begins nothing anew. */
+static int set_congestion(struct tcp *t, struct tcp_conn *c, int32_t v, uint64_t now)
+{
+    if (v < 0 || !cc_name((unsigned)v))
+        return -EINVAL;
+    if (c->cc != cc_find(cc_name((unsigned)v)))
+        tcp_cc_choose(t, c, (unsigned)v, now);
+    return 0;
+}
+
 int tcp_set_max_pacing_rate(struct tcp *t, tcp_id id, uint64_t rate)
 {
     struct tcp_conn *c = tcp_conn_by_id(t, id);
@@ -229,6 +244,16 @@ int tcp_set_max_pacing_rate(struct tcp *t, tcp_id id, uint64_t rate)
         c->pacing_rate = rate;
     tcp_mark_dirty(t, c);
     return 0;
+}
+
+static int32_t get_congestion(const struct tcp *t, const struct tcp_conn *c)
+{
+    int32_t i = 0;
+
+    (void)t;
+    while (cc_name((unsigned)i) && cc_find(cc_name((unsigned)i)) != c->cc)
+        i++;
+    return i;
 }
 
 static int32_t get_zero(const struct tcp *t, const struct tcp_conn *c)
@@ -325,6 +350,12 @@ static int32_t get_sndbuf(const struct tcp *t, const struct tcp_conn *c)
     return (int32_t)c->sndbuf.limit;
 }
 
+static int32_t get_notsent_lowat(const struct tcp *t, const struct tcp_conn *c)
+{
+    (void)t;
+    return (int32_t)c->notsent_lowat;
+}
+
 static int32_t get_rcvbuf(const struct tcp *t, const struct tcp_conn *c)
 {
     (void)t;
@@ -359,9 +390,11 @@ static const struct {
     [TCP_OPT_FASTOPEN] = {set_fastopen, get_zero},
     [TCP_OPT_FASTOPEN_NO_COOKIE] = {set_fastopen_no_cookie, get_fastopen_no_cookie},
     [TCP_OPT_DEFER_ACCEPT] = {set_defer_accept, get_defer_accept},
+    [TCP_OPT_CONGESTION] = {set_congestion, get_congestion},
+    [TCP_OPT_NOTSENT_LOWAT] = {set_notsent_lowat, get_notsent_lowat},
 };
 
-static_assert(TCP_OPT_MAX == 18, "every option has a setter and a getter");
+static_assert(TCP_OPT_MAX == 20, "every option has a setter and a getter");
 
 int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now)
 {

@@ -3,7 +3,7 @@
  * kind that is owed:
  *
  *     RST, SYN (or the SYN-ACK of a simultaneous open), ACKs that are facts (each its own segment),
- *     retransmissions, new data, probes, the plain ACK if no data carried it
+ *     retransmissions, a tail loss probe, new data, window probes, the plain ACK if no data carried it
  *
  * What new data may go out now, and if none, why, is one predicate, plan_data(); tcp_may_send(),
  * tcp_send_limit() and the maker all ask it, so they can't disagree. Where time alone will change its answer
@@ -17,11 +17,21 @@
 #define GSO_BYTES_MAX    65400u        /* with the largest headers below 64 KiB */
 #define TSO_DEFER_NS     NSEC_PER_MSEC /* a writer silent for so long is not waited for */
 
-/* What to send next. */
+/* What to send next: bytes of one cell of the write queue, a FIN. */
 struct plan {
     uint32_t len;
     uint32_t mss;
-    bool fin;
+    bool fin, psh;
+    bool waits_cwnd, waits_rwnd; /* TCP_LIMIT_TSO_DEFER: which of them holds back more than this cell */
+};
+
+/* Where sending stands, or would stand after some plans were carried out. */
+struct place {
+    uint32_t nxt;     /* next sequence number to send */
+    uint32_t cell;    /* of the write queue, that holds it */
+    uint32_t flying;  /* tcp_in_flight() */
+    uint64_t sent_at; /* last data sent */
+    bool ahead;       /* it is a later place than now */
 };
 
 /* ---- predicates -------------------------------------------------------------------------------------- */
@@ -99,13 +109,15 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
     uint32_t gso = t->gso_max_bytes < GSO_BYTES_MAX ? t->gso_max_bytes : GSO_BYTES_MAX, device = gso / mss;
     uint32_t near = c->rtt.min_rtt_us >> t->config->tcp_tso_rtt_log;
     uint64_t segs, bytes = pacing_rate(c) >> 10;
+    uint32_t least = c->cc->min_tso_segs ? c->cc->min_tso_segs(c->cc_state, &c->win)
+                                         : (uint32_t)t->config->tcp_min_tso_segs;
 
     if (near < 32 && bytes < gso)
         bytes += gso >> near;
     segs = bytes / mss;
 
-    if (segs < (uint32_t)t->config->tcp_min_tso_segs)
-        segs = (uint32_t)t->config->tcp_min_tso_segs;
+    if (segs < least)
+        segs = least;
     if (segs > device)
         segs = device;
     if (segs > TCP_TSO_MAX_SEGS)
@@ -116,14 +128,14 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
 /*
  * RFC 9293 section 3.7.4 with Minshall's change: small segments wait only for small ones (tcp_nagle_check).
  */
-static bool nagle_holds(const struct tcp_conn *c, bool small)
+static bool nagle_holds(const struct tcp_conn *c, const struct place *at, bool small)
 {
-    if (!small || c->nagle_push)
+    if (!small || c->nagle_push || c->frto_new)
         return false;
     if (c->cork || c->send_more)
         return true;
     return !c->nodelay && c->sndq.packets_out > 0 && seq_gt(c->snd_sml, c->snd_una) &&
-           seq_leq(c->snd_sml, c->snd_nxt);
+           seq_leq(c->snd_sml, at->nxt);
 }
 
 static bool is_deferred(const struct tcp_conn *c)
@@ -131,58 +143,78 @@ static bool is_deferred(const struct tcp_conn *c)
     return c->tso_deferred && c->tso_deferred_end == c->write_seq && !c->fin_queued;
 }
 
+static struct place place_now(const struct tcp_conn *c)
+{
+    return (struct place){.nxt = c->writeq.start, .flying = tcp_in_flight(c), .sent_at = c->lsndtime};
+}
+
+/* Is the next ACK more than half an RTT away? (where a round trip takes no time at all: yes, as ever in
+ * reality) */
+static bool ack_is_far(const struct tcp_conn *c, const struct place *at, uint64_t now)
+{
+    uint64_t head_sent_at = tcp_sndq_empty(&c->sndq) ? at->sent_at : tcp_sndq_at(&c->sndq, 0)->sent_at;
+
+    return time_since(now, head_sent_at) <= (c->rtt.srtt_us >> 4) * NSEC_PER_USEC;
+}
+
 /*
  * Is it better to wait for an ACK that lets a larger super-frame out (tcp_tso_should_defer)? Only while the
  * program is writing, and the ACK is likely to come soon.
  */
-static bool should_defer(const struct tcp *t, const struct tcp_conn *c, uint32_t unsent, uint32_t mss,
-                         uint64_t now)
+static bool should_defer(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
+                         struct plan *p, uint64_t now)
 {
-    uint32_t segs = max_segs(t, c, mss), in_flight = tcp_in_flight(c),
-             skb = segs * mss < unsent ? segs * mss : unsent;
-    uint64_t send_win = tcp_wnd_end(c) - c->snd_nxt, cong_win = (uint64_t)(c->win.cwnd - in_flight) * mss;
-    uint64_t limit = send_win < cong_win ? send_win : cong_win, chunk = (uint64_t)c->win.cwnd * mss;
+    uint32_t segs = max_segs(t, c, p->mss);
+    uint64_t send_win = tcp_wnd_end(c) - at->nxt, cong_win = (uint64_t)(c->win.cwnd - at->flying) * p->mss;
+    uint64_t limit = send_win < cong_win ? send_win : cong_win, chunk = (uint64_t)c->win.cwnd * p->mss;
 
-    if (c->ca_state >= TCP_CA_RECOVERY || time_since(now, c->lsndtime) >= TSO_DEFER_NS)
+    if (c->ca_state >= TCP_CA_RECOVERY || time_since(now, at->sent_at) >= TSO_DEFER_NS)
         return false;
-    if (limit >= (uint64_t)segs * mss)
+    if (limit >= (uint64_t)segs * p->mss)
         return false;
     if (t->config->tcp_tso_win_divisor) {
         chunk = chunk < c->snd_wnd ? chunk : c->snd_wnd;
         if (limit >= chunk / (uint32_t)t->config->tcp_tso_win_divisor)
             return false;
-    } else if (limit > 3 * (uint64_t)mss) {
+    } else if (limit > 3 * (uint64_t)p->mss) {
         return false;
     }
-    if (tcp_sndq_empty(&c->sndq))
+    if ((tcp_sndq_empty(&c->sndq) && !at->ahead) || ack_is_far(c, at, now))
         return false;
-    /* The next ACK is more than half an RTT away. */
-    if (time_since(now, tcp_sndq_at(&c->sndq, 0)->sent_at) < (c->rtt.srtt_us >> 4) * NSEC_PER_USEC)
-        return false;
-    return limit <= skb || !c->fin_queued;
+    p->waits_cwnd = cong_win < send_win && cong_win <= p->len;
+    p->waits_rwnd = cong_win >= send_win && send_win <= p->len;
+    if (p->waits_cwnd || p->waits_rwnd)
+        return true;
+    /* What gets no more data need not wait. */
+    return !p->fin && !(tcp_writeq_at(&c->writeq, at->cell)->flags & TCP_CELL_EOR);
 }
 
 /*
- * Bytes of a super-frame within window and quota; a small tail only if Nagle lets it (tcp_mss_split_point).
+ * Bytes of the cell within window and quota; a small tail of the last cell only if Nagle lets it
+ * (tcp_mss_split_point).
  */
-static uint32_t split_point(const struct tcp_conn *c, uint32_t unsent, uint32_t mss, uint32_t segs)
+static uint32_t split_point(const struct tcp_conn *c, const struct place *at, const struct plan *p,
+                            uint32_t segs)
 {
-    uint32_t window = tcp_wnd_end(c) - c->snd_nxt, needed = unsent < window ? unsent : window, partial;
+    uint32_t window = tcp_wnd_end(c) - at->nxt, needed = p->len < window ? p->len : window, partial;
+    bool last = at->cell + 1 == c->writeq.count;
 
-    if (needed >= segs * mss)
-        return segs * mss;
-    partial = needed % mss;
-    return nagle_holds(c, partial != 0) ? needed - partial : needed;
+    if (needed >= segs * p->mss)
+        return segs * p->mss;
+    if (!last && segs * p->mss <= window)
+        return needed;
+    partial = needed % p->mss;
+    return nagle_holds(c, at, partial != 0) ? needed - partial : needed;
 }
 
 /* Room that cwnd leaves, in segments; half of it at a time, for a smoother flow (tcp_cwnd_test). */
-static uint32_t cwnd_quota(const struct tcp_conn *c)
+static uint32_t cwnd_quota(const struct tcp_conn *c, const struct place *at)
 {
-    uint32_t in_flight = tcp_in_flight(c), half = c->win.cwnd / 2 > 1 ? c->win.cwnd / 2 : 1, room;
+    uint32_t half = c->win.cwnd / 2 > 1 ? c->win.cwnd / 2 : 1, room;
 
-    if (in_flight >= c->win.cwnd)
+    if (at->flying >= c->win.cwnd)
         return 0;
-    room = c->win.cwnd - in_flight;
+    room = c->win.cwnd - at->flying;
     return room < half ? room : half;
 }
 
@@ -197,13 +229,15 @@ static enum tcp_limit gate(const struct tcp_conn *c, uint64_t now)
         return TCP_LIMIT_HANDSHAKE;
     if (!may_send_data(c))
         return TCP_LIMIT_NOTHING;
+    if (c->tx_refused)
+        return TCP_LIMIT_DEVICE;
     return pacing_closed(c, now) ? TCP_LIMIT_PACING : TCP_LIMIT_READY;
 }
 
-/* A single segment, the last for now: window and Nagle. */
-static enum tcp_limit plan_single(const struct tcp_conn *c, struct plan *p)
+/* A single segment: window, and Nagle where it is the last for now. */
+static enum tcp_limit plan_single(const struct tcp_conn *c, const struct place *at, struct plan *p)
 {
-    uint32_t end = c->snd_nxt + p->len;
+    uint32_t end = at->nxt + p->len;
 
     /*
      * Sender's silly-window avoidance: whole or not at all, the probe timer breaks a stalemate. A FIN may
@@ -214,44 +248,92 @@ static enum tcp_limit plan_single(const struct tcp_conn *c, struct plan *p)
             return TCP_LIMIT_RWND;
         p->fin = false;
     }
-    if (!p->fin && !c->urg_mode && nagle_holds(c, p->len < p->mss))
+    if (!p->fin && !c->urg_mode && end == c->write_seq && nagle_holds(c, at, p->len < p->mss))
         return c->cork || c->send_more ? TCP_LIMIT_CORK : TCP_LIMIT_NAGLE;
     return TCP_LIMIT_READY;
 }
 
-/* The loop body of tcp_write_xmit: what new data goes next, or what it waits for. */
-static enum tcp_limit plan_data(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
+/* The loop body of tcp_write_xmit: what new data goes next from there, or what it waits for. */
+static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
+                              uint64_t now, struct plan *p)
 {
-    uint32_t unsent = tcp_unsent_bytes(c), quota, segs;
-    enum tcp_limit limit = gate(c, now);
+    uint32_t unsent = c->write_seq - at->nxt, quota, segs, end;
     bool fin = tcp_fin_unsent(c);
+    enum tcp_limit limit = gate(c, now);
 
     if (unsent == 0 && !fin)
         return limit == TCP_LIMIT_CLOSED ? limit : TCP_LIMIT_NOTHING;
     if (limit != TCP_LIMIT_READY)
         return limit;
-    *p = (struct plan){.mss = tcp_current_mss(c), .len = unsent, .fin = fin};
-    quota = cwnd_quota(c);
-    if (unsent <= p->mss) {
-        if (quota == 0 && !fin) /* the final FIN need not wait for cwnd */
+    end = unsent ? tcp_writeq_at(&c->writeq, at->cell)->end : at->nxt;
+    *p = (struct plan){.mss = tcp_current_mss(c), .len = end - at->nxt, .fin = fin && end == c->write_seq};
+    quota = cwnd_quota(c, at);
+    if (p->len <= p->mss) {
+        if (quota == 0 && !p->fin) /* the final FIN need not wait for cwnd */
             return TCP_LIMIT_CWND;
-        return plan_single(c, p);
+        return plan_single(c, at, p);
     }
     if (quota == 0)
         return TCP_LIMIT_CWND;
-    if (seq_gt(c->snd_nxt + p->mss, tcp_wnd_end(c)))
+    if (seq_gt(at->nxt + p->mss, tcp_wnd_end(c)))
         return TCP_LIMIT_RWND;
-    if (is_deferred(c) || (!c->urg_mode && should_defer(t, c, unsent, p->mss, now)))
+    if (is_deferred(c) || (!c->urg_mode && should_defer(t, c, at, p, now)))
         return TCP_LIMIT_TSO_DEFER;
     segs = max_segs(t, c, p->mss);
     segs = c->urg_mode ? 1 : segs < quota ? segs : quota;
-    p->len = split_point(c, unsent, p->mss, segs);
-    p->fin = fin && p->len == unsent && seq_lt(c->snd_nxt + p->len, tcp_wnd_end(c));
+    p->len = split_point(c, at, p, segs);
+    p->fin = p->fin && at->nxt + p->len == c->write_seq && seq_lt(c->write_seq, tcp_wnd_end(c));
     return TCP_LIMIT_READY;
 }
 
+static enum tcp_limit plan_data(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
+{
+    struct place at = place_now(c);
+
+    return plan_at(t, c, &at, now, p);
+}
+
+void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct tcp_pushed *ret)
+{
+    struct place at = place_now(c);
+    uint32_t made = 0;
+    struct plan p;
+
+    /* What is lost goes first. */
+    if (at.flying < c->win.cwnd)
+        at.flying +=
+            c->sndq.lost_pending < c->win.cwnd - at.flying ? c->sndq.lost_pending : c->win.cwnd - at.flying;
+    while (seq_lt(at.nxt, c->write_seq) && plan_at(t, c, &at, now, &p) == TCP_LIMIT_READY) {
+        at.nxt += p.len;
+        at.flying += (p.len + p.mss - 1) / p.mss;
+        at.cell += at.nxt == tcp_writeq_at(&c->writeq, at.cell)->end;
+        at.sent_at = now;
+        at.ahead = true;
+        made++;
+        if (c->pacing_needed)
+            break; /* the gate closes; the rest is for its timer */
+    }
+    *ret = (struct tcp_pushed){.nxt = at.nxt,
+                               .in_flight = at.flying,
+                               .skbs = c->sndq.count + made + c->writeq.count - at.cell};
+}
+
+uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_t *ret_piece)
+{
+    uint32_t from = c->writeq.start, mss = tcp_current_mss(c), flying = tcp_in_flight(c), window, segs;
+
+    segs = max_segs(t, c, mss);
+    *ret_piece = (segs < c->win.cwnd / 2 ? segs : c->win.cwnd / 2 > 1 ? c->win.cwnd / 2 : 1) * mss;
+    if (gate(c, 0) != TCP_LIMIT_READY || c->timer_at[TCP_TIMER_PACING] != TIME_NEVER ||
+        flying >= c->win.cwnd || !seq_lt(from, tcp_wnd_end(c)))
+        return from;
+    window = (tcp_wnd_end(c) - from) / mss;
+    segs = c->win.cwnd - flying < window ? c->win.cwnd - flying : window;
+    return from + (segs < UINT16_MAX ? segs : UINT16_MAX) * mss;
+}
+
 /* May a LOST descriptor be sent again now? */
-static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
+static bool retrans_allowed(const struct tcp_conn *c, uint64_t now)
 {
     if (c->sndq.lost_pending == 0 || !may_send_data(c) || pacing_closed(c, now))
         return false;
@@ -262,6 +344,17 @@ static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
         c->sndq.retrans_hint != c->snd_una)
         return false;
     return tcp_in_flight(c) < c->win.cwnd;
+}
+
+/* RFC 5682 section 3.1 step 2b: new data has gone, its answer decides about what seems lost. */
+static bool frto_holds(const struct tcp_conn *c)
+{
+    return c->frto_new && seq_gt(c->snd_nxt, c->high_seq);
+}
+
+static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
+{
+    return !frto_holds(c) && retrans_allowed(c, now);
 }
 
 /* Something waits, and no timer would ever look at it. */
@@ -285,7 +378,7 @@ bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
         return true;
     if (c->state == TCP_STATE_CLOSE)
         return false;
-    if (c->syn_pending || c->probe_pending || retrans_ready(c, now))
+    if (c->syn_pending || c->probe_pending || c->tlp_pending || retrans_ready(c, now))
         return true;
     if (c->state == TCP_STATE_SYN_SENT)
         return false;
@@ -311,7 +404,7 @@ enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uin
 
     if (tcp_handshaking(c) && !c->suspended)
         return TCP_LIMIT_HANDSHAKE;
-    if (c->sndq.lost_pending > 0 && may_send_data(c) && !c->suspended) {
+    if (c->sndq.lost_pending > 0 && may_send_data(c) && !c->suspended && !frto_holds(c)) {
         if (pacing_closed(c, now))
             return TCP_LIMIT_PACING;
         return tcp_in_flight(c) >= c->win.cwnd ? TCP_LIMIT_CWND
@@ -367,6 +460,7 @@ static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t ro
     put_timestamps(c, now, seg);
     if (c->sack_ok && blocks > 0)
         tcp_sack_blocks(c, &seg->opt, blocks);
+    tcp_ecn_put(c, seg, false);
     tcp_ack_sent(t, c, now);
 }
 
@@ -469,6 +563,7 @@ static bool syn_left(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (c->syn_data && !tcp_sndq_push(&c->sndq, c->syn_data, c->mss, TCP_DESC_PSH, now))
         c->syn_data = 0;
     c->snd_nxt = c->pushed_seq = c->sndq.nxt;
+    tcp_writeq_sent(&c->writeq, c->snd_nxt);
     c->retrans_stamp = now;
     tcp_rearm_rto(t, c, now);
     return true;
@@ -502,8 +597,12 @@ static bool make_syn(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     if (synack) {
         seg->flags |= TCP_ACK;
         seg->ack = c->rcv_nxt;
+        seg->flags |= c->ecn_ok ? TCP_ECE : 0u;
+        tcp_ecn_put(c, seg, false);
         tcp_ack_sent(t, c, now);
     } else {
+        seg->flags |= (uint16_t)tcp_ecn_syn_flags(t, c, again);
+        tcp_ecn_put(c, seg, false);
         tcp_fastopen_put_option(c, &seg->opt);
     }
     return true;
@@ -533,6 +632,8 @@ static bool make_fastopen_synack(struct tcp *t, struct tcp_conn *c, uint64_t now
     seg->opt.wscale = c->rcv_wscale;
     put_timestamps(c, now, seg);
     tcp_fastopen_put_option(c, &seg->opt);
+    seg->flags |= c->ecn_ok ? TCP_ECE : 0u;
+    tcp_ecn_put(c, seg, false);
     if (seg->ack == c->rcv_nxt)
         tcp_ack_sent(t, c, now);
     return true;
@@ -562,14 +663,30 @@ static void retrans_left(struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, 
         t->counters.slow_start_retrans += d->pcount;
     else
         t->counters.fast_retrans += d->pcount;
-    if (index == 0)
+    if (index == 0 && c->rtx != TCP_RTX_REO)
         tcp_rearm_rto(t, c, now);
+}
+
+/* Puts descriptor d on the wire once more. */
+static void make_again(struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, enum tcp_cause cause,
+                       uint64_t now, struct tcp_out *ret)
+{
+    uint32_t len = tcp_desc_len(d), payload = len < d->mss ? len : d->mss;
+
+    start_segment(c, cause, d->seq, d->flags & TCP_DESC_FIN ? TCP_FIN : 0u, ret);
+    ret->retransmission = true;
+    if ((d->flags & TCP_DESC_PSH) || d->pcount > 1)
+        ret->seg.flags |= TCP_PSH;
+    put_payload(c, d->seq, len, d->mss, &ret->seg);
+    put_urgent(c, &ret->seg);
+    put_ack(t, c, c->rcv_nxt, c->mss > payload ? c->mss - payload : 0, now, &ret->seg);
+    tcp_rate_sent(c, d, false, tcp_in_flight(c) + d->pcount, now);
 }
 
 static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {
     enum tcp_cause cause = c->ca_state == TCP_CA_LOSS ? TCP_CAUSE_RETRANS_RTO : TCP_CAUSE_RETRANS_FAST;
-    uint32_t i, segs, len, payload;
+    uint32_t i, segs;
     struct tcp_desc *d;
 
     if (!retrans_ready(c, now) || !tcp_sndq_prepare(&c->sndq) || !(d = tcp_sndq_next_lost(&c->sndq, &i)))
@@ -582,17 +699,9 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
     else
         while (!c->urg_mode && d->pcount == 1 && tcp_sndq_collapse(&c->sndq, i, c->mss))
             ;
-    len = tcp_desc_len(d);
-    payload = len < d->mss ? len : d->mss;
-    start_segment(c, cause, d->seq, d->flags & TCP_DESC_FIN ? TCP_FIN : 0u, ret);
-    ret->retransmission = true;
-    if (d->pcount > 1)
-        d->flags |= TCP_DESC_PSH;
-    if (d->flags & TCP_DESC_PSH)
-        ret->seg.flags |= TCP_PSH;
-    put_payload(c, d->seq, len, d->mss, &ret->seg);
-    put_urgent(c, &ret->seg);
-    put_ack(t, c, c->rcv_nxt, c->mss > payload ? c->mss - payload : 0, now, &ret->seg);
+    if (tcp_in_flight(c) == 0)
+        tcp_cc_event(t, c, CC_EVENT_TX_START, now);
+    make_again(t, c, d, cause, now, ret);
     retrans_left(t, c, d, i, now);
     data_left(t, c, d->pcount, &ret->seg, now);
     return true;
@@ -600,25 +709,43 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
 
 /* ---- new data ---------------------------------------------------------------------------------------- */
 
-/* PSH where the queue runs empty, unless all of it was sent with MSG_MORE, and every half window (forced_push). */
-static bool wants_push(const struct tcp_conn *c, uint32_t end, uint32_t len)
-{
-    if (end == c->write_seq && len > c->more_bytes)
-        return true;
-    return seq_gt(end, c->pushed_seq + (c->max_window >> 1));
-}
-
 static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint32_t len,
                           uint64_t now)
 {
     bool was_idle = c->sndq.packets_out == d->pcount;
 
     c->snd_nxt = c->sndq.nxt;
+    tcp_writeq_sent(&c->writeq, seq_min(c->snd_nxt, c->write_seq));
     if (len < d->pcount * d->mss)
         c->snd_sml = c->snd_nxt;
     c->tso_deferred = false;
-    if (was_idle)
+    if (was_idle || c->rtx == TCP_RTX_PROBE)
         tcp_rearm_rto(t, c, now);
+    (void)tcp_schedule_loss_probe(t, c, false, now);
+}
+
+/* What the first cell says of its end, if that goes now. */
+static unsigned cell_flags(const struct tcp_conn *c, uint32_t end)
+{
+    const struct tcp_cell *cell = tcp_writeq_at(&c->writeq, 0);
+
+    if (cell->end != end)
+        return 0;
+    return (cell->flags & TCP_CELL_PSH ? TCP_DESC_PSH : 0u) |
+           (cell->flags & TCP_CELL_EOR ? TCP_DESC_EOR : 0u);
+}
+
+static uint32_t first_cell_bytes(const struct tcp_conn *c)
+{
+    return c->writeq.count ? tcp_writeq_at(&c->writeq, 0)->end - c->writeq.start : 0;
+}
+
+static void note_before(struct tcp_conn *c)
+{
+    c->before.probe0_at = c->timer_at[TCP_TIMER_PROBE0];
+    c->before.probe_begun_at = c->probe_begun_at;
+    c->before.probes_out = c->probes_out;
+    c->before.backoff = c->backoff;
 }
 
 /* Sends `p`, whatever limits said: the caller asked them. */
@@ -626,28 +753,31 @@ static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, e
                       uint64_t now, struct tcp_out *ret)
 {
     uint32_t seq = c->snd_nxt, payload = p->len < p->mss ? p->len : p->mss;
-    unsigned flags = p->fin ? TCP_DESC_FIN : 0u;
+    unsigned flags = (p->fin ? TCP_DESC_FIN : 0u) | (p->psh ? TCP_DESC_PSH : 0u);
     struct tcp_desc *d;
 
     if (!tcp_sndq_prepare(&c->sndq))
         return false;
-    if (p->len > 0 && wants_push(c, seq + p->len, p->len)) {
-        flags |= TCP_DESC_PSH;
-        c->pushed_seq = seq + p->len;
-    }
-    if (p->len > p->mss) /* a super-frame always, so that the receiver's coalescing ends there; not a push by itself */
-        flags |= TCP_DESC_PSH;
-    if (tcp_in_flight(c) == 0 && c->cc->event)
-        c->cc->event(c->cc_state, &c->win, CC_EVENT_TX_START, now);
+    c->tx_refused = false;
+    if (cause != TCP_CAUSE_PROBE_WINDOW)
+        note_before(c);
+    if (p->len > 0)
+        flags |= cell_flags(c, seq + p->len);
+    if (tcp_in_flight(c) == 0)
+        tcp_cc_event(t, c, CC_EVENT_TX_START, now);
     d = tcp_sndq_push(&c->sndq, p->len, (uint16_t)p->mss, flags, now);
     if (!d)
         return false;
-    d->delivered = c->delivered;
-    start_segment(c, cause, seq, (p->fin ? TCP_FIN : 0u) | (flags & TCP_DESC_PSH ? TCP_PSH : 0u), ret);
+    tcp_rate_sent(c, d, c->sndq.packets_out == d->pcount, tcp_in_flight(c), now);
+    start_segment(c, cause, seq, p->fin ? TCP_FIN : 0u, ret);
+    /* A super-frame always, so that the receiver's coalescing ends there; cut, its parts are no pushes. */
+    if ((flags & TCP_DESC_PSH) || p->len > p->mss)
+        ret->seg.flags |= TCP_PSH;
     put_payload(c, seq, p->len, p->mss, &ret->seg);
     put_urgent(c, &ret->seg);
     new_data_left(t, c, d, p->len, now);
     put_ack(t, c, c->rcv_nxt, c->mss > payload ? c->mss - payload : 0, now, &ret->seg);
+    tcp_ecn_put(c, &ret->seg, true);
     data_left(t, c, d->pcount, &ret->seg, now);
     return true;
 }
@@ -655,12 +785,11 @@ static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, e
 /* Does cwnd, and nothing else, keep the next byte back? */
 static bool limited_by_cwnd(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
 {
-    struct plan p;
+    struct plan p = {0};
 
     if (tcp_in_flight(c) >= c->win.cwnd)
         return true;
-    return plan_data(t, c, now, &p) == TCP_LIMIT_TSO_DEFER &&
-           tcp_wnd_end(c) - c->snd_nxt > (uint64_t)(c->win.cwnd - tcp_in_flight(c)) * c->mss;
+    return plan_data(t, c, now, &p) == TCP_LIMIT_TSO_DEFER && p.waits_cwnd;
 }
 
 static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
@@ -680,6 +809,52 @@ static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struc
     return true;
 }
 
+/* ---- tail loss probe --------------------------------------------------------------------------------- */
+
+/* New data, were there room in cwnd or not: one segment, as far as window and pacing let it. */
+static bool make_tlp_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    struct plan p = {.mss = tcp_current_mss(c), .len = first_cell_bytes(c)};
+
+    p.fin = tcp_fin_unsent(c) && p.len <= p.mss && c->writeq.count <= 1;
+    p.len = p.len < p.mss ? p.len : p.mss;
+    if (p.fin && p.len > 0 && seq_geq(c->snd_nxt + p.len, tcp_wnd_end(c)))
+        p.fin = false;
+    if (gate(c, now) != TCP_LIMIT_READY || !make_data(t, c, &p, TCP_CAUSE_RETRANS_TLP, now, ret))
+        return false;
+    tcp_loss_probe_sent(t, c, false, now);
+    return true;
+}
+
+/* RFC 8985 section 7.3: new data if the window takes a segment of it, else the last segment once more. */
+static bool make_tlp(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
+{
+    uint32_t unsent = first_cell_bytes(c), mss = tcp_current_mss(c);
+    uint32_t next = c->snd_nxt + (unsent < mss ? unsent : mss) + (unsent == 0 ? 1u : 0u);
+    struct tcp_desc *d;
+
+    if (!c->tlp_pending)
+        return false;
+    c->tlp_pending = false;
+    if (c->tlp_out || tcp_sndq_empty(&c->sndq) || !may_send_data(c) || c->fastopen_rsk ||
+        !tcp_sndq_prepare(&c->sndq))
+        return false;
+    if ((unsent > 0 || tcp_fin_unsent(c)) && seq_leq(next, tcp_wnd_end(c)))
+        return make_tlp_data(t, c, now, ret);
+    d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
+    if (d->flags & (TCP_DESC_SACKED | TCP_DESC_LOST))
+        return false; /* arrived, or goes again by itself */
+    if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
+        return false;
+    if (d->pcount > 1 && tcp_sndq_split(&c->sndq, c->sndq.count - 1, d->pcount - 1))
+        d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
+    make_again(t, c, d, TCP_CAUSE_RETRANS_TLP, now, ret);
+    tcp_sndq_probed(&c->sndq, d, now);
+    pace(t, c, ret->seg.len, now);
+    tcp_loss_probe_sent(t, c, true, now);
+    return true;
+}
+
 /* ---- probes and ACKs --------------------------------------------------------------------------------- */
 
 /*
@@ -689,7 +864,7 @@ static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struc
  */
 static bool make_probe(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {
-    struct plan p = {.mss = tcp_current_mss(c), .len = tcp_unsent_bytes(c)};
+    struct plan p = {.mss = tcp_current_mss(c), .len = first_cell_bytes(c)};
     uint32_t room = seq_lt(c->snd_nxt, tcp_wnd_end(c)) ? tcp_wnd_end(c) - c->snd_nxt : 0;
     bool stuck = c->sndq.packets_out == 0 && (p.len > 0 || tcp_fin_unsent(c));
 
@@ -701,9 +876,10 @@ static bool make_probe(struct tcp *t, struct tcp_conn *c, uint64_t now, struct t
     if (stuck && room > 0 && c->probe_cause == TCP_CAUSE_PROBE_WINDOW) {
         bool whole = p.len <= p.mss && p.len <= room;
 
-        p.fin = whole && tcp_fin_unsent(c) && p.len < room;
+        note_before(c);
+        p.psh = true;
+        p.fin = whole && c->writeq.count <= 1 && tcp_fin_unsent(c) && p.len < room;
         p.len = whole ? p.len : p.mss < room ? p.mss : room;
-        c->pushed_seq = c->snd_nxt - (c->max_window >> 1) - 1; /* PSH */
         c->probes_out = 0;
         c->probe_begun_at = 0;
         c->backoff = 0;
@@ -732,6 +908,8 @@ static bool make_ack(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     if (fact.sack && c->sack_ok)
         tcp_sack_block_of(c, fact.sack_seq, &ret->seg.opt);
     put_ack(t, c, fact.ack, TCP_OPTIONS_MAX, now, &ret->seg);
+    if (fact.ece != c->ackowed.ece && c->ecn_ok)
+        ret->seg.flags ^= TCP_ECE; /* as it was when the ACK became due */
     return true;
 }
 
@@ -750,8 +928,15 @@ static bool make_segment(struct tcp *t, struct tcp_conn *c, uint64_t now, struct
         return false;
     if (c->ackowed.fact_count > 0 && make_ack(t, c, now, ret))
         return true;
-    return make_retransmission(t, c, now, ret) || make_new_data(t, c, now, ret) ||
-           (c->probe_pending && make_probe(t, c, now, ret)) || make_ack(t, c, now, ret);
+    if (make_tlp(t, c, now, ret) || (!c->frto_new && make_retransmission(t, c, now, ret)) ||
+        make_new_data(t, c, now, ret))
+        return true;
+    if (c->frto_new && !frto_holds(c)) {
+        c->frto = c->frto_new = false; /* no new data could go: conventional recovery */
+        if (make_retransmission(t, c, now, ret))
+            return true;
+    }
+    return (c->probe_pending && make_probe(t, c, now, ret)) || make_ack(t, c, now, ret);
 }
 
 /* Nothing to send now: what waits is left to a timer or to an ACK. */
@@ -777,6 +962,20 @@ static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tcp_arm_probe0(t, c, now);
 }
 
+void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    struct plan p = {0};
+    enum tcp_limit limit;
+
+    if (c->chrono == TCP_CHRONO_UNSPEC || c->state == TCP_STATE_CLOSE)
+        return;
+    limit = plan_data(t, c, now, &p);
+    if (limit == TCP_LIMIT_RWND || (limit == TCP_LIMIT_TSO_DEFER && p.waits_rwnd))
+        tcp_chrono_start(c, TCP_CHRONO_RWND_LIMITED, now);
+    else
+        tcp_chrono_stop(c, TCP_CHRONO_RWND_LIMITED, now);
+}
+
 bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
 {
     struct tcp_conn *c = tcp_conn_by_id(t, id);
@@ -794,6 +993,8 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
         settle(t, c, now);
     if (made && tcp_may_send(t, c, now))
         tcp_mark_ready(t, c);
+    else
+        tcp_note_limit(t, c, now);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
     return made;

@@ -205,7 +205,7 @@ static void join(struct tcp *t, struct tcp_conn *c, struct text *x, uint64_t now
 static void in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct text *x,
                      uint64_t now)
 {
-    bool had_holes = c->rcvq.n_ranges > 0;
+    bool had_holes = c->rcvq.n_ranges > 0, marked = false;
     uint32_t got = 0, before;
 
     if (x->len && !make_room(t, c) && c->rcvq.bytes) {
@@ -224,6 +224,8 @@ static void in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
     if (got)
         learn(t, c, seg, got, c->rcvq.truesize > before ? c->rcvq.truesize - before : 0, now);
     received(t, c, got, now);
+    if (got)
+        marked = tcp_ecn_data_in(t, c, seg, now);
     if (had_holes)
         join(t, c, x, now);
     if (x->fin)
@@ -232,6 +234,8 @@ static void in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
      * tcp_fin_in()'s. */
     if (x->has_dup || (had_holes && !fin_is_next(c)))
         owe_fact(t, c, x->has_dup ? TCP_CAUSE_ACK_DUPLICATE : TCP_CAUSE_ACK_OUT_OF_ORDER, x);
+    else if (marked)
+        owe_fact(t, c, TCP_CAUSE_ACK_CE_CHANGE, x);
     else
         tcp_ack_snd_check(t, c, now);
     if (fin_is_next(c))
@@ -252,7 +256,7 @@ static void out_of_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
     struct tcp_sack_block dup;
     uint32_t before, held;
 
-    (void)now;
+    (void)tcp_ecn_data_in(t, c, seg, now);
     c->ackowed.pending |= TCP_ACK_SCHED;
     if (x->len && !make_room(t, c)) {
         t->counters.ofo_drop++;

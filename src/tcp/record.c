@@ -11,7 +11,7 @@
  * together, before anything that they allow leaves (the shell's order of calls).
  */
 #include <stdio.h>
-#include "tcp/tcp_priv.h"
+#include "tcp/recovery.h"
 #include "tcp/tcp_record.h"
 
 #define SLOT_MASK      0xffffffu
@@ -244,6 +244,7 @@ static void load(struct tcp_conn *c, const struct tcp_record *r)
     c->high_seq = c->snd_nxt;
     c->ca_state = TCP_CA_OPEN;
     c->retrans_high = c->snd_nxt;
+    c->dctcp_ce.prior_rcv_nxt = c->rcv_nxt;
     /* The cookie of a SYN that had not left is not kept: it goes without, and without data. */
     if (c->state == TCP_STATE_SYN_SENT && c->snd_nxt == c->iss)
         c->syn_data = 0;
@@ -269,8 +270,6 @@ static bool append_send(struct tcp *t, struct tcp_conn *c, const struct tcp_reco
         size_t got = 0;
         int n;
 
-        /* The limit must not hold back what was taken already. */
-        c->sndbuf.limit = INT32_MAX;
         n = tcp_sndbuf_reserve(&c->sndbuf, t->pool, range->len - done, iov, 16);
         for (int i = 0; i < n; i++) {
             memcpy(iov[i].data, range->data + done + got, iov[i].len);
@@ -286,9 +285,9 @@ static bool append_send(struct tcp *t, struct tcp_conn *c, const struct tcp_reco
 
 static int restore_send(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *p)
 {
-    uint32_t limit = c->sndbuf.limit, at = first_byte(c);
+    uint32_t at = first_byte(c);
 
-    tcp_sndbuf_init(&c->sndbuf, at, limit);
+    tcp_sndbuf_init(&c->sndbuf, at, c->sndbuf.limit);
     for (uint32_t i = 0; i < p->n_send; i++) {
         const struct tcp_record_range *range = &p->send[i];
         uint32_t skip = at - range->seq;
@@ -301,8 +300,16 @@ static int restore_send(struct tcp *t, struct tcp_conn *c, const struct tcp_reco
             return -ENOMEM;
         at = range->seq + range->len;
     }
-    c->sndbuf.limit = limit;
     return at == c->write_seq ? 0 : -EINVAL;
+}
+
+/* What is unsent is one cell: where it was cut, and ends of records (MSG_EOR), are forgotten. */
+static bool restore_cells(struct tcp_conn *c)
+{
+    uint32_t next = seq_min(c->snd_nxt == c->iss ? c->iss + 1 : c->snd_nxt, c->write_seq);
+
+    tcp_writeq_init(&c->writeq, next);
+    return next == c->write_seq || tcp_writeq_push(&c->writeq, c->write_seq, TCP_CELL_PSH);
 }
 
 static bool push(struct tcp_conn *c, uint32_t len, unsigned flags)
@@ -424,11 +431,12 @@ static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_re
     if (state == TCP_STATE_CLOSE) {
         tcp_sndbuf_init(&c->sndbuf, c->write_seq, c->sndbuf.limit);
         tcp_sndq_init(&c->sndq, &t->descs, c->snd_nxt);
+        tcp_writeq_init(&c->writeq, c->write_seq);
         return r;
     }
     if (r == 0)
         r = restore_send(t, c, payload);
-    if (r == 0 && !restore_descriptors(t, c))
+    if (r == 0 && (!restore_descriptors(t, c) || !restore_cells(c)))
         r = -ENOMEM;
     return r;
 }
@@ -459,6 +467,8 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
     join_engine(t, c, r->state, now);
     if (c->state != TCP_STATE_CLOSE)
         restore_timers(t, c, r, now);
+    if (c->state != TCP_STATE_CLOSE && (c->sndq.packets_out || tcp_unsent_bytes(c)))
+        tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
     tcp_mark_ready(t, c);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);

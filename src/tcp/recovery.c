@@ -6,14 +6,14 @@
  *     Recovery  fast retransmit until high_seq  Loss       the RTO ran out, until high_seq
  *
  * Marks descriptors LOST; output.c sends them again as cwnd allows. Without SACK, dup_acks counts what
- * duplicate ACKs say to have arrived. Called by ack.c and the RTO; builds no segment. Rooms kept free: RACK
- * and TLP mark losses next to mark_losses(), F-RTO belongs into loss_state().
+ * duplicate ACKs say to have arrived. Called by ack.c, the RTO, and RACK's timer; builds no segment. What is
+ * lost is said by rack.c (SACK), by RFC 6675 (SACK with tcp_recovery 0), or by NewReno (without SACK).
  */
 #include "tcp/recovery.h"
 
 static void set_ca_state(struct tcp_conn *c, enum tcp_ca_state state)
 {
-    c->ca_state = (uint8_t)state;
+    tcp_set_ca_state(c, state);
 }
 
 bool tcp_any_retrans_done(const struct tcp_conn *c)
@@ -31,7 +31,7 @@ static void set_reordering(const struct tcp *t, struct tcp_conn *c, uint32_t seg
     c->reordering = (uint16_t)(segs < max ? segs : max);
 }
 
-void tcp_check_reordering(struct tcp *t, struct tcp_conn *c, uint32_t low_seq)
+void tcp_check_reordering(struct tcp *t, struct tcp_conn *c, uint32_t low_seq, bool by_timestamp)
 {
     uint32_t fack = c->sndq.highest_sack, metric;
 
@@ -41,10 +41,14 @@ void tcp_check_reordering(struct tcp *t, struct tcp_conn *c, uint32_t low_seq)
     if (c->mss && metric > (uint32_t)c->reordering * c->mss)
         set_reordering(t, c, (metric + c->mss - 1u) / c->mss);
     c->reord_seen++;
+    if (by_timestamp)
+        t->counters.ts_reorder++;
+    else
+        t->counters.sack_reorder++;
 }
 
 /* sacked + lost <= packets_out must hold; where the guess exceeds it, segments were reordered. */
-static void check_reno_reordering(const struct tcp *t, struct tcp_conn *c, uint32_t addend)
+static void check_reno_reordering(struct tcp *t, struct tcp_conn *c, uint32_t addend)
 {
     uint32_t out = c->sndq.packets_out, holes = c->sndq.lost_out > 1 ? c->sndq.lost_out : 1;
 
@@ -54,9 +58,10 @@ static void check_reno_reordering(const struct tcp *t, struct tcp_conn *c, uint3
     c->dup_acks = (uint16_t)(out - holes < UINT16_MAX ? out - holes : UINT16_MAX);
     set_reordering(t, c, out + addend);
     c->reord_seen++;
+    t->counters.reno_reorder++;
 }
 
-static void add_reno_sacks(const struct tcp *t, struct tcp_conn *c, uint32_t n)
+static void add_reno_sacks(struct tcp *t, struct tcp_conn *c, uint32_t n)
 {
     uint32_t before = c->dup_acks, sum = before + n;
 
@@ -101,22 +106,40 @@ static void cc_tell(struct tcp_conn *c, enum cc_event event, uint64_t now)
 static void init_undo(struct tcp_conn *c)
 {
     c->undo_marker = c->snd_una;
-    /* Retransmitting something that is already in flight again can't be undone by D-SACKs alone. */
-    c->undo_retrans = c->sndq.retrans_out ? c->sndq.retrans_out : UINT32_MAX;
+    /* What is in flight again may bring D-SACKs later, a probe too; none at all: -1, for 0 means "undo now".
+     */
+    c->undo_retrans = c->sndq.retrans_out + (c->tlp_out && c->tlp_retrans ? 1u : 0u);
+    if (c->undo_retrans == 0)
+        c->undo_retrans = UINT32_MAX;
 }
 
 static void init_cwnd_reduction(struct tcp_conn *c)
 {
     c->high_seq = c->snd_nxt;
+    c->tlp_out = false;
     c->win.cwnd_cnt = 0;
     c->prior_cwnd = c->win.cwnd;
     c->prr_delivered = 0;
     c->prr_out = 0;
     c->win.ssthresh = c->cc->ssthresh(c->cc_state, &c->win, tcp_in_flight(c));
+    c->win.cause = CC_CAUSE_LOSS;
+    c->ecn_queue_cwr = c->ecn_ok;
+}
+
+/* RFC 3168 section 6.1.2: ECE asks for what a loss would, once a round trip; never undone (tcp_enter_cwr). */
+static void enter_cwr(struct tcp_conn *c)
+{
+    c->prior_ssthresh = 0;
+    if (c->ca_state >= TCP_CA_CWR)
+        return;
+    c->undo_marker = 0;
+    c->win.cause = CC_CAUSE_ECN;
+    init_cwnd_reduction(c);
+    set_ca_state(c, TCP_CA_CWR);
 }
 
 /* RFC 6937, proportional rate reduction with Linux's slow-start bound. */
-static void cwnd_reduction(struct tcp_conn *c, uint32_t delivered, const struct tcp_ack_value *v)
+static void cwnd_reduction(struct tcp_conn *c, uint32_t delivered, uint32_t newly_lost, bool una_advanced)
 {
     int64_t in_flight = tcp_in_flight(c), delta = (int64_t)c->win.ssthresh - in_flight, send;
 
@@ -131,19 +154,20 @@ static void cwnd_reduction(struct tcp_conn *c, uint32_t delivered, const struct 
         send = (int64_t)c->prr_delivered - (int64_t)c->prr_out;
         if (send < (int64_t)delivered)
             send = delivered;
-        if (v->una_advanced && v->newly_lost == 0)
+        if (una_advanced && newly_lost == 0)
             send++;
         if (send > delta)
             send = delta;
     }
-    /* The fast retransmit itself; RFC 6582 section 3.2: a partial ACK lets the next hole's head out. */
-    if (send < 1 && (c->prr_out == 0 || (!c->sack_ok && v->una_advanced && c->sndq.lost_pending > 0)))
-        send = 1;
+    if (send < 1 && c->prr_out == 0)
+        send = 1; /* the fast retransmit itself */
     c->win.cwnd = (uint32_t)(in_flight + (send > 0 ? send : 0));
 }
 
 static void end_cwnd_reduction(struct tcp_conn *c, uint64_t now)
 {
+    if (c->cc->cong_control)
+        return;
     if (c->win.ssthresh < CC_SSTHRESH_INFINITE && (c->ca_state == TCP_CA_CWR || c->undo_marker)) {
         c->win.cwnd = c->win.ssthresh;
         c->snd_cwnd_stamp = now;
@@ -151,12 +175,23 @@ static void end_cwnd_reduction(struct tcp_conn *c, uint64_t now)
     cc_tell(c, CC_EVENT_COMPLETE_CWR, now);
 }
 
+/* Enough above the hole for a retransmission without RACK (tcp_force_fast_retransmit). */
+static bool force_fast_retransmit(const struct tcp_conn *c)
+{
+    return seq_gt(c->sndq.highest_sack, c->snd_una + (uint32_t)c->reordering * c->mss);
+}
+
 /* ---- undo -------------------------------------------------------------------------------------------- */
 
-/* Eifel (RFC 3522): the ACK echoes a timestamp older than the first retransmission: the original arrived. */
+/*
+ * Eifel (RFC 3522): the ACK echoes a timestamp older than the first retransmission, or there was none yet:
+ * the original arrived.
+ */
 static bool packet_delayed(const struct tcp_conn *c, const struct tcp_ack_value *v)
 {
-    if (!c->retrans_stamp || !v->ts_seen || !v->tsecr)
+    if (!c->retrans_stamp) /* reno_holds_state() and a SYN acknowledged forget it too early */
+        return c->state != TCP_STATE_SYN_SENT && (c->sack_ok || seq_lt(c->snd_una, c->high_seq));
+    if (!v->ts_seen || !v->tsecr)
         return false;
     return seq_lt(v->tsecr, tcp_ts_clock(c->retrans_stamp, c->ts_offset));
 }
@@ -173,11 +208,14 @@ static void undo_cwnd_reduction(struct tcp_conn *c, bool unmark_loss, uint64_t n
         tcp_sndq_unmark_lost(&c->sndq);
     if (c->prior_ssthresh) {
         c->win.cwnd = c->cc->undo_cwnd(c->cc_state, &c->win, c->prior_cwnd);
-        if (c->prior_ssthresh > c->win.ssthresh)
+        if (c->prior_ssthresh > c->win.ssthresh) {
             c->win.ssthresh = c->prior_ssthresh;
+            c->ecn_queue_cwr = false; /* nothing was reduced, nothing is to be told */
+        }
     }
     c->snd_cwnd_stamp = now;
     c->undo_marker = 0;
+    c->rack.advanced = true; /* look again for what is lost */
 }
 
 static void keep_open(struct tcp_conn *c)
@@ -192,10 +230,12 @@ static void keep_open(struct tcp_conn *c)
     }
 }
 
-static void try_to_open(struct tcp_conn *c)
+static void try_to_open(struct tcp_conn *c, bool ece)
 {
     if (!tcp_any_retrans_done(c))
         c->retrans_stamp = 0;
+    if (ece)
+        enter_cwr(c);
     if (c->ca_state != TCP_CA_CWR)
         keep_open(c);
 }
@@ -211,47 +251,65 @@ static bool reno_holds_state(struct tcp_conn *c)
 }
 
 /* The end of Recovery or Loss. True: the old state stays for now. */
-static bool try_undo_recovery(struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
+static bool try_undo_recovery(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
 {
-    if (may_undo(c, v))
+    if (may_undo(c, v)) {
         undo_cwnd_reduction(c, false, now);
+        if (c->ca_state == TCP_CA_LOSS)
+            t->counters.loss_undo++;
+        else
+            t->counters.full_undo++;
+    } else if (c->rack.reo_wnd_persist) {
+        c->rack.reo_wnd_persist--;
+    }
     if (reno_holds_state(c))
         return true;
     set_ca_state(c, TCP_CA_OPEN);
     return false;
 }
 
-static bool try_undo_dsack(struct tcp_conn *c, uint64_t now)
+static bool try_undo_dsack(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     if (!c->undo_marker || c->undo_retrans)
         return false;
+    if (c->rack.reo_wnd_persist < TCP_RACK_RECOVERY_THRESH)
+        c->rack.reo_wnd_persist++;
     undo_cwnd_reduction(c, false, now);
+    t->counters.dsack_undo++;
     return true;
 }
 
-/* A partial ACK that says the original arrived. True: wait, do nothing more. */
-static bool try_undo_partial(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
+/* A partial ACK that says the original arrived. True: retransmissions are out, do nothing more. */
+static bool try_undo_partial(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v,
+                             bool *inout_do_lost, uint64_t now)
 {
-    if (!c->undo_marker || !packet_delayed(c, v))
+    if (!c->undo_marker || !packet_delayed(c, v)) {
+        *inout_do_lost = force_fast_retransmit(c);
         return false;
-    tcp_check_reordering(t, c, v->prior_una);
+    }
+    tcp_check_reordering(t, c, v->prior_una, true);
     if (c->sndq.retrans_out > 0)
         return true;
     if (!tcp_any_retrans_done(c))
         c->retrans_stamp = 0;
     undo_cwnd_reduction(c, true, now);
+    t->counters.partial_undo++;
     keep_open(c);
-    return true;
+    return false;
 }
 
-static bool try_undo_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
+/* by_frto: F-RTO proved that the timeout was spurious. */
+static bool try_undo_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v, bool by_frto,
+                          uint64_t now)
 {
-    if (!may_undo(c, v))
+    if (!by_frto && !may_undo(c, v))
         return false;
     undo_cwnd_reduction(c, true, now);
-    t->counters.spurious_rto++;
+    t->counters.loss_undo++;
+    if (by_frto)
+        t->counters.spurious_rto++;
     c->retransmits = 0;
-    if (!reno_holds_state(c) && c->sack_ok)
+    if (!reno_holds_state(c) && (by_frto || c->sack_ok))
         set_ca_state(c, TCP_CA_OPEN);
     return true;
 }
@@ -261,45 +319,87 @@ static bool try_undo_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_ac
 /*
  * NewReno: the head is lost at the third duplicate, and again with each partial ACK (RFC 6582 section 3.2).
  */
-static void mark_reno(struct tcp_conn *c, struct tcp_ack_value *v)
+static void mark_reno(struct tcp_conn *c, const struct tcp_ack_value *v)
 {
     bool in_recovery = c->ca_state == TCP_CA_RECOVERY;
 
-    if (c->sack_ok)
-        return;
     if ((c->ca_state < TCP_CA_RECOVERY && c->dup_acks >= c->reordering) || (in_recovery && v->una_advanced))
-        v->newly_lost += tcp_sndq_mark_head(&c->sndq);
+        (void)tcp_sndq_mark_head(&c->sndq);
 }
 
-/* RFC 6675 section 4 IsLost(); entering recovery without that much evidence, the head at least. */
-static void mark_by_sack(struct tcp_conn *c, struct tcp_ack_value *v, bool force_head)
+/* tcp_identify_packet_loss() */
+static void mark_losses(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
 {
-    if (!c->sack_ok)
+    uint32_t prior = c->sndq.lost_retrans;
+
+    if (tcp_sndq_empty(&c->sndq))
+        return;
+    if (!c->sack_ok) {
+        mark_reno(c, v);
+    } else if (tcp_is_rack(t)) {
+        if (tcp_rack_mark_lost(t, c, now))
+            v->rearm = false;
+        if (c->sndq.lost_retrans != prior)
+            v->lost_retrans = true;
+    }
+}
+
+/*
+ * RFC 6675 section 4 IsLost(), where RACK does not decide; entering recovery without that much evidence, the
+ * head at least (tcp_update_scoreboard).
+ */
+static void mark_by_sack(const struct tcp *t, struct tcp_conn *c, bool do_lost, bool force_head)
+{
+    if (!c->sack_ok || tcp_is_rack(t) || !do_lost)
         return;
     if (c->sndq.sacked_out >= c->reordering)
-        v->newly_lost += tcp_sndq_mark_by_sack(&c->sndq, c->reordering);
+        (void)tcp_sndq_mark_by_sack(&c->sndq, c->reordering);
     else if (force_head)
-        v->newly_lost += tcp_sndq_mark_head(&c->sndq);
+        (void)tcp_sndq_mark_head(&c->sndq);
 }
 
-static bool time_to_recover(const struct tcp_conn *c)
+/* The loss is proven; or, where neither RACK nor NewReno decide, RFC 6675's threshold is reached. */
+static bool time_to_recover(const struct tcp *t, const struct tcp_conn *c)
 {
-    return c->sndq.lost_out > 0 || tcp_sacked_out(c) >= c->reordering;
+    if (c->sndq.lost_out > 0)
+        return true;
+    return c->sack_ok && !tcp_is_rack(t) && c->sndq.sacked_out >= c->reordering;
 }
 
-static void enter_recovery(struct tcp *t, struct tcp_conn *c)
+static void enter_recovery(struct tcp *t, struct tcp_conn *c, bool ece)
 {
     if (c->sack_ok)
         t->counters.sack_recovery++;
     else
         t->counters.reno_recovery++;
+    if (!tcp_any_retrans_done(c))
+        c->retrans_stamp = 0; /* starts with this recovery's first retransmission */
     c->prior_ssthresh = 0;
     init_undo(c);
     if (!tcp_in_cwnd_reduction(c)) {
-        c->prior_ssthresh = current_ssthresh(c);
+        c->prior_ssthresh = ece ? 0 : current_ssthresh(c);
         init_cwnd_reduction(c);
     }
     set_ca_state(c, TCP_CA_RECOVERY);
+}
+
+/* The reordering timer found losses: as if an ACK had delivered one segment. */
+void tcp_rack_enter_recovery(struct tcp *t, struct tcp_conn *c, uint32_t lost, uint64_t now)
+{
+    tcp_cc_refresh(t, c, now);
+    enter_recovery(t, c, false);
+    if (!c->cc->cong_control)
+        cwnd_reduction(c, 1, lost, false);
+    (void)now;
+}
+
+void tcp_tlp_recovery(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    tcp_cc_refresh(t, c, now);
+    init_cwnd_reduction(c);
+    set_ca_state(c, TCP_CA_CWR);
+    end_cwnd_reduction(c, now);
+    keep_open(c);
 }
 
 /* ---- the state machine ------------------------------------------------------------------------------- */
@@ -308,11 +408,11 @@ bool tcp_ack_is_dubious(const struct tcp_conn *c, const struct tcp_ack_value *v)
 {
     bool not_dup = v->has_data || v->window_update || v->acked_segs > 0;
 
-    return !not_dup || v->sack.segs > 0 || v->dsack || c->ca_state != TCP_CA_OPEN;
+    return !not_dup || v->sack.segs > 0 || v->dsack || v->ece || c->ca_state != TCP_CA_OPEN;
 }
 
 /* high_seq was acknowledged: how each state ends. True: nothing more to do. */
-static bool exit_state(struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
+static bool exit_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
 {
     if (c->ca_state == TCP_CA_OPEN) {
         c->retrans_stamp = 0;
@@ -326,51 +426,69 @@ static bool exit_state(struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now
     } else if (c->ca_state == TCP_CA_RECOVERY) {
         if (!c->sack_ok)
             c->dup_acks = 0;
-        if (try_undo_recovery(c, v, now))
+        if (try_undo_recovery(t, c, v, now))
             return true;
         end_cwnd_reduction(c, now);
     }
     return false;
 }
 
-/*
- * Did this ACK come for a retransmission, not for an original that was late? As RACK judges: not sooner than
- * the shortest round trip. Then what it leaves at the head is another hole (RFC 6582 section 3.2).
- */
-static bool repaired(const struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
+static void recovery_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, bool do_lost,
+                           uint64_t now)
 {
-    return v->retrans_sent_at && time_since(now, v->retrans_sent_at) / NSEC_PER_USEC >= c->rtt.min_rtt_us;
-}
-
-static void recovery_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
-{
-    bool partial = v->una_advanced;
-
-    if (!partial) {
+    if (!v->una_advanced) {
         if (!c->sack_ok)
             add_reno_sacks(t, c, v->num_dupack);
-    } else if (try_undo_partial(t, c, v, now)) {
+    } else if (try_undo_partial(t, c, v, &do_lost, now)) {
         return;
     }
-    if (try_undo_dsack(c, now))
-        try_to_open(c);
-    mark_reno(c, v);
+    if (try_undo_dsack(t, c, now))
+        try_to_open(c, v->ece);
+    mark_losses(t, c, v, now);
     if (c->ca_state != TCP_CA_RECOVERY) {
-        if (!time_to_recover(c))
+        if (!time_to_recover(t, c))
             return;
-        enter_recovery(t, c);
+        enter_recovery(t, c, v->ece);
     }
-    mark_by_sack(c, v, partial && repaired(c, v, now));
+    mark_by_sack(t, c, do_lost, false);
 }
 
-/* True: Loss was left, go on as in Open. */
-static bool loss_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
+/* RFC 5682 section 3.1, the way with SACK. True: the state of the timeout is settled for this ACK. */
+static bool frto_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, bool recovered, uint64_t now)
 {
-    if (v->una_advanced && try_undo_loss(t, c, v, now))
-        return c->ca_state == TCP_CA_OPEN;
-    if (seq_geq(c->snd_una, c->high_seq)) {
-        (void)try_undo_recovery(c, v, now);
-        return c->ca_state == TCP_CA_OPEN;
+    bool orig = v->orig_sack_acked || (v->sack.orig && seq_leq(v->sack.orig_end, c->high_seq));
+
+    /* Step 3b: something that was never sent again arrived. */
+    if (orig && try_undo_loss(t, c, v, true, now))
+        return true;
+    if (seq_gt(c->snd_nxt, c->high_seq)) {
+        if (v->sack.segs > 0 || v->num_dupack > 0)
+            c->frto = false; /* step 3a: the loss was real */
+    } else if (v->una_advanced && !recovered) {
+        /* Step 2b: new data, if there is any and the window takes it. */
+        c->high_seq = c->snd_nxt;
+        if ((tcp_unsent_bytes(c) > 0 || tcp_fin_unsent(c)) && seq_gt(tcp_wnd_end(c), c->snd_nxt)) {
+            c->frto_new = true;
+            return true;
+        }
+        c->frto = false;
+    }
+    return false;
+}
+
+/* tcp_process_loss() */
+static void loss_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
+{
+    bool recovered = seq_geq(c->snd_una, c->high_seq);
+
+    c->frto_new = false;
+    if ((v->una_advanced || c->fastopen_rsk) && try_undo_loss(t, c, v, false, now))
+        return;
+    if (c->frto && frto_ack(t, c, v, recovered, now))
+        return;
+    if (recovered) {
+        (void)try_undo_recovery(t, c, v, now);
+        return;
     }
     if (!c->sack_ok) {
         if (seq_gt(c->snd_nxt, c->high_seq) && v->num_dupack > 0)
@@ -378,10 +496,17 @@ static bool loss_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *
         else if (v->una_advanced)
             c->dup_acks = 0;
     }
-    return false;
 }
 
-static void open_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
+/* True: Loss was left, or retransmissions were lost: go on as in Open. */
+static bool loss_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
+{
+    loss_ack(t, c, v, now);
+    mark_losses(t, c, v, now);
+    return c->ca_state == TCP_CA_OPEN || v->lost_retrans;
+}
+
+static void open_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, bool do_lost, uint64_t now)
 {
     if (!c->sack_ok) {
         if (v->una_advanced)
@@ -389,14 +514,14 @@ static void open_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *
         add_reno_sacks(t, c, v->num_dupack);
     }
     if (c->ca_state <= TCP_CA_DISORDER)
-        (void)try_undo_dsack(c, now);
-    mark_reno(c, v);
-    if (!time_to_recover(c)) {
-        try_to_open(c);
+        (void)try_undo_dsack(t, c, now);
+    mark_losses(t, c, v, now);
+    if (!time_to_recover(t, c)) {
+        try_to_open(c, v->ece);
         return;
     }
-    enter_recovery(t, c);
-    mark_by_sack(c, v, true);
+    enter_recovery(t, c, v->ece);
+    mark_by_sack(t, c, do_lost, true);
 }
 
 /*
@@ -418,20 +543,25 @@ static bool check_reneging(struct tcp *t, struct tcp_conn *c, struct tcp_ack_val
 
 void tcp_recovery_ack(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v, uint64_t now)
 {
+    bool do_lost = v->num_dupack > 0 || (v->sack.segs > 0 && force_fast_retransmit(c));
+
     if (c->sndq.packets_out == 0)
         c->dup_acks = 0;
-    if (check_reneging(t, c, v, now) || exit_state(c, v, now))
+    tcp_cc_refresh(t, c, now);
+    if (v->ece)
+        c->prior_ssthresh = 0; /* no undo: this reduction is required */
+    if (check_reneging(t, c, v, now) || exit_state(t, c, v, now))
         return;
     switch (c->ca_state) {
     case TCP_CA_RECOVERY:
-        recovery_state(t, c, v, now);
+        recovery_state(t, c, v, do_lost, now);
         break;
     case TCP_CA_LOSS:
         if (loss_state(t, c, v, now))
-            open_state(t, c, v, now);
+            open_state(t, c, v, do_lost, now);
         break;
     default:
-        open_state(t, c, v, now);
+        open_state(t, c, v, do_lost, now);
         break;
     }
 }
@@ -450,10 +580,20 @@ void tcp_cong_control(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_va
 {
     uint32_t delivered = c->delivered - v->prior_delivered;
     bool progress = v->data_acked;
+    struct cc_rate_sample rs;
     struct cc_sample s;
 
+    tcp_count_ce(c, v);
+    tcp_rate_gen(c, v, now, &rs);
+    tcp_cc_refresh(t, c, now);
+    if (c->cc->cong_control) {
+        rs.cwnd_limited = is_cwnd_limited(c);
+        c->cc->cong_control(c->cc_state, &c->win, &rs, now);
+        c->snd_cwnd_stamp = now;
+        return;
+    }
     if (tcp_in_cwnd_reduction(c)) {
-        cwnd_reduction(c, delivered, v);
+        cwnd_reduction(c, delivered, c->sndq.lost - v->prior_lost, v->una_advanced);
         return;
     }
     /* With much reordering in the path, SACKs are progress too (tcp_may_raise_cwnd). */
@@ -470,6 +610,7 @@ void tcp_cong_control(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_va
         .srtt_us = c->rtt.srtt_us >> 3,
         .min_rtt_us = c->rtt.min_rtt_us,
         .cwnd_limited = is_cwnd_limited(c),
+        .ece = v->ece,
     };
     c->cc->cong_avoid(c->cc_state, &c->win, &s);
     c->snd_cwnd_stamp = now;
@@ -482,7 +623,9 @@ void tcp_update_pacing_rate(const struct tcp *t, struct tcp_conn *c)
     uint64_t ratio = (uint32_t)(slow_start ? t->config->tcp_pacing_ss_ratio : t->config->tcp_pacing_ca_ratio);
     uint64_t rate = (uint64_t)c->mss * (1000000 / 100 * 8) * ratio * segs;
 
-    if (c->rtt.srtt_us)
+    if (c->win.pacing_rate)
+        rate = c->win.pacing_rate; /* the controller's */
+    else if (c->rtt.srtt_us)
         rate /= c->rtt.srtt_us;
     c->pacing_rate = rate < c->max_pacing_rate ? rate : c->max_pacing_rate;
 }
@@ -517,9 +660,15 @@ void tcp_cwnd_validate(struct tcp *t, struct tcp_conn *c, bool limited, uint64_t
         c->snd_cwnd_stamp = now;
         return;
     }
+    /* Just sent, not limited by cwnd, nothing left to send, and the program waits for room: it is the buffer.
+     */
+    if (c->writeq.count == 0 && c->want_writable &&
+        (c->state == TCP_STATE_ESTABLISHED || c->state == TCP_STATE_CLOSE_WAIT))
+        tcp_chrono_start(c, TCP_CHRONO_SNDBUF_LIMITED, now);
     if (out > c->snd_cwnd_used)
         c->snd_cwnd_used = out;
-    if (t->config->tcp_slow_start_after_idle && time_since(now, c->snd_cwnd_stamp) >= tcp_rto_ns(t, c))
+    if (t->config->tcp_slow_start_after_idle && !c->cc->cong_control &&
+        time_since(now, c->snd_cwnd_stamp) >= tcp_rto_ns(t, c))
         application_limited(t, c, now);
 }
 
@@ -529,9 +678,10 @@ void tcp_cwnd_restart_after_idle(struct tcp *t, struct tcp_conn *c, uint64_t now
     uint64_t rto = (uint64_t)c->rtt.rto_us * (uint64_t)NSEC_PER_USEC, idle = time_since(now, c->lsndtime);
     uint32_t restart = c->path.initcwnd ? c->path.initcwnd : (uint32_t)t->config->tcp_initcwnd;
 
-    if (!t->config->tcp_slow_start_after_idle || c->sndq.packets_out > 0 || idle <= rto)
+    if (!t->config->tcp_slow_start_after_idle || c->cc->cong_control || c->sndq.packets_out > 0 ||
+        idle <= rto)
         return;
-    cc_tell(c, CC_EVENT_CWND_RESTART, now);
+    tcp_cc_event(t, c, CC_EVENT_CWND_RESTART, now);
     c->win.ssthresh = current_ssthresh(c);
     if (restart > c->win.cwnd)
         restart = c->win.cwnd;
@@ -546,18 +696,30 @@ void tcp_cwnd_restart_after_idle(struct tcp *t, struct tcp_conn *c, uint64_t now
 
 /* ---- timeouts ---------------------------------------------------------------------------------------- */
 
+/* A head that was SACKed tells that the peer forgot what it had SACKed (RFC 2018 section 8). */
+static void timeout_mark_lost(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    bool reneged = !tcp_sndq_empty(&c->sndq) && (tcp_sndq_at(&c->sndq, 0)->flags & TCP_DESC_SACKED);
+
+    c->dup_acks = 0;
+    if (reneged) {
+        t->counters.reneging++;
+        tcp_sndq_mark_all_lost(&c->sndq, true);
+    } else {
+        tcp_rack_timeout_mark_lost(c, now);
+    }
+}
+
 /*
  * RFC 5681 section 3.1 (4), RFC 6298 section 5: all is lost but what was SACKed, cwnd is one
  * (tcp_enter_loss).
  */
 void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    bool forget = !tcp_sndq_empty(&c->sndq) && (tcp_sndq_at(&c->sndq, 0)->flags & TCP_DESC_SACKED);
-    uint32_t sacked = tcp_sacked_out(c);
+    bool new_recovery = c->ca_state < TCP_CA_RECOVERY;
 
-    if (forget)
-        t->counters.reneging++;
-    c->dup_acks = 0;
+    timeout_mark_lost(t, c, now);
+    tcp_cc_refresh(t, c, now);
     if (c->ca_state <= TCP_CA_DISORDER || !seq_gt(c->high_seq, c->snd_una) ||
         (c->ca_state == TCP_CA_LOSS && c->retransmits == 0)) {
         c->prior_ssthresh = current_ssthresh(c);
@@ -566,20 +728,24 @@ void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
         cc_tell(c, CC_EVENT_LOSS, now);
         init_undo(c);
     }
-    tcp_sndq_mark_all_lost(&c->sndq, forget);
     c->win.cwnd = tcp_in_flight(c) + 1;
     c->win.cwnd_cnt = 0;
     c->snd_cwnd_stamp = now;
-    if (c->ca_state <= TCP_CA_DISORDER && sacked >= (uint32_t)t->config->tcp_reordering &&
+    if (c->ca_state <= TCP_CA_DISORDER && c->sndq.sacked_out >= (uint32_t)t->config->tcp_reordering &&
         c->reordering > t->config->tcp_reordering)
         c->reordering = (uint16_t)t->config->tcp_reordering;
     set_ca_state(c, TCP_CA_LOSS);
     c->high_seq = c->snd_nxt;
+    c->ecn_queue_cwr = c->ecn_ok;
+    c->tlp_out = c->tlp_pending = false;
+    /* RFC 5682 section 3.1 step 1: not in a recovery of another kind. */
+    c->frto = t->config->tcp_frto && (new_recovery || c->retransmits);
+    c->frto_new = false;
 }
 
 void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c)
 {
-    (void)t;
+    tcp_cc_refresh(t, c, c->mstamp);
     if (c->ca_state != TCP_CA_LOSS) {
         c->high_seq = c->snd_nxt;
         c->win.ssthresh = current_ssthresh(c);
@@ -590,11 +756,11 @@ void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c)
     tcp_mark_ready(t, c);
 }
 
-void tcp_undo_synack_loss(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
+void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
     struct tcp_ack_value v = {.ts_seen = c->ts_ok && seg->opt.timestamps_ok, .tsecr = seg->opt.tsecr};
 
-    (void)try_undo_recovery(c, &v, now);
+    (void)try_undo_recovery(t, c, &v, now);
 }
 
 static void back_off(struct tcp *t, struct tcp_conn *c, uint64_t now)
@@ -667,7 +833,10 @@ void tcp_probe0_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tcp_write_error(t, c, now);
         return;
     }
-    if (c->probes_out >= max_probes(t, c) || (!c->owned && tcp_orphan_over_limit(t))) {
+    /* Unlike Linux's, probes that the device refused do not end a connection that has an owner: the peer is
+     * not at fault. */
+    if ((c->probes_out >= max_probes(t, c) && !(c->tx_refused && c->owned)) ||
+        (!c->owned && tcp_orphan_over_limit(t))) {
         tcp_write_error(t, c, now);
         return;
     }

@@ -123,7 +123,7 @@ void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *a)
         .tsval = a->tsval,
         .tsecr = a->tsecr,
         .wnd = a->wnd,
-        .flags = TCP_SYN | TCP_ACK,
+        .flags = (uint16_t)(TCP_SYN | TCP_ACK | (a->ecn_ok ? TCP_ECE : 0)),
         .mss = a->mss,
         .ts_ok = a->ts_ok,
         .wscale_ok = a->wscale_ok,

@@ -32,6 +32,7 @@ struct tcp_req {
     uint8_t snd_wscale : 4, rcv_wscale : 4;
     bool ts_ok : 1, sack_ok : 1, wscale_ok : 1;
     bool acked : 1; /* its ACK came when the accept queue was full, or data is waited for */
+    bool ecn_ok : 1, ect : 1; /* ECN was granted; the SYN-ACK is ECN-capable itself (DCTCP) */
     bool fastopen : 1, fastopen_exp : 1; /* its first SYN-ACK gives a cookie, by the experimental option */
 };
 
@@ -180,7 +181,8 @@ bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret)
     ret->seg.seq = r->iss;
     ret->seg.ack = r->irs + 1;
     ret->seg.wnd = r->rcv_wnd;
-    ret->seg.flags = TCP_SYN | TCP_ACK;
+    ret->seg.flags = (uint16_t)(TCP_SYN | TCP_ACK | (r->ecn_ok ? TCP_ECE : 0));
+    ret->seg.ecn = r->ect ? IP_ECN_ECT0 : IP_ECN_NOT_ECT;
     synack_options(t, r, tcp_listener_by_number(t, r->listener), now, &ret->seg.opt);
     if (!r->sent_at)
         r->sent_at = now ? now : 1;
@@ -416,6 +418,7 @@ static void conn_identity(struct tcp *t, struct tcp_conn *c, const struct tcp_re
     c->listener = l->number;
     c->user = l->user;
     c->user_mss = l->user_mss;
+    c->cc = l->cc ? cc_find(cc_name(l->cc - 1u)) : NULL;
     c->owned = true;
     c->path = (struct tcp_path){
         .mtu = r->mtu, .advmss = r->advmss, .initcwnd = r->initcwnd, .initrwnd = r->initrwnd};
@@ -437,6 +440,7 @@ static void conn_options(const struct tcp *t, struct tcp_conn *c, const struct t
     c->sack_ok = r->sack_ok;
     c->dsack_ok = r->sack_ok && t->config->tcp_dsack;
     c->wscale_ok = r->wscale_ok;
+    c->ecn_ok = r->ecn_ok;
     c->snd_wscale = r->snd_wscale;
     c->ts_offset = tcp_ts_offset(t, &r->tuple);
     if (r->ts_ok) {
@@ -582,12 +586,16 @@ static bool refuse_syn(struct tcp *t, enum tcp_drop reason)
 static void fill_req(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
                      const struct tcp_seg *seg, const struct tcp_path *path)
 {
+    bool ect;
+
     r->tuple = (struct ip_tuple){
         .local = seg->dst, .remote = seg->src, .local_port = seg->dst_port, .remote_port = seg->src_port};
     r->listener = l->number;
     r->irs = seg->seq;
     take_path(r, path);
     agree_options(t, r, l, &seg->opt);
+    r->ecn_ok = tcp_ecn_granted(t, l, seg, &ect);
+    r->ect = ect;
 }
 
 /* A SYN-ACK that remembers everything itself. Without timestamps it holds the MSS only. */
@@ -612,7 +620,8 @@ static void answer_with_cookie(struct tcp *t, struct tcp_listener *l, const stru
     a.wscale = r.rcv_wscale;
     a.sack_ok = r.sack_ok;
     a.ts_ok = r.ts_ok;
-    a.tsval = r.ts_ok ? tcp_cookie_tsval(t, &r.tuple, r.wscale_ok, r.snd_wscale, r.sack_ok, now) : 0;
+    a.ecn_ok = r.ecn_ok && r.ts_ok; /* the timestamp remembers it */
+    a.tsval = r.ts_ok ? tcp_cookie_tsval(t, &r.tuple, r.wscale_ok, r.snd_wscale, r.sack_ok, r.ecn_ok, now) : 0;
     a.tsecr = r.ts_recent;
     l->overflow_at = t->cookie_sent_at = now ? now : 1;
     t->counters.syncookies_sent++;
@@ -702,7 +711,7 @@ bool tcp_wants_path(const struct tcp *t, uint64_t now)
 static bool req_of_cookie(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
                           const struct tcp_seg *seg, const struct tcp_path *path, uint16_t mss)
 {
-    bool ts = seg->opt.timestamps_ok && seg->opt.tsecr, wscale_ok = false, sack_ok = false;
+    bool ts = seg->opt.timestamps_ok && seg->opt.tsecr, wscale_ok = false, sack_ok = false, ecn_ok = false;
     uint8_t snd_wscale = 0;
     struct tcp_seg syn;
 
@@ -711,12 +720,13 @@ static bool req_of_cookie(const struct tcp *t, struct tcp_req *r, const struct t
     syn.seq--;
     syn.opt = (struct tcp_options){.mss_ok = true, .mss = mss, .timestamps_ok = ts, .tsval = seg->opt.tsval};
     r->tuple = (struct ip_tuple){seg->dst, seg->src, seg->dst_port, seg->src_port};
-    if (ts && !tcp_cookie_options(t, &r->tuple, seg->opt.tsecr, &wscale_ok, &snd_wscale, &sack_ok))
+    if (ts && !tcp_cookie_options(t, &r->tuple, seg->opt.tsecr, &wscale_ok, &snd_wscale, &sack_ok, &ecn_ok))
         return false;
     syn.opt.wscale_ok = wscale_ok;
     syn.opt.wscale = snd_wscale;
     syn.opt.sack_permitted = sack_ok;
     fill_req(t, r, l, &syn, path);
+    r->ecn_ok = ecn_ok;
     r->iss = seg->ack - 1;
     return true;
 }
@@ -802,7 +812,7 @@ void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, st
     ret->state = TCP_STATE_NEW_SYN_RECV;
     ret->retransmits = r->timeouts;
     ret->options = (uint8_t)((r->ts_ok ? TCP_INFO_OPT_TIMESTAMPS : 0) | (r->sack_ok ? TCP_INFO_OPT_SACK : 0) |
-                             (wscale ? TCP_INFO_OPT_WSCALE : 0));
+                             (wscale ? TCP_INFO_OPT_WSCALE : 0) | (r->ecn_ok ? TCP_INFO_OPT_ECN : 0));
     ret->snd_wscale = r->snd_wscale;
     ret->rcv_wscale = r->rcv_wscale;
     ret->pmtu = r->mtu;

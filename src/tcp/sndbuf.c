@@ -63,30 +63,6 @@ static uint32_t tail_room(const struct tcp_sndbuf *b)
     return p->chunk->size - p->offset - p->len;
 }
 
-/* Chunks reserved and not committed are room, not load. */
-static uint32_t used(const struct tcp_sndbuf *b)
-{
-    uint32_t bytes = b->truesize;
-
-    for (uint32_t i = 0; i < b->reserved; i++)
-        bytes -= piece_at(b, b->count + i)->chunk->size;
-    return bytes;
-}
-
-uint32_t tcp_sndbuf_space(const struct tcp_sndbuf *b)
-{
-    uint32_t load = used(b);
-
-    return tail_room(b) + (load < b->limit ? b->limit - load : 0);
-}
-
-bool tcp_sndbuf_writable(const struct tcp_sndbuf *b)
-{
-    uint32_t load = used(b);
-
-    return load < b->limit && b->limit - load >= load / 2;
-}
-
 static bool ring_grow(struct tcp_sndbuf *b)
 {
     uint32_t n = b->count + b->reserved, cap = b->cap ? 2 * b->cap : RING_MIN;
@@ -106,17 +82,14 @@ static bool ring_grow(struct tcp_sndbuf *b)
     return true;
 }
 
-/* As Linux, a chunk may be taken while anything of the limit is left; only small ones overshoot it. */
 static int reserve_chunk(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want)
 {
     bool bulk = want >= BULK_WANT_BYTES || tcp_sndbuf_bytes(b) >= BULK_QUEUED_BYTES;
     struct chunk *chunk = NULL;
 
-    if (b->truesize >= b->limit)
-        return 0;
     if (!ring_grow(b))
         return -ENOMEM;
-    if (bulk && b->limit - b->truesize >= CHUNK_BIG_BYTES)
+    if (bulk)
         chunk = chunk_alloc(pool, CHUNK_BIG_BYTES);
     if (!chunk)
         chunk = chunk_alloc(pool, CHUNK_SMALL_BYTES);

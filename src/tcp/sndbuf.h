@@ -35,7 +35,7 @@ struct tcp_sndbuf {
     uint32_t reserved; /* empty pieces behind them, between reserve and commit */
     uint32_t start, end;
     uint32_t truesize; /* bytes charged */
-    uint32_t limit;    /* bytes of truesize: SO_SNDBUF, or what autotuning made of it */
+    uint32_t limit;    /* SO_SNDBUF, or what autotuning made of it; kept for sndmem.c, no business of this file */
 };
 
 /* Empty; the first byte will be `seq`. No memory is taken. */
@@ -47,14 +47,10 @@ static inline uint32_t tcp_sndbuf_bytes(const struct tcp_sndbuf *b)
 {
     return b->end - b->start;
 }
-/* Bytes that it still takes: the tail's room and what the limit leaves. */
-uint32_t tcp_sndbuf_space(const struct tcp_sndbuf *b);
-/* Linux's sk_stream_is_writeable(): a third is free. */
-bool tcp_sndbuf_writable(const struct tcp_sndbuf *b);
 
 /*
- * Up to `max` places (struct tcp_iov of tcp/tcp.h) of together at most `want` bytes. Returns their number: 0
- * when there is no room, -ENOMEM when the pool or memory is spent. A second reserve gives the same places
+ * Up to `max` places (struct tcp_iov of tcp/tcp.h) of together at most `want` bytes. Returns their number,
+ * -ENOMEM when the pool or memory is spent. A second reserve gives the same places
  * again.
  */
 int tcp_sndbuf_reserve(struct tcp_sndbuf *b, struct chunk_pool *pool, size_t want, struct tcp_iov *iov,

@@ -254,6 +254,19 @@ struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, u
     return d;
 }
 
+void tcp_sndq_unpush(struct tcp_sndq *q)
+{
+    struct tcp_desc *d = tcp_sndq_at(q, q->count - 1);
+
+    assert(d->tx_count == 1 && !(d->flags & (TCP_DESC_SACKED | TCP_DESC_LOST)));
+    account(q, d, OUT);
+    ring_remove(q, q->count - 1);
+    q->nxt = d->seq;
+    q->lost_hint = seq_min(q->lost_hint, q->nxt);
+    q->retrans_hint = seq_min(q->retrans_hint, q->nxt);
+    desc_free(q, d);
+}
+
 void tcp_sndq_pop(struct tcp_sndq *q)
 {
     struct tcp_desc *d = tcp_sndq_at(q, 0);
@@ -297,7 +310,7 @@ bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs)
     set_pcount(d);
     set_pcount(rest);
     list_init(&rest->tsorted);
-    if (!(rest->flags & TCP_DESC_SACKED))
+    if (list_linked(&d->tsorted))
         list_add_head(&d->tsorted, &rest->tsorted);
     ring_insert(q, i + 1, rest);
     account(q, d, IN);
@@ -332,19 +345,37 @@ static void join(struct tcp_sndq *q, uint32_t i)
 
 static bool may_join_sacked(const struct tcp_desc *a, const struct tcp_desc *b)
 {
-    unsigned no = TCP_DESC_SYN | TCP_DESC_FIN | TCP_DESC_EOR;
+    unsigned no = TCP_DESC_SYN | TCP_DESC_FIN;
 
     return (a->flags & b->flags & TCP_DESC_SACKED) && a->mss == b->mss && !((a->flags | b->flags) & no) &&
-           (a->end - a->seq) % a->mss == 0;
+           !(a->flags & TCP_DESC_EOR) && (a->end - a->seq) % a->mss == 0;
 }
 
-static void note_sacked(const struct tcp_sndq *q, const struct tcp_desc *d, struct tcp_sack_result *acc)
+void tcp_sndq_note_delivered(const struct tcp_desc *d, struct tcp_sack_result *acc)
 {
+    if (d->sent_at == 0 || !tcp_sent_after(d->sent_at, acc->newest_sent_at, d->end, acc->newest_end))
+        return;
+    acc->newest_sent_at = d->sent_at;
+    acc->newest_end = d->end;
+    acc->newest_delivered = d->delivered;
+}
+
+static void note_sacked(const struct tcp_sndq *q, struct tcp_desc *d, struct tcp_sack_result *acc)
+{
+    tcp_rate_delivered(&acc->rate, d);
+    d->delivered_at = 0; /* once: SACKed and later acknowledged is one delivery */
     acc->segs += d->pcount;
     if (d->flags & TCP_DESC_RETRANS)
         acc->retrans_segs += d->pcount;
+    if (acc->rack)
+        tcp_rack_advance(acc->rack, d->end, d->sent_at, d->flags & TCP_DESC_EVER_RETRANS, acc->min_rtt_us,
+                         acc->now);
+    tcp_sndq_note_delivered(d, acc);
     if (d->flags & TCP_DESC_EVER_RETRANS)
         return;
+    if (!acc->orig || seq_lt(d->end, acc->orig_end))
+        acc->orig_end = d->end;
+    acc->orig = true;
     if (seq_lt(d->seq, q->highest_sack) && (!acc->reordered || seq_lt(d->seq, acc->reord_seq))) {
         acc->reordered = true;
         acc->reord_seq = d->seq;
@@ -419,9 +450,13 @@ bool tcp_sndq_mark_lost(struct tcp_sndq *q, struct tcp_desc *d)
 {
     bool was_lost = d->flags & TCP_DESC_LOST;
 
-    if (d->flags & TCP_DESC_SACKED)
+    if ((d->flags & TCP_DESC_SACKED) || (d->flags & (TCP_DESC_LOST | TCP_DESC_RETRANS)) == TCP_DESC_LOST)
         return false;
+    q->lost += d->pcount;
+    if (was_lost)
+        q->lost_retrans += d->pcount;
     set_flags(q, d, TCP_DESC_RETRANS, TCP_DESC_LOST);
+    list_del(&d->tsorted);
     q->retrans_hint = seq_min(q->retrans_hint, d->seq);
     return !was_lost;
 }
@@ -477,11 +512,35 @@ void tcp_sndq_mark_all_lost(struct tcp_sndq *q, bool forget)
     q->retrans_hint = q->una;
 }
 
+/*
+ * Back into the list by time sent, behind `*pos`, where the one before it went: almost always they were sent
+ * in the order of their sequence.
+ */
+static void insert_by_time(struct tcp_sndq *q, struct tcp_desc *d, struct list_node **pos)
+{
+    struct list_node *at = *pos;
+
+    if (at != &q->tsorted && list_entry(at, struct tcp_desc, tsorted)->sent_at > d->sent_at)
+        at = &q->tsorted;
+    while (at->next != &q->tsorted && list_entry(at->next, struct tcp_desc, tsorted)->sent_at <= d->sent_at)
+        at = at->next;
+    list_add_head(at, &d->tsorted);
+    *pos = &d->tsorted;
+}
+
 void tcp_sndq_unmark_lost(struct tcp_sndq *q)
 {
-    for (uint32_t i = 0; i < q->count; i++)
-        if (tcp_sndq_at(q, i)->flags & TCP_DESC_LOST)
-            set_flags(q, tcp_sndq_at(q, i), TCP_DESC_LOST, 0);
+    struct list_node *pos = &q->tsorted;
+
+    for (uint32_t i = 0; i < q->count; i++) {
+        struct tcp_desc *d = tcp_sndq_at(q, i);
+
+        if (!(d->flags & TCP_DESC_LOST))
+            continue;
+        set_flags(q, d, TCP_DESC_LOST, 0);
+        if (!list_linked(&d->tsorted))
+            insert_by_time(q, d, &pos);
+    }
     q->retrans_hint = q->una;
     q->lost_hint = q->una;
     q->lost_cnt = 0;
@@ -504,14 +563,20 @@ struct tcp_desc *tcp_sndq_next_lost(struct tcp_sndq *q, uint32_t *ret_index)
     return NULL;
 }
 
-void tcp_sndq_sent_again(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now)
+void tcp_sndq_probed(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now)
 {
-    set_flags(q, d, 0, TCP_DESC_RETRANS | TCP_DESC_EVER_RETRANS);
+    set_flags(q, d, 0, TCP_DESC_EVER_RETRANS);
     d->sent_at = now;
     if (d->tx_count < UINT16_MAX)
         d->tx_count++;
     list_del(&d->tsorted);
     list_add_tail(&q->tsorted, &d->tsorted);
+}
+
+void tcp_sndq_sent_again(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now)
+{
+    tcp_sndq_probed(q, d, now);
+    set_flags(q, d, 0, TCP_DESC_RETRANS);
 }
 
 bool tcp_sndq_collapse(struct tcp_sndq *q, uint32_t i, uint16_t mss)
@@ -567,14 +632,29 @@ static const char *check_desc(const struct tcp_sndq *q, const struct tcp_desc *d
         return "sndq: pcount is not ceil(len / mss)";
     if ((d->flags & TCP_DESC_SACKED) && (d->flags & gone))
         return "sndq: SACKED and LOST or RETRANS";
-    if (!(d->flags & TCP_DESC_SACKED) != list_linked(&d->tsorted))
-        return "sndq: the list by time sent must hold exactly what is not SACKED";
+    if ((!(d->flags & TCP_DESC_SACKED) && (d->flags & gone) != TCP_DESC_LOST) != list_linked(&d->tsorted))
+        return "sndq: the list by time sent must hold exactly what is in flight";
     if ((d->flags & gone) == TCP_DESC_LOST && seq_lt(d->seq, q->retrans_hint))
         return "sndq: something to retransmit below retrans_hint";
     if ((d->flags & TCP_DESC_SACKED) && seq_gt(d->end, q->highest_sack))
         return "sndq: SACKED above highest_sack";
     if (seq_lt(d->seq, q->lost_hint) && seq_gt(d->end, q->lost_hint))
         return "sndq: a descriptor straddles lost_hint";
+    return NULL;
+}
+
+static const char *check_order(const struct tcp_sndq *q)
+{
+    uint64_t at = 0;
+
+    list_for_each(node, &q->tsorted)
+    {
+        const struct tcp_desc *d = list_entry(node, struct tcp_desc, tsorted);
+
+        if (d->sent_at < at)
+            return "sndq: the list by time sent is out of order";
+        at = d->sent_at;
+    }
     return NULL;
 }
 
@@ -606,5 +686,5 @@ const char *tcp_sndq_check(const struct tcp_sndq *q)
         return "sndq: retrans_out";
     if (sum.lost_cnt != q->lost_cnt)
         return "sndq: lost_cnt";
-    return NULL;
+    return check_order(q);
 }

@@ -9,7 +9,8 @@
  * Invariants (tcp_sndq_check()):
  *     packets_out = sum of pcount              sacked_out = ... of those SACKED
  *     lost_out    = ... of those LOST          retrans_out = ... of those RETRANS
- *     a SACKED descriptor is neither LOST nor RETRANS and is not on the list by time sent; all others are
+ *     a SACKED descriptor is neither LOST nor RETRANS
+ *     on the list by time sent: what is in flight, that is neither SACKED nor LOST without RETRANS
  *     lost_cnt = segments SACKED below lost_hint
  * All counters change in one function (account()), by taking a descriptor out of the sums and putting it in
  * again.
@@ -25,6 +26,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "tcp/rack.h"
 
 enum tcp_desc_flag {
     TCP_DESC_SYN = 0x0001, /* occupies seq */
@@ -40,7 +42,7 @@ enum tcp_desc_flag {
 };
 
 struct tcp_desc {
-    struct list_node tsorted; /* in q->tsorted by time last sent, unless SACKED; in the slab while free */
+    struct list_node tsorted; /* in q->tsorted by time last sent, while in flight; in the slab while free */
     uint32_t seq, end;
     uint32_t pcount;
     uint16_t mss;                    /* payload per segment (gso_size) */
@@ -49,7 +51,7 @@ struct tcp_desc {
     uint64_t first_sent_at, sent_at; /* ns; 0: unknown (restored) */
     /* snapshot for the rate sample when last sent */
     uint64_t delivered_at, first_tx_at;
-    uint32_t delivered;
+    uint32_t delivered, delivered_ce, tx_lost, tx_in_flight;
 };
 
 /* Free descriptors; zero-initialised is empty. */
@@ -71,8 +73,9 @@ struct tcp_sndq {
     uint32_t lost_pending;                                   /* LOST and not RETRANS */
     uint32_t retrans_hint;                                   /* nothing below is LOST without RETRANS */
     uint32_t lost_hint, lost_cnt;
-    uint32_t highest_sack;   /* end of the highest SACKED, or una */
-    uint32_t splits, merges; /* counted since the caller last took them */
+    uint32_t highest_sack; /* end of the highest SACKED, or una */
+    uint32_t lost;         /* segments ever marked LOST; retransmissions that were lost count again */
+    uint32_t splits, merges, lost_retrans; /* counted since the caller last took them */
 };
 
 /* Empty; the next descriptor pushed begins at seq. No memory is taken. */
@@ -99,6 +102,8 @@ bool tcp_sndq_prepare(struct tcp_sndq *q);
  */
 struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, unsigned flags,
                                uint64_t sent_at);
+/* Removes the last, sent once and not SACKED: it did not leave. */
+void tcp_sndq_unpush(struct tcp_sndq *q);
 /* Removes the first. */
 void tcp_sndq_pop(struct tcp_sndq *q);
 /* seq within the first: its head goes, pcount follows (tcp_trim_head). Returns the segments that went. */
@@ -106,25 +111,48 @@ uint32_t tcp_sndq_trim(struct tcp_sndq *q, uint32_t seq);
 /* Cuts descriptor i into [.., +segs * mss) and the rest, 0 < segs < pcount. False: no memory. */
 bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs);
 
+/* What the newest descriptor delivered remembers of its sending (rate.c). */
+struct tcp_rate_pick {
+    bool any, app_limited, retrans;
+    uint64_t delivered_at, sent_at, first_tx_at;
+    uint32_t delivered, delivered_ce, tx_lost, tx_in_flight, end;
+};
+/* d was delivered, by SACK or ACK, whichever came first (tcp_rate_skb_delivered). */
+void tcp_rate_delivered(struct tcp_rate_pick *p, struct tcp_desc *d);
+
 /*
- * What a SACK block newly said; accumulates over the blocks of one ACK, zero-initialised but for
- * `first_sent_at`.
+ * What a SACK block newly said; accumulates over the blocks of one ACK. Zero-initialised but for the first
+ * three, which the caller gives: what is SACKED advances `rack` (NULL: it doesn't).
  */
 struct tcp_sack_result {
+    struct tcp_rack *rack;
+    uint64_t now;
+    uint32_t min_rtt_us;
     uint32_t segs;          /* newly SACKED */
     uint32_t retrans_segs;  /* of them ones with RETRANS */
     uint64_t first_sent_at; /* earliest and latest of those never retransmitted, 0: none */
     uint64_t last_sent_at;
     bool reordered;     /* something never retransmitted was sacked below highest_sack */
     uint32_t reord_seq; /* lowest such, if reordered */
+    bool orig;          /* something sent once only was SACKED */
+    uint32_t orig_end;  /* end of the lowest such, if orig */
+    struct tcp_rate_pick rate;
+    uint64_t
+        newest_sent_at; /* of all delivered by this ACK the one sent last: 0: none; end; `delivered` then */
+    uint32_t newest_end, newest_delivered;
 };
+/* `d` was delivered: SACKED, or acknowledged without having been. */
+void tcp_sndq_note_delivered(const struct tcp_desc *d, struct tcp_sack_result *acc);
 /*
  * Marks whole segments in [start, end) SACKED, splits and merges as needed. LOST and RETRANS go (the peer has
  * it).
  */
 void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_sack_result *acc);
 
-/* LOST, RETRANS off: sent again later. No effect on SACKED ones. Returns true if it was not LOST before. */
+/*
+ * LOST, RETRANS off, off the list by time sent: sent again later. No effect on SACKED ones. Returns true if
+ * it was not LOST before.
+ */
 bool tcp_sndq_mark_lost(struct tcp_sndq *q, struct tcp_desc *d);
 /*
  * RFC 6675: what has at least `dupthresh` SACKED segments above it is LOST. Returns the segments newly LOST.
@@ -140,8 +168,10 @@ void tcp_sndq_mark_all_lost(struct tcp_sndq *q, bool forget);
 void tcp_sndq_unmark_lost(struct tcp_sndq *q);
 /* First LOST without RETRANS: *ret_index; NULL: none. */
 struct tcp_desc *tcp_sndq_next_lost(struct tcp_sndq *q, uint32_t *ret_index);
-/* Descriptor i was sent again. */
+/* Descriptor i was sent again because it is LOST. */
 void tcp_sndq_sent_again(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now);
+/* It was sent again as a probe, not because it is LOST: not on top of what is in flight. */
+void tcp_sndq_probed(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now);
 /* Joins i with i + 1 if both are single segments of bytes that wait to be sent again and together fit mss. */
 bool tcp_sndq_collapse(struct tcp_sndq *q, uint32_t i, uint16_t mss);
 

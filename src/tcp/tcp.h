@@ -132,6 +132,12 @@ void tcp_resume(struct tcp *t, tcp_id id);
 void tcp_unreachable(struct tcp *t, tcp_id id, int error, uint64_t now);
 /* The device refused a segment that tcp_output() made: counted, as good as lost. */
 void tcp_tx_failed(struct tcp *t, const struct tcp_out *out);
+/*
+ * The same because its queue is full (Linux's local congestion): new data counts as not sent, if it is the last that
+ * this connection sent; it is tried again with the next send or ACK, at the latest after 500 ms. What else was refused
+ * is as good as lost. Where several were refused, tell the last one first.
+ */
+void tcp_tx_refused(struct tcp *t, const struct tcp_out *out, uint64_t now);
 /* Largest super-frame payload the device takes, 0: none (no TSO); takes effect at once. */
 void tcp_set_gso_max(struct tcp *t, uint32_t bytes);
 
@@ -193,12 +199,20 @@ void tcp_set_write_pending(struct tcp *t, tcp_id id, bool on);
 int tcp_fastopen_set_keys(struct tcp *t, uint32_t listener, const uint8_t (*keys)[16], unsigned n);
 int tcp_fastopen_get_keys(const struct tcp *t, uint32_t listener, uint8_t (*ret_keys)[16]);
 
+/*
+ * MORE: small segments wait for the next send or an ACK. URGENT: its end is urgent. EOR: a record ends with it; no
+ * segment, sent or sent again, holds bytes of both sides of that end.
+ */
 enum tcp_send_flag { TCP_SEND_MORE = 1, TCP_SEND_URGENT = 2, TCP_SEND_EOR = 4 };
 
-/* Bytes that the send buffer still takes (0: full; TCP_EVENT_WRITABLE will come once a third is free). */
+/*
+ * Bytes that a send would take now (0: none; TCP_EVENT_WRITABLE will come once a third is free). The limits are Linux's:
+ * SO_SNDBUF counts bytes and an overhead for each segment or super-frame, and is looked at only when one is begun, so
+ * that a send may go beyond it by nearly one; TCP_OPT_NOTSENT_LOWAT limits what has not left.
+ */
 size_t tcp_send_space(const struct tcp *t, tcp_id id);
 /*
- * Linux's sk_stream_is_writeable(): a third is free. False marks it for TCP_EVENT_WRITABLE (SOCK_NOSPACE). True for
+ * Linux's sk_stream_is_writeable(): a third is free, and unsent is less than half of TCP_OPT_NOTSENT_LOWAT. False marks it for TCP_EVENT_WRITABLE (SOCK_NOSPACE). True for
  * what is no connection of an owner: sending tells why.
  */
 bool tcp_send_writable(struct tcp *t, tcp_id id);
@@ -254,6 +268,8 @@ enum tcp_opt {
     TCP_OPT_FASTOPEN,        /* listeners: pending Fast Opens at most, 0: none; connections: ignored */
     TCP_OPT_FASTOPEN_NO_COOKIE, /* 0/1 */
     TCP_OPT_DEFER_ACCEPT,    /* s; listeners: no connection before data; active: the handshake's ACK is delayed */
+    TCP_OPT_CONGESTION,      /* index of the congestion control: tcp_congestion_find() */
+    TCP_OPT_NOTSENT_LOWAT,   /* bytes not sent yet from which on a send takes no more; unsigned, 0: configuration */
     TCP_OPT_MAX
 };
 int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now);
@@ -265,6 +281,10 @@ int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret);
 int tcp_listen_set_opt(struct tcp *t, uint32_t listener, enum tcp_opt opt, int32_t value);
 /* Bytes/s, UINT64_MAX: none; the pacing gate then holds new segments back (SO_MAX_PACING_RATE). 0 or -ENOENT. */
 int tcp_set_max_pacing_rate(struct tcp *t, tcp_id id, uint64_t rate);
+/* Index of a congestion control by its name of at most `bytes`, for TCP_OPT_CONGESTION; -ENOENT. */
+int tcp_congestion_find(const char *name, size_t bytes);
+/* Its name; NULL behind the last. */
+const char *tcp_congestion_at(unsigned index);
 /* Name of its congestion control ("reno"); id 0: of new connections. NULL: no such connection. */
 const char *tcp_congestion_name(const struct tcp *t, tcp_id id);
 

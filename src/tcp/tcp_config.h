@@ -44,6 +44,7 @@
     X(tcp_wmem_min, 4096, 1, 2147483647, "bytes", "new", "send buffer: smallest")                              \
     X(tcp_wmem_default, 87380, 1, 2147483647, "bytes", "new", "send buffer: at the start")                     \
     X(tcp_wmem_max, 4194304, 1, 2147483647, "bytes", "now", "send buffer: autotuning's limit")                 \
+    X(tcp_notsent_lowat, -1, -1, 2147483647, "bytes", "now", "a send takes no more while so much is unsent; -1: no limit") \
     X(tcp_adv_win_scale, 1, -31, 31, "", "new", "share of the receive buffer kept for overhead: 1/2^n")        \
     X(tcp_moderate_rcvbuf, 1, 0, 1, "", "now", "receive-buffer autotuning")                                    \
     X(tcp_challenge_ack_limit, 1000, 1, 2147483647, "1/s", "now", "challenge ACKs a second, all connections")  \
@@ -55,8 +56,20 @@
     X(tcp_rto_max, 120000, 1000, 120000, "ms", "now", "largest RTO")                                           \
     X(tcp_reordering, 3, 1, 300, "", "new", "duplicate ACKs that mean loss, at first")                         \
     X(tcp_max_reordering, 300, 1, 1000, "", "now", "largest reordering degree learned")                        \
+    X(tcp_recovery, 1, 0, TCP_RECOVERY_BITS, "", "now", "bits: 1 RACK decides what is lost, 2 its window stays as it is, " \
+      "4 its window is kept when many segments are out of order")                                              \
+    X(tcp_early_retrans, 3, 0, 4, "", "now", "tail loss probes: 3 or 4 on, less off")                          \
+    X(tcp_frto, 2, 0, 2, "", "now", "F-RTO (RFC 5682): 0 off")                                                 \
     X(tcp_initcwnd, 10, 1, 1000, "segments", "new", "initial congestion window (RFC 6928)")                    \
+    X(tcp_congestion_control, 1, 0, 3, "", "new", "congestion control of new connections: reno, cubic, dctcp or bbr") \
+    X(tcp_hystart, 1, 0, 2, "", "now", "cubic leaves slow start early: 0 never, 1 as Linux, 2 HyStart++ (RFC 9406)") \
+    X(tcp_abe, 0, 0, 1, "", "now", "reno and cubic give way less to ECN than to loss (RFC 8511)")              \
+    X(tcp_dctcp_alpha_on_loss, 0, 0, 1, "", "now", "dctcp: a timeout makes alpha 1")                           \
+    X(tcp_bbr_noise, 0, 0, 1, "", "now", "bbr: two losses and 2 % a round are noise, not congestion")          \
+    X(tcp_ecn, 2, 0, 2, "", "new", "ECN (RFC 3168): 0 off, 1 asked for and granted, 2 granted where asked for") \
+    X(tcp_ecn_fallback, 1, 0, 1, "", "now", "SYNs sent again don't ask for ECN")                               \
     X(tcp_slow_start_after_idle, 1, 0, 1, "", "now", "shrink cwnd after an idle RTO (RFC 2861)")               \
+    X(tcp_pacing, 0, 0, 1, "", "new", "pace every connection, as Linux's fq does; 0: where bbr or max_pacing_rate ask") \
     X(tcp_pacing_ss_ratio, 200, 0, 1000, "%", "now", "pacing rate in slow start, of cwnd per round trip")      \
     X(tcp_pacing_ca_ratio, 120, 0, 1000, "%", "now", "pacing rate in congestion avoidance")                    \
     X(tcp_tso_rtt_log, 9, 0, 31, "", "now", "larger super-frames where the round trip is below 2^n us")        \
@@ -66,6 +79,8 @@
     X(tcp_stdurg, 0, 0, 1, "", "now", "urgent pointer as RFC 9293 (1) or as BSD (0)")                          \
     X(ip_local_port_low, 32768, 1, 65535, "", "now", "first ephemeral port")                                   \
     X(ip_local_port_high, 60999, 1, 65535, "", "now", "last ephemeral port")
+
+#define TCP_RECOVERY_BITS 7
 
 struct tcp_config {
 #define X(name, def, min, max, unit, scope, help) int32_t name;
@@ -87,6 +102,10 @@ void tcp_config_defaults(struct tcp_config *ret);
 /* The row of a name, or NULL. */
 const struct tcp_config_row *tcp_config_find(const char *name);
 int32_t tcp_config_get(const struct tcp_config *c, const struct tcp_config_row *row);
+/* Values of tcp_congestion_control have names; NULL: this row's haven't, or there is no such value. */
+const char *tcp_config_name(const struct tcp_config_row *row, int32_t value);
+/* The value of that name, -1: none. */
+int32_t tcp_config_named(const struct tcp_config_row *row, const char *name);
 /* 0, or -ERANGE with c unchanged. */
 int tcp_config_set(struct tcp_config *c, const struct tcp_config_row *row, int64_t value);
 

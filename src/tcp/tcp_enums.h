@@ -38,6 +38,7 @@ enum tcp_state {
     X(FIN, "FIN without data")                                                                                 \
     X(RETRANS_FAST, "retransmission: duplicate ACKs or SACK marked it lost")                                   \
     X(RETRANS_RTO, "retransmission: the RTO ran out")                                                          \
+    X(RETRANS_TLP, "tail loss probe: new data or the last segment again")                                      \
     X(PROBE_WINDOW, "zero-window probe")                                                                       \
     X(PROBE_KEEPALIVE, "keepalive probe")                                                                      \
     X(ACK_HANDSHAKE, "ACK that completes our active open")                                                     \
@@ -135,6 +136,7 @@ enum tcp_drop {
     X(CORK, "the program holds it back")                                                                       \
     X(TSO_DEFER, "waits to fill a super-frame")                                                                \
     X(PACING, "pacing gate")                                                                                   \
+    X(DEVICE, "the device was full: tried again with the next send or ACK, or after a while")                  \
     X(NEIGHBOUR, "the next hop's address is not resolved")                                                     \
     X(NO_ROUTE, "no route to the peer")                                                                        \
     X(CLOSED, "the connection cannot send any more")
@@ -211,7 +213,17 @@ enum tcp_event_bit {
     X(fast_retrans, "TCPFastRetrans", "fast retransmissions")                                                  \
     X(slow_start_retrans, "TCPSlowStartRetrans", "retransmissions in loss recovery after an RTO")              \
     X(timeouts, "TCPTimeouts", "RTOs that ran out")                                                            \
-    X(spurious_rto, "TCPSpuriousRTOs", "RTOs found spurious")                                                  \
+    X(spurious_rto, "TCPSpuriousRTOs", "RTOs found spurious by F-RTO")                                         \
+    X(loss_probes, "TCPLossProbes", "tail loss probes sent")                                                   \
+    X(loss_probe_recovery, "TCPLossProbeRecovery", "losses that a tail loss probe repaired")                   \
+    X(lost_retransmit, "TCPLostRetransmit", "retransmissions found lost")                                      \
+    X(sack_reorder, "TCPSACKReorder", "times reordering was seen by SACK")                                     \
+    X(ts_reorder, "TCPTSReorder", "times reordering was seen by timestamps")                                   \
+    X(reno_reorder, "TCPRenoReorder", "times reordering was seen by duplicate ACKs")                           \
+    X(full_undo, "TCPFullUndo", "recoveries found spurious at their end")                                      \
+    X(partial_undo, "TCPPartialUndo", "recoveries found spurious by a partial ACK")                            \
+    X(dsack_undo, "TCPDSACKUndo", "recoveries found spurious by D-SACKs")                                      \
+    X(loss_undo, "TCPLossUndo", "timeouts taken back: timestamps, D-SACKs or F-RTO")                           \
     X(reneging, "TCPSACKReneging", "peers that forgot what they had SACKed")                                   \
     X(probe0, "TCPWinProbe", "zero-window probes sent")                                                        \
     X(keepalive, "TCPKeepAlive", "keepalive probes sent")                                                      \

@@ -16,6 +16,7 @@ enum tcp_ca_state { TCP_CA_OPEN, TCP_CA_DISORDER, TCP_CA_CWR, TCP_CA_RECOVERY, T
 #define TCP_INFO_OPT_SACK 2
 #define TCP_INFO_OPT_WSCALE 4
 #define TCP_INFO_OPT_ECN 8
+#define TCP_INFO_OPT_ECN_SEEN 16 /* data came with an ECN mark */
 #define TCP_INFO_OPT_SYN_DATA 32 /* data in the SYN was acknowledged */
 
 /* Why Fast Open did not carry data (Linux's enum tcp_fastopen_client_fail). */
@@ -48,8 +49,10 @@ struct tcp_info {
     uint32_t segs_out, segs_in;
     uint32_t notsent_bytes, min_rtt;
     uint32_t data_segs_in, data_segs_out;
-    uint64_t delivery_rate;
-    uint64_t busy_time, rwnd_limited, sndbuf_limited;
+    uint64_t delivery_rate; /* bytes/s of the last sample, 0: none */
+    bool delivery_rate_app_limited;
+    uint64_t busy_time;                    /* while bytes waited or were not acknowledged; of this: */
+    uint64_t rwnd_limited, sndbuf_limited; /* held back by the peer's window, by SO_SNDBUF */
     uint32_t delivered, delivered_ce;
     uint64_t bytes_sent, bytes_retrans;
     uint32_t dsack_dups, reord_seen, rcv_ooopack;
@@ -58,6 +61,7 @@ struct tcp_info {
     /* taut's own */
     struct ip_tuple tuple;
     uint64_t user;
+    const char *congestion; /* name of the congestion control; NULL: has none */
     int error;             /* errno that ended it, 0 */
     uint8_t limit;         /* enum tcp_limit: what its next byte waits for */
     bool orphan;

@@ -17,9 +17,16 @@
  *   reply.c     reply intents (RST, challenge ACKs, TIME-WAIT ACKs): bounded ring; tcp_next_reply()
  *   isn.c       ISN and timestamp offsets (RFC 6528), SipHash
  *   ack.c       the ACK pipeline: newly acked/sacked -> RTT -> recovery -> congestion control -> window update
- *   recovery.c  loss marking, fast retransmit, NewReno/SACK recovery, RTO loss
+ *   recovery.c  the states of recovery: fast retransmit, NewReno/SACK, PRR, undo, RTO, F-RTO
+ *   rack.c      what is lost, by time (RFC 8985); tlp.c: tail loss probes
+ *   cong.c      congestion controllers: what they see, choosing one, their events; options of ECN's sender
+ *   ecn.c       ECN (RFC 3168): negotiation, marks that came and what is echoed
+ *   rate.c      delivery-rate sample, application-limited marks
  *   rtt.c       tcp_rtt_estimator, RTO
  *   sndbuf.c    bytes to send, in chunks, by sequence number
+ *   writeq.c    where unsent bytes are cut: cells that mean what a Linux skb on the write queue means
+ *   sndmem.c    SO_SNDBUF's account, cells filled, room again; busy, rwnd_limited, sndbuf_limited
+ *   refused.c   what the device refused is taken back
  *   sndq.c      sent-segment queue: descriptors that mean what a Linux skb means
  *   output.c    the one maker of connection segments; may-send predicates; Nagle, SWS, super-frame sizing
  *   rcvq.c      received bytes in order and out of order (a pure queue), SACK blocks
@@ -48,12 +55,15 @@
 #include "base/seq.h"
 #include "base/wheel.h"
 #include "cc/cc.h"
+#include "cc/dctcp.h"
 #include "tcp/ackowed.h"
+#include "tcp/rack.h"
 #include "tcp/rcvq.h"
 #include "tcp/rtt.h"
 #include "tcp/sndbuf.h"
 #include "tcp/sndq.h"
 #include "tcp/tcp.h"
+#include "tcp/writeq.h"
 
 #define TCP_MAX_WSCALE 14
 #define TCP_MIN_MSS 88u    /* Linux TCP_MIN_MSS */
@@ -73,6 +83,22 @@ enum tcp_timer {
     TCP_TIMER_LINGER,    /* FIN-WAIT-2 of an orphan */
     TCP_TIMER_PACING,    /* the gate opens */
     TCP_TIMER_MAX
+};
+
+/* What RETRANS stands for (icsk_pending): one timer, so that they exclude each other. */
+enum tcp_rtx {
+    TCP_RTX_RTO,
+    TCP_RTX_REO,   /* RACK's reordering window passes */
+    TCP_RTX_PROBE, /* a tail loss probe is due */
+};
+
+/* What holds a busy connection back, by rank (Linux's enum tcp_chrono). */
+enum tcp_chrono {
+    TCP_CHRONO_UNSPEC,
+    TCP_CHRONO_BUSY,
+    TCP_CHRONO_RWND_LIMITED,
+    TCP_CHRONO_SNDBUF_LIMITED,
+    TCP_CHRONO_MAX
 };
 
 /* Every entry that has an id begins with this. */
@@ -118,7 +144,11 @@ struct tcp_conn {
     uint8_t tos;
 
     /* options agreed */
-    bool ts_ok, sack_ok, wscale_ok, dsack_ok, ecn_ok;
+    bool ts_ok, sack_ok, wscale_ok, dsack_ok;
+    bool ecn_ok;                /* agreed; in SYN-SENT: asked for */
+    bool ecn_seen;              /* data came with ECT or CE */
+    bool ecn_queue_cwr;         /* the next new data carries CWR; ECE to echo is ackowed.ece */
+    struct dctcp_ce dctcp_ce;   /* what the peer's DCTCP wants to know, if cc asks for it */
     uint8_t snd_wscale;         /* shift of windows that the peer announces */
     uint8_t rcv_wscale;         /* shift of ours */
 
@@ -126,7 +156,7 @@ struct tcp_conn {
     uint32_t iss, snd_una, snd_nxt, write_seq;
     uint32_t snd_wnd, max_window, snd_wl1;
     uint32_t snd_up;            /* end of urgent data, if urg_mode */
-    uint32_t pushed_seq;        /* end of the last segment sent with PSH */
+    uint32_t pushed_seq;        /* end of the last cell that was given PSH */
     uint32_t snd_sml;           /* end of the last small segment (Nagle, Minshall) */
     bool urg_mode;
     bool fin_queued;            /* FIN occupies write_seq */
@@ -138,8 +168,13 @@ struct tcp_conn {
     enum tcp_cause probe_cause;
     struct tcp_sndbuf sndbuf;
     struct tcp_sndq sndq;
+    struct tcp_writeq writeq;   /* covers [snd_nxt, write_seq) */
+    uint32_t notsent_lowat;     /* TCP_NOTSENT_LOWAT, bytes; 0: configuration */
     bool want_writable;         /* SOCK_NOSPACE: tell when a third is free */
     bool sndbuf_locked, rcvbuf_locked;
+    uint8_t chrono;             /* enum tcp_chrono: what runs since chrono_at */
+    uint64_t chrono_at;
+    uint64_t chrono_ns[TCP_CHRONO_MAX]; /* what ran before */
 
     /* RTT, RTO */
     struct tcp_rtt rtt;
@@ -149,6 +184,11 @@ struct tcp_conn {
     uint8_t total_syn_retrans;  /* SYN or SYN-ACK retransmissions before establishment */
     uint64_t retrans_stamp;     /* first retransmission of this loss, 0: none */
     uint64_t probe_begun_at;    /* first unanswered window probe, 0: none */
+    bool tx_refused;            /* the device was full: new data waits for a send, an ACK or PROBE0 */
+    struct {
+        uint64_t probe0_at, probe_begun_at;
+        uint8_t probes_out, backoff;
+    } before;                   /* as it was before new data left last, for tcp_tx_refused() */
 
     /* congestion control and recovery; units are segments */
     const struct cc_ops *cc;
@@ -158,10 +198,25 @@ struct tcp_conn {
     uint32_t high_seq;          /* snd_nxt when the loss was found */
     uint32_t undo_marker, undo_retrans, prior_ssthresh, prior_cwnd;
     uint32_t retrans_high;
+    struct tcp_rack rack;
+    uint8_t rtx;                /* enum tcp_rtx */
+    bool frto;                  /* RFC 5682: is this timeout spurious? */
+    bool frto_new;              /* its step 2b: new data goes before what is lost */
+    bool tlp_pending;           /* a probe is to be sent */
+    bool tlp_out;               /* one is out, until tlp_high_seq is acknowledged */
+    bool tlp_retrans;           /* it was a retransmission */
+    uint32_t tlp_high_seq;      /* snd_nxt when it left */
     uint16_t reordering;
     uint16_t dup_acks;          /* sacked_out emulation without SACK */
     uint32_t prr_delivered, prr_out;
     uint32_t delivered;         /* segments */
+    uint32_t delivered_ce;      /* of them, by ACKs with ECE */
+    uint64_t mstamp;            /* time of the event that is being processed, for the controller */
+    /* rate sample (RFC 8985 draft-cheng-iccrg-delivery-rate-estimation): when delivered moved, when the newest
+     * delivered descriptor was sent; the last sample told */
+    uint64_t delivered_at, first_tx_at, rate_interval_us;
+    uint32_t rate_delivered;
+    bool rate_app_limited;
     bool is_cwnd_limited;
     uint32_t cwnd_usage_seq, max_packets_out;
     uint64_t lsndtime;          /* last data sent */
@@ -169,7 +224,6 @@ struct tcp_conn {
     uint64_t snd_cwnd_stamp;    /* when cwnd was last used in full, or changed */
     bool send_more;             /* TCP_SEND_MORE of the last send: corked until the next one, or an ACK */
     bool nagle_push;            /* NODELAY was set: what is queued goes whatever CORK says (TCP_NAGLE_PUSH) */
-    uint32_t more_bytes;        /* end of the queue that no send without TCP_SEND_MORE has covered: no PSH */
     bool tso_deferred;          /* tso_should_defer held tso_deferred_end back: until an ACK or more data comes */
     uint32_t tso_deferred_end;
 
@@ -249,6 +303,7 @@ struct tcp_listener {
     uint32_t backlog, accept_queue, half_open;
     uint16_t user_mss;
     uint32_t rcvbuf;            /* SO_RCVBUF, truesize; 0: configuration */
+    uint8_t cc;                 /* 1 + index of the congestion control, 0: configuration */
     uint8_t defer_accept;       /* SYN-ACK timeouts during which a bare ACK makes no connection */
     bool fastopen_no_cookie;
     uint8_t n_fastopen_keys;    /* 0: the engine's */
@@ -453,9 +508,9 @@ uint16_t tcp_cookie_check(const struct tcp *t, const struct ip_tuple *tuple, uin
                           uint64_t now);
 /* Timestamp of now with the options in its low bits; and what its echo says. False: not ours. */
 uint32_t tcp_cookie_tsval(const struct tcp *t, const struct ip_tuple *tuple, bool wscale_ok, uint8_t snd_wscale,
-                          bool sack_ok, uint64_t now);
+                          bool sack_ok, bool ecn_ok, uint64_t now);
 bool tcp_cookie_options(const struct tcp *t, const struct ip_tuple *tuple, uint32_t tsecr, bool *ret_wscale_ok,
-                        uint8_t *ret_snd_wscale, bool *ret_sack_ok);
+                        uint8_t *ret_snd_wscale, bool *ret_sack_ok, bool *ret_ecn_ok);
 
 /* ---- fastopen.c ---- */
 enum {
@@ -527,7 +582,7 @@ struct tcp_reply_synack {
     struct ip_tuple tuple;
     uint32_t seq, ack;
     uint16_t wnd, mss;
-    bool wscale_ok, sack_ok, ts_ok;
+    bool wscale_ok, sack_ok, ts_ok, ecn_ok;
     uint8_t wscale;
     uint32_t tsval, tsecr;
 };
@@ -569,8 +624,12 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c);
 /* Payload per segment from pmtu, mss_clamp, user_mss and options (tcp_sync_mss). Recounts descriptors. */
 void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu);
 void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now); /* marks lost, backs off, marks ready */
+/* RETRANS ran out as TCP_RTX_REO, TCP_RTX_PROBE. */
+void tcp_rack_reo_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
+void tcp_loss_probe_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* Window probes: called when PROBE0 runs out; decides on giving up. */
 void tcp_probe0_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
+#define TCP_RESOURCE_PROBE_NS (500 * NSEC_PER_MSEC) /* Linux TCP_RESOURCE_PROBE_INTERVAL: the device was full */
 /* Arms RETRANS or PROBE0 as the state of the queues asks (tcp_rearm_rto, tcp_check_probe_timer). */
 void tcp_rearm_rto(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* Segments the peer has out of order: told by SACK, or guessed from duplicate ACKs. */
@@ -580,7 +639,6 @@ static inline uint32_t tcp_sacked_out(const struct tcp_conn *c)
 }
 /* In flight = packets_out - (sacked + lost) + retrans_out. */
 uint32_t tcp_in_flight(const struct tcp_conn *c);
-void tcp_sndbuf_freed(struct tcp *t, struct tcp_conn *c); /* raises WRITABLE when it is time */
 /* Metrics, cwnd, congestion control (tcp_init_transfer); rtt is what the handshake told. */
 void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The rate of the pacing gate and of super-frames, from cwnd, mss and srtt (tcp_update_pacing_rate). */
@@ -591,7 +649,49 @@ void tcp_synack_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t
 void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c);
 void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The end of a Loss that only the SYN-ACK's timer caused. */
-void tcp_undo_synack_loss(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+
+/* ---- cong.c ---- */
+/* The controller of this index (cc_name()), on a connection in whatever state (tcp_reinit_congestion_control). */
+void tcp_cc_choose(const struct tcp *t, struct tcp_conn *c, unsigned index, uint64_t now);
+/* Brings what the controller may read up to date: before each call of one. */
+void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now);
+void tcp_cc_event(const struct tcp *t, struct tcp_conn *c, enum cc_event event, uint64_t now);
+/* At establishment (tcp_init_congestion_control). */
+void tcp_cc_init(const struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The choke point of ca_state; time is c->mstamp (tcp_set_ca_state). */
+void tcp_set_ca_state(struct tcp_conn *c, enum tcp_ca_state state);
+static inline bool tcp_cc_needs_ecn(const struct tcp_conn *c)
+{
+    return c->cc && (c->cc->flags & CC_NEEDS_ECN);
+}
+
+/* ---- ecn.c ---- */
+/* Our SYN leaves: asks for ECN, or not (again: it was sent before). Returns its flags (tcp_ecn_send_syn). */
+unsigned tcp_ecn_syn_flags(const struct tcp *t, struct tcp_conn *c, bool again);
+/* The peer's SYN-ACK or crossed SYN came. */
+void tcp_ecn_syn_in(struct tcp_conn *c, const struct tcp_seg *seg);
+/* LISTEN: is this SYN's wish granted? *ret_ect: its SYN-ACK is ECN-capable (tcp_ecn_create_request) */
+bool tcp_ecn_granted(const struct tcp *t, const struct tcp_listener *l, const struct tcp_seg *seg, bool *ret_ect);
+/* An ACK with ECE on a connection that agreed on it (tcp_ecn_rcv_ecn_echo). */
+static inline bool tcp_ecn_echoed(const struct tcp_conn *c, const struct tcp_seg *seg)
+{
+    return c->ecn_ok && (seg->flags & (TCP_ECE | TCP_SYN)) == TCP_ECE;
+}
+/* CWR came: nothing is echoed any more (tcp_ecn_accept_cwr). */
+void tcp_ecn_accept_cwr(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg);
+/* Data came with this mark; rcv_nxt is behind it, if in order. True: it owes an ACK of its own (tcp_ecn_check_ce). */
+bool tcp_ecn_data_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+/* Codepoint and flags of a segment that leaves; new_data: payload sent for the first time (tcp_ecn_send). */
+void tcp_ecn_put(struct tcp_conn *c, struct tcp_seg *seg, bool new_data);
+
+/* ---- rate.c ---- */
+/* d leaves, for the first time or again; in_flight counts it too (tcp_rate_skb_sent). */
+void tcp_rate_sent(struct tcp_conn *c, struct tcp_desc *d, bool first_in_flight, uint32_t in_flight, uint64_t now);
+/* The program has nothing more to send, and nothing else holds back (tcp_rate_check_app_limited). */
+void tcp_rate_check_app_limited(const struct tcp *t, struct tcp_conn *c);
+/* What tcpi_delivery_rate tells, bytes/s. */
+uint64_t tcp_delivery_rate(const struct tcp_conn *c);
 
 /* ---- output.c ------------------------------------------------------------------------------------------------ */
 /* Has it anything that may go out at `now`? (what tcp_mark_ready() and the deadline test rely on) */
@@ -599,6 +699,37 @@ bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
 /* Only ACKs or little data owed: ready_urgent. */
 bool tcp_is_urgent(const struct tcp *t, const struct tcp_conn *c);
 enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+/* snd_nxt, tcp_in_flight(), descriptors and cells as they will be when output has sent what may go now. */
+struct tcp_pushed {
+    uint32_t nxt, in_flight, skbs;
+};
+void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct tcp_pushed *ret);
+/*
+ * Sequence number up to which bytes, if there were any, could leave at once: cwnd, window, gate; and the size of the
+ * pieces in which they would.
+ */
+uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_t *ret_piece);
+/* Nothing more goes now: is it for the peer's window? (end of tcp_write_xmit) */
+void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now);
+
+/* ---- sndmem.c ------------------------------------------------------------------------------------------------- */
+uint32_t tcp_wmem_queued(const struct tcp_conn *c);
+/* Of `want` bytes to append those that the limits let in. */
+uint32_t tcp_stream_room(const struct tcp *t, const struct tcp_conn *c, uint32_t want);
+/* Memory for the next append; false: none. */
+bool tcp_stream_prepare(struct tcp_conn *c);
+/* `bytes` > 0 were put into sndbuf behind write_seq: cells, PSH, write_seq (the tail of tcp_sendmsg). */
+void tcp_stream_append(struct tcp *t, struct tcp_conn *c, uint32_t bytes, unsigned flags, uint64_t now);
+/* A send took less than it was given: SOCK_NOSPACE, and what is queued is pushed. */
+void tcp_stream_full(struct tcp_conn *c);
+bool tcp_stream_is_writeable(const struct tcp *t, const struct tcp_conn *c);
+/* Raises WRITABLE when it is time, grows the buffer. */
+void tcp_check_space(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* Room for two windows, as truesize (tcp_sndbuf_expand): one in flight, one to keep it full while ACKs come. */
+void tcp_sndbuf_expand(const struct tcp *t, struct tcp_conn *c);
+void tcp_chrono_start(struct tcp_conn *c, enum tcp_chrono which, uint64_t now);
+void tcp_chrono_stop(struct tcp_conn *c, enum tcp_chrono which, uint64_t now);
+uint64_t tcp_chrono_ns(const struct tcp_conn *c, enum tcp_chrono which, uint64_t now);
 
 /* ---- rcvq.c, ackowed.c on a connection (receiving half) ------------------------------------------------------- */
 /* Buffers, window and scale before SYN or SYN-ACK (tcp_select_initial_window). */
@@ -655,6 +786,7 @@ struct tcp_ack_fact {
     enum tcp_cause cause;
     bool dsack;
     struct tcp_sack_block dsack_block;
+    bool ece;          /* ECN: with ECE */
     bool sack;         /* its segment lies out of order, in the range that holds sack_seq */
     uint32_t sack_seq;
 };

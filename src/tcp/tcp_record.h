@@ -31,6 +31,7 @@
     V(uint64_t, lsndtime, lsndtime)                                                                            \
     V(uint64_t, pacing_rate, pacing_rate)                                                                      \
     V(uint64_t, max_pacing_rate, max_pacing_rate)                                                              \
+    V(uint64_t, cc_pacing_rate, win.pacing_rate)                                                               \
     V(uint64_t, ts_recent_at, ts_recent_at)                                                                    \
     V(uint64_t, created_at, created_at)                                                                        \
     V(uint64_t, rcv_tstamp, rcv_tstamp)                                                                        \
@@ -40,6 +41,9 @@
     V(uint64_t, bytes_received, bytes_received)                                                                \
     V(uint64_t, bytes_sent, bytes_sent)                                                                        \
     V(uint64_t, bytes_retrans, bytes_retrans)                                                                  \
+    V(uint64_t, busy_ns, chrono_ns[TCP_CHRONO_BUSY])                                                           \
+    V(uint64_t, rwnd_limited_ns, chrono_ns[TCP_CHRONO_RWND_LIMITED])                                           \
+    V(uint64_t, sndbuf_limited_ns, chrono_ns[TCP_CHRONO_SNDBUF_LIMITED])                                       \
     V(uint64_t, keepalive_at, timer_at[TCP_TIMER_KEEPALIVE])                                                   \
     V(uint64_t, linger_at, timer_at[TCP_TIMER_LINGER])                                                         \
     V(uint64_t, synack_sent_at, synack_sent_at)                                                                \
@@ -62,6 +66,7 @@
     V(uint32_t, pushed_seq, pushed_seq)                                                                        \
     V(uint32_t, snd_sml, snd_sml)                                                                              \
     V(uint32_t, sndbuf, sndbuf.limit)                                                                          \
+    V(uint32_t, notsent_lowat, notsent_lowat)                                                                  \
     V(uint32_t, srtt_us, rtt.srtt_us)                                                                          \
     V(uint32_t, mdev_us, rtt.mdev_us)                                                                          \
     V(uint32_t, mdev_max_us, rtt.mdev_max_us)                                                                  \
@@ -74,6 +79,7 @@
     V(uint32_t, cwnd_clamp, win.cwnd_clamp)                                                                    \
     V(uint32_t, ssthresh, win.ssthresh)                                                                        \
     V(uint32_t, delivered, delivered)                                                                          \
+    V(uint32_t, delivered_ce, delivered_ce)                                                                    \
     V(uint32_t, cwnd_usage_seq, cwnd_usage_seq)                                                                \
     V(uint32_t, max_packets_out, max_packets_out)                                                              \
     V(uint32_t, irs, irs)                                                                                      \
@@ -128,6 +134,10 @@
     V(uint8_t, wscale_ok, wscale_ok)                                                                           \
     V(uint8_t, dsack_ok, dsack_ok)                                                                             \
     V(uint8_t, ecn_ok, ecn_ok)                                                                                 \
+    V(uint8_t, ecn_seen, ecn_seen)                                                                             \
+    V(uint8_t, ecn_queue_cwr, ecn_queue_cwr)                                                                   \
+    V(uint8_t, ecn_demand_cwr, ackowed.ece)                                                                    \
+    V(uint8_t, dctcp_ce, dctcp_ce.ce)                                                                          \
     V(uint8_t, snd_wscale, snd_wscale)                                                                         \
     V(uint8_t, rcv_wscale, rcv_wscale)                                                                         \
     V(uint8_t, urg_mode, urg_mode)                                                                             \

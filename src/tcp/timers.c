@@ -30,6 +30,8 @@ static uint64_t earliest(const struct tcp_conn *c)
 void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint64_t at)
 {
     c->timer_at[which] = at;
+    if (which == TCP_TIMER_RETRANS)
+        c->rtx = TCP_RTX_RTO; /* tcp_set_retrans() says otherwise */
     if (at < c->timer.at)
         wheel_arm(&t->wheel, &c->timer, at);
 }
@@ -38,6 +40,7 @@ void tcp_timers_off(struct tcp *t, struct tcp_conn *c)
 {
     for (unsigned i = 0; i < TCP_TIMER_MAX; i++)
         c->timer_at[i] = TIME_NEVER;
+    c->rtx = TCP_RTX_RTO;
     wheel_disarm(&t->wheel, &c->timer);
 }
 
@@ -233,7 +236,12 @@ static void tcp_expired_retrans(struct tcp *t, struct tcp_conn *c, uint64_t now)
         return;
     }
     if (!tcp_handshaking(c) && !tcp_sndq_empty(&c->sndq)) {
-        tcp_retrans_timeout(t, c, now);
+        if (c->rtx == TCP_RTX_REO)
+            tcp_rack_reo_timeout(t, c, now);
+        else if (c->rtx == TCP_RTX_PROBE)
+            tcp_loss_probe_timeout(t, c, now);
+        else
+            tcp_retrans_timeout(t, c, now);
         return;
     }
     expired = tcp_timed_out(t, c, now);

@@ -268,8 +268,16 @@ static void do_output(struct fuzz *f, unsigned max)
     while (n < max && tcp_next_ready(f->t, &o)) {
         if (tcp_output(f->t, o.id, f->now, &o)) {
             took(f, &o);
-            if (byte(f) == 255)
+            switch (byte(f)) {
+            case 255:
                 tcp_tx_failed(f->t, &o);
+                break;
+            case 254:
+                tcp_tx_refused(f->t, &o, f->now);
+                break;
+            default:
+                break;
+            }
         }
         if (++n > 1000000) {
             fprintf(stderr, "seed %llu: READY does not get empty\n", (unsigned long long)at_seed);
@@ -479,6 +487,9 @@ static void set_up(struct fuzz *f, void *arena)
     f->cfg.tcp_max_tw_buckets = how & 64 ? 1 : 65536;
     f->cfg.tcp_fastopen = how & 8 ? 0x603 : 5; /* server: every SYN's data is taken; client: always sent */
     f->cfg.tcp_syncookies = how & 16 ? 2 : how >> 5 & 1;
+    f->cfg.tcp_congestion_control = how >> 1 & 3;
+    f->cfg.tcp_ecn = how & 32 ? 1 : 2;
+    f->cfg.tcp_pacing = how & 64 ? 1 : 0;
     f->pool = chunk_pool_create(arena, ARENA_BYTES);
     p.config = &f->cfg;
     p.pool = f->pool;

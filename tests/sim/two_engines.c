@@ -710,6 +710,10 @@ static void draw_config(struct sim *s, struct tcp_config *c)
     c->tcp_moderate_rcvbuf = chance(s, 700000);
     c->tcp_slow_start_after_idle = chance(s, 500000);
     c->tcp_timewait_len = 10;
+    c->tcp_congestion_control = (int32_t)rng_below(&s->rng, 4);
+    c->tcp_ecn = (int32_t)rng_below(&s->rng, 3);
+    c->tcp_hystart = (int32_t)rng_below(&s->rng, 3);
+    c->tcp_pacing = chance(s, 200000);
 }
 
 static void draw_plan(struct sim *s, int i)

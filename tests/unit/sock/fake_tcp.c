@@ -362,6 +362,22 @@ const char *tcp_congestion_name(const struct tcp *t, tcp_id id)
     return "reno";
 }
 
+static const char *const controllers[] = {"reno", "cubic", "dctcp"};
+
+const char *tcp_congestion_at(unsigned index)
+{
+    return index < 3 ? controllers[index] : NULL;
+}
+
+int tcp_congestion_find(const char *name, size_t bytes)
+{
+    for (int i = 0; i < 3; i++) {
+        if (strlen(controllers[i]) == strnlen(name, bytes) && memcmp(controllers[i], name, strnlen(name, bytes)) == 0)
+            return i;
+    }
+    return -ENOENT;
+}
+
 /* Every member has a value of its own, so that a mix-up in the layout shows. */
 int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *ret)
 {

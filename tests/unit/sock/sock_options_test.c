@@ -48,6 +48,8 @@ static const struct {
     {IP_V4, T, SOCK_TCP_LINGER2, 1000, 0, 120},
     {IP_V4, T, SOCK_TCP_USER_TIMEOUT, -1, -EINVAL, 0},
     {IP_V4, T, SOCK_TCP_USER_TIMEOUT, 30000, 0, 30000},
+    {IP_V4, T, SOCK_TCP_NOTSENT_LOWAT, 16384, 0, 16384},
+    {IP_V4, T, SOCK_TCP_NOTSENT_LOWAT, -1, 0, -1}, /* 4294967295 */
     {IP_V4, T, SOCK_TCP_MAXSEG, 87, -EINVAL, 536},
     {IP_V4, T, SOCK_TCP_MAXSEG, 88, 0, 88},
     {IP_V4, T, SOCK_TCP_MAXSEG, 32768, -EINVAL, 536},
@@ -222,8 +224,13 @@ static void test_congestion(void **state)
     s = sock_new(e.ss, IP_V4, NULL);
     assert_int_equal(sock_getopt(s, T, SOCK_TCP_CONGESTION, name, &bytes, 0), 0);
     assert_int_equal(bytes, 16);
-    assert_string_equal(name, "reno");
+    assert_string_equal(name, "cubic"); /* of the configuration */
     assert_int_equal(sock_setopt(s, T, SOCK_TCP_CONGESTION, "reno", 4, 0), 0);
+    assert_int_equal(sock_getopt(s, T, SOCK_TCP_CONGESTION, name, &bytes, 0), 0);
+    assert_string_equal(name, "reno");
+    assert_int_equal(sock_setopt(s, T, SOCK_TCP_CONGESTION, "dctcp\0x", 7, 0), 0);
+    assert_int_equal(sock_getopt(s, T, SOCK_TCP_CONGESTION, name, &bytes, 0), 0);
+    assert_string_equal(name, "dctcp");
     assert_int_equal(sock_setopt(s, T, SOCK_TCP_CONGESTION, "ren", 3, 0), -ENOENT);
     assert_int_equal(sock_setopt(s, T, SOCK_TCP_CONGESTION, "vegas", 5, 0), -ENOENT);
     assert_int_equal(sock_setopt(s, T, SOCK_TCP_CONGESTION, "", 0, 0), -EINVAL);

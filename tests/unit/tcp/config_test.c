@@ -46,6 +46,22 @@ static void ranges(void **unused)
     }
 }
 
+/* Names stand for exactly the values in the range. */
+static void named_values(void **unused)
+{
+    const struct tcp_config_row *row = tcp_config_find("tcp_congestion_control");
+
+    (void)unused;
+    assert_string_equal(tcp_config_name(row, row->def), "cubic");
+    for (int32_t v = row->min; v <= row->max; v++)
+        assert_int_equal(tcp_config_named(row, tcp_config_name(row, v)), v);
+    assert_null(tcp_config_name(row, row->max + 1));
+    assert_null(tcp_config_name(row, -1));
+    assert_int_equal(tcp_config_named(row, "vegas"), -1);
+    assert_null(tcp_config_name(tcp_config_find("tcp_ecn"), 1));
+    assert_int_equal(tcp_config_named(tcp_config_find("tcp_ecn"), "cubic"), -1);
+}
+
 /* A setter may touch its own member only. */
 static void members(void **unused)
 {
@@ -79,7 +95,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows),
-        cmocka_unit_test(ranges),
+        cmocka_unit_test(ranges), cmocka_unit_test(named_values),
         cmocka_unit_test(members),
         cmocka_unit_test(names),
     };

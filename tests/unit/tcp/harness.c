@@ -105,6 +105,7 @@ struct harness *h_new_args(const struct h_args *args)
     } else {
         tcp_config_defaults(&h->cfg);
         h->cfg.tcp_timestamps = 2;
+        h->cfg.tcp_congestion_control = 0; /* reno: what most traces are written for */
     }
     h->start = h->now = H_START_MS * NSEC_PER_MSEC;
     h->path = (struct tcp_path){.mtu = 1500};

@@ -276,6 +276,7 @@ static void smaller_mss_recounts(void **state)
 struct model {
     uint8_t sacked[MODEL_MAX], lost[MODEL_MAX], retrans[MODEL_MAX];
     uint32_t una, nxt; /* in segments */
+    uint64_t now;
 };
 
 static uint32_t total(const struct model *m, const uint8_t *what)
@@ -345,8 +346,11 @@ static void model_by_sack(struct fixture *f, struct model *m)
             above += m->sacked[k];
         if (!(d->flags & TCP_DESC_SACKED) && above >= 3)
             assert_true(d->flags & TCP_DESC_LOST);
-        for (uint32_t k = from; k < to; k++)
+        for (uint32_t k = from; k < to; k++) {
+            if ((d->flags & TCP_DESC_LOST) && !m->lost[k])
+                m->retrans[k] = 0; /* what was sent again before an undo */
             m->lost[k] = (d->flags & TCP_DESC_LOST) != 0;
+        }
     }
 }
 
@@ -365,7 +369,7 @@ static void model_retransmit(struct fixture *f, struct model *m, struct rng *rng
     assert_int_equal(d->seq, at(f, first));
     if (d->pcount > segs)
         assert_true(tcp_sndq_split(&f->q, i, segs));
-    tcp_sndq_sent_again(&f->q, d, 99);
+    tcp_sndq_sent_again(&f->q, d, ++m->now);
     for (uint32_t k = first; seq_lt(at(f, k), d->end); k++)
         m->retrans[k] = 1;
 }
@@ -379,7 +383,7 @@ static void model_step(struct fixture *f, struct model *m, struct rng *rng)
         if (m->nxt + segs > MODEL_MAX || m->nxt - m->una > 400)
             return;
         assert_true(tcp_sndq_prepare(&f->q));
-        assert_non_null(tcp_sndq_push(&f->q, segs * MSS, MSS, 0, 1));
+        assert_non_null(tcp_sndq_push(&f->q, segs * MSS, MSS, 0, ++m->now));
         m->nxt += segs;
         break;
     case 4 ... 7:
@@ -398,6 +402,11 @@ static void model_step(struct fixture *f, struct model *m, struct rng *rng)
     default:
         if (rng_below(rng, 20))
             return;
+        if (rng_below(rng, 2)) { /* undo: what waited to be sent again is in flight again, by time */
+            tcp_sndq_unmark_lost(&f->q);
+            memset(m->lost, 0, sizeof m->lost);
+            return;
+        }
         tcp_sndq_mark_all_lost(&f->q, false);
         for (uint32_t i = m->una; i < m->nxt; i++) {
             m->lost[i] = !m->sacked[i];

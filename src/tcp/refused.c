@@ -1,0 +1,70 @@
+/*
+ * tcp/refused.c: the device's queue was full (Linux: tcp_transmit_skb() fails by local congestion).
+ *
+ * New data that did not leave is taken back: its descriptor becomes a cell of the write queue again, so that nothing
+ * counts as in flight that never was, and no RTO, cwnd reduction or RTT sample comes of it. tx_refused then holds new
+ * data back until a send, an ACK or PROBE0 tries again: no busy loop at a full device. Only the last descriptor can be
+ * taken back; anything else stays as good as lost. Called by the shell, between batches.
+ */
+#include "tcp/recovery.h"
+
+/* Is it the last thing this connection sent, for the first time, and not acknowledged meanwhile? */
+static bool may_take_back(const struct tcp_conn *c, const struct tcp_out *out)
+{
+    const struct tcp_desc *d;
+
+    if (tcp_handshaking(c) || c->state == TCP_STATE_CLOSE || c->fastopen_rsk || tcp_sndq_empty(&c->sndq))
+        return false;
+    d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
+    return d->tx_count == 1 && d->seq == out->seg.seq && d->end == c->snd_nxt &&
+           !(d->flags & (TCP_DESC_SYN | TCP_DESC_SACKED | TCP_DESC_LOST));
+}
+
+static void take_back(struct tcp_conn *c)
+{
+    struct tcp_desc d = *tcp_sndq_at(&c->sndq, c->sndq.count - 1);
+    uint32_t cell = (d.flags & TCP_DESC_PSH ? TCP_CELL_PSH : 0u) | (d.flags & TCP_DESC_EOR ? TCP_CELL_EOR : 0u);
+
+    tcp_sndq_unpush(&c->sndq);
+    c->snd_nxt = c->sndq.nxt;
+    if (tcp_desc_len(&d) > 0)
+        tcp_writeq_unsent(&c->writeq, d.seq, cell);
+}
+
+/*
+ * The timer that tries again (tcp_send_probe0, tcp_check_probe_timer): one that ran already stays; a probe that was
+ * refused is repeated soon, and does not back off.
+ */
+static void arm_retry(struct tcp *t, struct tcp_conn *c, bool was_probe, uint64_t now)
+{
+    uint64_t at = c->before.probe0_at;
+
+    c->probe_begun_at = c->before.probe_begun_at;
+    c->probes_out = c->before.probes_out;
+    c->backoff = c->before.backoff;
+    if (was_probe) {
+        at = now + TCP_RESOURCE_PROBE_NS;
+        if (c->user_timeout_ms && c->probe_begun_at)
+            at = time_max(now + 1, time_min(at, c->probe_begun_at + c->user_timeout_ms * NSEC_PER_MSEC));
+        if (c->backoff > 0)
+            c->backoff--;
+    }
+    tcp_arm_probe0(t, c, now);
+    if (at != TIME_NEVER)
+        tcp_timer_set(t, c, TCP_TIMER_PROBE0, at);
+}
+
+void tcp_tx_refused(struct tcp *t, const struct tcp_out *out, uint64_t now)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, out->id);
+
+    t->counters.tx_failed++;
+    if (!c || !may_take_back(c, out))
+        return;
+    take_back(c);
+    c->tx_refused = true;
+    if (c->sndq.packets_out == 0)
+        arm_retry(t, c, out->cause == TCP_CAUSE_PROBE_WINDOW, now);
+    tcp_mark_dirty(t, c);
+    tcp_assert(t, c);
+}
