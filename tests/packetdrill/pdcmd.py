@@ -139,7 +139,7 @@ class Commands:
         try:
             r = self.host.sysctl(name.encode(), int(value, 0))
         except ValueError:
-            r = -2
+            r = self.host.sysctl_text(name.encode(), value.encode())
         if r == 0:
             return
         if name not in self.missing:
@@ -171,8 +171,7 @@ class Commands:
         if words[1] != 'qdisc':
             raise UnknownCommand(' '.join(words))
         text = ' '.join(words)
-        if ' fq' in text and 'fq' not in self.missing:
-            self.missing.append('fq')
+        self.set_one('tcp_pacing', '1' if ' fq' in text else '0') # what fq does is the engine's own here
         self.refuse = 'limit 0' in text
         self.host.device(self.gso, self.refuse)
 

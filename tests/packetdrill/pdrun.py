@@ -81,6 +81,7 @@ class Runner:
     def __init__(self, lib, path, script, variant, settings):
         """script: its text, or what pdlang.parse() made of it."""
         self.lib, self.path, self.settings = lib, path, settings
+        self.scope = dict(CODE_NAMES)
         self.variant = VARIANTS[variant]
         self.script = pdlang.parse(script, self.variant['defines']) if isinstance(script, str) else script
         self.local = socket.inet_pton(self.family(), self.variant['local'])
@@ -232,10 +233,10 @@ class Runner:
         r, raw = self.host.get_option(self.conn.fd, 6, 11, INFO_BYTES)
         if r < 0 or len(raw) != INFO_BYTES:
             raise Failure('getsockopt(TCP_INFO) = %d' % r)
-        scope = dict(CODE_NAMES)
+        scope = self.scope # a script's code is one program: its names live on
         scope.update(info_dict(raw))
         first, _, rest = text.strip().partition('\n')
-        source = first.strip() + '\n' + textwrap.dedent(rest)
+        source = (first.strip() + '\n' + textwrap.dedent(rest)).rstrip().rstrip('\\') # a line that goes on into nothing
         try:
             exec(compile(source, self.path, 'exec'), scope)  # pylint: disable=exec-used
         except AssertionError as e:
@@ -269,8 +270,10 @@ class Runner:
         return bool(c and c.local == (live.src, live.sport) and c.remote == (live.dst, live.dport))
 
     def adopt(self, live):
-        """A SYN of the connection that connect() began: now we know its port and ISN."""
+        """A SYN of the connection that connect() began: now we know its port and ISN. An older one's, sent again, is not."""
         c = self.conn
+        if any(o.local == (live.src, live.sport) and o.remote == (live.dst, live.dport) for o in self.conns):
+            return False
         if (c and c.state == 'syn_sent' and live.flags & (pdnet.SYN | pdnet.ACK) == pdnet.SYN and
                 c.remote == (live.dst, live.dport)):
             c.local, c.local_isn = (live.src, live.sport), live.seq
@@ -533,7 +536,7 @@ class Runner:
         method = getattr(self, 'sys_' + a.name, None)
         if not method:
             raise Skip('system call %s()' % a.name)
-        if a.until is not None and self.blocked:
+        if self.blocked: # packetdrill lets it end before the next one begins
             raise ScriptError('%s() begins while another call blocks' % a.name)
         method(a.args)
 

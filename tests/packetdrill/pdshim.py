@@ -47,6 +47,7 @@ _PROTOTYPES = {
     'drill_fastopen_key': (C.c_int, [C.c_void_p, C.c_char_p, C.c_uint32]),
     'drill_metrics_flush': (C.c_uint32, [C.c_void_p]),
     'drill_sysctl': (C.c_int, [C.c_void_p, C.c_char_p, C.c_int64]),
+    'drill_sysctl_text': (C.c_int, [C.c_void_p, C.c_char_p, C.c_char_p]),
     'drill_route': (None, [C.c_void_p, C.c_uint16, C.c_uint16, C.c_uint8, C.c_uint8]),
     'drill_device': (None, [C.c_void_p, C.c_uint32, C.c_int32]),
     'drill_now': (C.c_uint64, [C.c_void_p]),

@@ -155,6 +155,14 @@ int drill_sysctl(struct drill *d, const char *name, int64_t value)
     return row ? tcp_config_set(&d->config, row, value) : -ENOENT;
 }
 
+int drill_sysctl_text(struct drill *d, const char *name, const char *value)
+{
+    const struct tcp_config_row *row = tcp_config_find(name);
+    int32_t v = row ? tcp_config_named(row, value) : -1;
+
+    return v < 0 ? -ENOENT : tcp_config_set(&d->config, row, v);
+}
+
 int drill_fastopen_key(struct drill *d, const uint8_t *keys, uint32_t bytes)
 {
     uint8_t key[2][16] = {{0}};
@@ -216,7 +224,7 @@ static bool tell_sockets(struct drill *d)
 static void send_out(struct drill *d)
 {
     if (d->refuse)
-        tcp_tx_failed(d->tcp, &d->scratch);
+        tcp_tx_refused(d->tcp, &d->scratch, d->now);
     else
         drill_emit(d, &d->scratch);
 }

@@ -73,6 +73,8 @@ const char *drill_check(const struct drill *d);
 
 /* A row of the engine's configuration table. 0, -ENOENT, -ERANGE. */
 int drill_sysctl(struct drill *d, const char *name, int64_t value);
+/* The same for a value that has a name. */
+int drill_sysctl_text(struct drill *d, const char *name, const char *value);
 /* tcp_fastopen_key: one key or two, of 16 bytes each. 0 or -EINVAL. */
 int drill_fastopen_key(struct drill *d, const uint8_t *keys, uint32_t bytes);
 /* `ip tcp_metrics flush`: returns how many destinations are forgotten. */
