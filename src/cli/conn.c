@@ -61,13 +61,13 @@ static void print_times(const json_t *j)
 
 static void print_sending(const json_t *j)
 {
-    char a[32], b[32], text[240];
+    char a[32], b[32], c[32], text[240];
     json_int_t ssthresh = jint(j, "snd_ssthresh");
 
     snprintf(b, sizeof b, "%lld", (long long)ssthresh);
     snprintf(text, sizeof text,
-             "cwnd %lld  ssthresh %s  %s  in flight %lld  sacked %lld  lost %lld  retrans %lld/%lld",
-             (long long)jint(j, "snd_cwnd"), ssthresh >= 0x7fffffff ? "none" : b, jstr(j, "ca_state"),
+             "%s  cwnd %lld  ssthresh %s  %s  in flight %lld  sacked %lld  lost %lld  retrans %lld/%lld",
+             jstr(j, "congestion"), (long long)jint(j, "snd_cwnd"), ssthresh >= 0x7fffffff ? "none" : b, jstr(j, "ca_state"),
              (long long)jint(j, "unacked"), (long long)jint(j, "sacked"), (long long)jint(j, "lost"),
              (long long)jint(j, "retrans"), (long long)jint(j, "total_retrans"));
     line("congestion", text);
@@ -81,6 +81,10 @@ static void print_sending(const json_t *j)
     snprintf(text, sizeof text, "%s of %s", human_bytes((uint64_t)jint(j, "sndbuf_used"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "sndbuf"), b, sizeof b));
     line("send buffer", text);
+    snprintf(text, sizeof text, "%s, of this held back by the peer's window %s, by the send buffer %s",
+             human_us((double)jint(j, "busy_time"), a, sizeof a), human_us((double)jint(j, "rwnd_limited"), b, sizeof b),
+             human_us((double)jint(j, "sndbuf_limited"), c, sizeof c));
+    line("busy", text);
 }
 
 static void print_receiving(const json_t *j)
@@ -177,18 +181,22 @@ int cmd_abort(struct cli *c, int argc, char **argv)
 int cmd_set(struct cli *c, int argc, char **argv)
 {
     int status;
-    long value;
+    long value = 0;
     json_t *j;
+    bool named = argc == 4 && strcmp(argv[2], "congestion") == 0;
 
     if (argc != 4)
         return cli_usage("set ID OPTION VALUE");
-    if (!cli_number("VALUE", argv[3], -2147483647L - 1, 2147483647L, &value))
+    if (!named && !cli_number("VALUE", argv[3], -2147483647L - 1, 2147483647L, &value))
         return EXIT_USAGE;
     j = cli_call(c, "conn.set",
-                 json_pack("{s:s, s:s, s:I}", "id", argv[1], "option", argv[2], "value", (json_int_t)value),
+                 json_pack("{s:s, s:s, s:o}", "id", argv[1], "option", argv[2], "value",
+                           named ? json_string(argv[3]) : json_integer(value)),
                  &status);
     if (j && c->json)
         cli_print_json(j);
+    else if (j && named)
+        printf("%s = %s\n", jstr(j, "option"), jstr(j, "value"));
     else if (j)
         printf("%s = %lld\n", jstr(j, "option"), (long long)jint(j, "value"));
     json_decref(j);

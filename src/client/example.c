@@ -6,11 +6,10 @@
  * What comes out of libtaut are ordinary descriptors: read, write, poll and close are the system's own.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "client/taut.h"
+#include <taut.h>
 
 /* Sends back what comes until the peer has finished; false if the connection broke. */
 static int echo(int fd)
@@ -32,18 +31,20 @@ int main(int argc, char **argv)
 {
     struct taut_accepted who;
     struct taut *t;
+    unsigned port;
     int listener, fd;
 
-    if (argc != 2) {
+    if (argc != 2 || sscanf(argv[1], "%u", &port) != 1 || port < 1 || port > 65535) {
         fprintf(stderr, "usage: taut-example PORT\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line at a time, into a pipe too */
     t = taut_open(NULL);
     if (!t) {
         perror("no tautd");
         return 3;
     }
-    listener = taut_listen(t, NULL, (uint16_t)atoi(argv[1]), 16);
+    listener = taut_listen(t, NULL, (uint16_t)port, 16);
     if (listener < 0) {
         fprintf(stderr, "%s\n", taut_error(t));
         return 1;

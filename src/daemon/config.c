@@ -10,6 +10,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <grp.h>
 #include <ini.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -198,8 +199,8 @@ static const char *read_text(char *at, size_t bytes, const char *text)
 
 static const char *read_ifname(char *at, size_t bytes, const char *text)
 {
-    if (!*text || strlen(text) >= bytes || strpbrk(text, "/ \t:"))
-        return "an interface name of 1 to 15 characters without '/', ':' or blanks";
+    if (!*text || strlen(text) >= bytes || strpbrk(text, "/ \t:\"'"))
+        return "an interface name of 1 to 15 characters without '/', ':', quotes or blanks";
     return read_text(at, bytes, text);
 }
 
@@ -551,6 +552,21 @@ static int forward_key(struct parse *p, const char *section, const char *key, co
                 "unknown key; a forward has listen, to, proxy_protocol, connect_timeout, backlog, max_connections");
 }
 
+/* A value that has a name. */
+static const char *read_named(const struct tcp_config_row *r, const char *text, int64_t *ret)
+{
+    static _Thread_local char expected[96];
+    size_t at = 0;
+
+    *ret = tcp_config_named(r, text);
+    if (*ret >= 0)
+        return NULL;
+    expected[0] = '\0';
+    for (int32_t i = 0; tcp_config_name(r, i) && at < sizeof expected; i++)
+        at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s", i ? " or " : "", tcp_config_name(r, i));
+    return expected;
+}
+
 /* A row of the engine's or stack's own table. */
 static int table_key(struct parse *p, const struct tcp_config_row *table, void *base, const char *section, const char *key,
                      const char *value)
@@ -560,7 +576,7 @@ static int table_key(struct parse *p, const struct tcp_config_row *table, void *
     for (const struct tcp_config_row *r = table; r->name; r++) {
         if (strcmp(r->name, key))
             continue;
-        const char *expected = read_number(value, r->min, r->max, &v);
+        const char *expected = tcp_config_name(r, r->def) ? read_named(r, value, &v) : read_number(value, r->min, r->max, &v);
 
         if (expected)
             return fail(p, p->line, section, key, "'%.80s' is not valid; expected %s", value, expected);
@@ -606,6 +622,56 @@ static bool listeners_clash(const struct config_forward *a, const struct config_
            (!a->listen_addr.family || !b->listen_addr.family || ip_addr_eq(&a->listen_addr, &b->listen_addr));
 }
 
+/* Addresses that a host can have, each once. */
+static void check_addresses(struct parse *p)
+{
+    const struct daemon_config *c = p->c;
+    char text[IP_ADDR_TEXT_MAX];
+
+    for (unsigned i = 0; i < c->n_addr; i++) {
+        const struct ip_addr *a = &c->addr[i].addr;
+
+        ip_addr_format(a, text);
+        if (ip_addr_is_multicast(a) || ip_addr_is_broadcast(a) || ip_addr_is_unspecified(a) || ip_addr_is_loopback(a))
+            fail(p, p->line, "network", "address", "%s is not an address that a host can have", text);
+        for (unsigned j = 0; j < i; j++)
+            if (ip_addr_eq(a, &c->addr[j].addr))
+                fail(p, p->line, "network", "address", "%s is there twice", text);
+        for (unsigned j = 0; j < c->n_host_addr; j++)
+            if (ip_addr_eq(a, &c->host_addr[j].addr))
+                fail(p, p->line, "network", "address", "%s is the kernel's end (interface.host_address)", text);
+    }
+}
+
+static void check_services(struct parse *p)
+{
+    const struct daemon_config *c = p->c;
+    const struct config_service *services[] = {&c->echo, &c->discard, &c->chargen};
+    static const char *const names[] = {"echo", "discard", "chargen"};
+
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned j = 0; services[i]->enabled && j < i; j++)
+            if (services[j]->enabled && services[i]->port == services[j]->port)
+                fail(p, p->line, "services", names[i], "port %u is services.%s's already", services[i]->port, names[j]);
+        for (unsigned j = 0; services[i]->enabled && j < c->n_forwards; j++)
+            if (services[i]->port == c->forward[j].listen_port && !c->forward[j].listen_addr.family)
+                fail(p, p->line, "services", names[i], "port %u is forward %s's already; choose another or off",
+                     services[i]->port, c->forward[j].name);
+    }
+}
+
+static void check_process(struct parse *p)
+{
+    const struct daemon_config *c = p->c;
+
+    if (c->mtu && c->mtu < 68)
+        fail(p, p->line, "interface", "mtu", "%u is below the least that IPv4 allows; expected 0 or 68 to 65521", c->mtu);
+    if (c->control_dir[0] != '/')
+        fail(p, p->line, "control", "directory", "'%s' must be an absolute path", c->control_dir);
+    if (c->control_group[0] && !getgrnam(c->control_group))
+        fail(p, p->line, "control", "group", "there is no group '%s'", c->control_group);
+}
+
 /* What only the whole can tell. */
 static void check_whole(struct parse *p)
 {
@@ -625,6 +691,9 @@ static void check_whole(struct parse *p)
                 fail(p, p->listen_line[i], section, "listen", "port %u is forward %s's already", f->listen_port,
                      c->forward[j].name);
     }
+    check_addresses(p);
+    check_services(p);
+    check_process(p);
     if (c->tcp.ip_local_port_low > c->tcp.ip_local_port_high)
         fail(p, p->tcp_line, "tcp", "ip_local_port_low", "must not be above ip_local_port_high");
     if (c->tcp.tcp_rmem_min > c->tcp.tcp_rmem_default || c->tcp.tcp_rmem_default > c->tcp.tcp_rmem_max)
@@ -651,7 +720,9 @@ static void parse_file(struct parse *p)
 
     if (r > 0 && p->error_line > (unsigned)r)
         p->error[0] = '\0'; /* what inih found stands above it */
-    if (r > 0)
+    if (ferror(p->file))
+        fail(p, p->line, "file", "", "cannot be read: %s", strerror(errno));
+    else if (r > 0)
         fail(p, (unsigned)r, "syntax", "", "neither [section], key = value, comment nor blank");
     else if (r < 0)
         fail(p, p->line, "file", "", "out of memory while reading");
@@ -697,8 +768,13 @@ static bool table_row(const struct tcp_config_row *r, const char *section, struc
 {
     static _Thread_local char def[16];
 
-    snprintf(def, sizeof def, "%d", r->def);
-    *ret = (struct config_row_info){section, r->name, "number", def, r->unit, r->scope, r->help};
+    const char *name = tcp_config_name(r, r->def);
+
+    if (name)
+        snprintf(def, sizeof def, "%s", name);
+    else
+        snprintf(def, sizeof def, "%d", r->def);
+    *ret = (struct config_row_info){section, r->name, name ? "name" : "number", def, r->unit, r->scope, r->help};
     return true;
 }
 
@@ -832,7 +908,10 @@ const char *config_value(const struct daemon_config *c, unsigned i, char *buf, s
     if (!e)
         return buf;
     memcpy(&v, (const char *)(*section == 't' ? (const void *)&c->tcp : (const void *)&c->stack) + e->offset, sizeof v);
-    snprintf(buf, bytes, "%d", v);
+    if (tcp_config_name(e, v))
+        snprintf(buf, bytes, "%s", tcp_config_name(e, v));
+    else
+        snprintf(buf, bytes, "%d", v);
     return buf;
 }
 
@@ -851,8 +930,8 @@ int config_set_value(struct daemon_config *c, const char *section, const char *k
         return -1;
     }
     if (strcmp(info.scope, "now") && strcmp(info.scope, "new")) {
-        snprintf(ret_error, error_bytes, "%s.%s: cannot change while running (takes effect at %s)", section, key,
-                 info.scope);
+        snprintf(ret_error, error_bytes, "%s.%s: cannot be set here; change the file and %s", section, key,
+                 strcmp(info.scope, "reload") ? "restart the daemon" : "run 'taut reload'");
         return -1;
     }
     next = malloc(sizeof *next);

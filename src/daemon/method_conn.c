@@ -88,11 +88,11 @@ json_t *conn_row(struct daemon *d, tcp_id id, const struct tcp_info *info)
     struct sock_owner_info owner;
 
     conn_owner(d, id, info, &owner);
-    return json_pack("{s:o, s:s, s:o, s:o, s:s, s:I, s:I, s:o, s:o, s:s}", "id", json_conn_id(id), "state",
+    return json_pack("{s:o, s:s, s:o, s:o, s:s, s:I, s:I, s:s?, s:o, s:o, s:s}", "id", json_conn_id(id), "state",
                      tcp_state_name((enum tcp_state)info->state), "local",
                      json_addr_port(&info->tuple.local, info->tuple.local_port), "peer",
                      json_addr_port(&info->tuple.remote, info->tuple.remote_port), "owner", owner.name,
-                     "rtt_us", (json_int_t)info->rtt, "cwnd", (json_int_t)info->snd_cwnd, "bytes_in",
+                     "rtt_us", (json_int_t)info->rtt, "cwnd", (json_int_t)info->snd_cwnd, "congestion", info->congestion, "bytes_in",
                      json_u64(info->bytes_received), "bytes_out", json_u64(info->bytes_acked), "limit",
                      tcp_limit_name((enum tcp_limit)info->limit));
 }
@@ -180,6 +180,10 @@ static json_t *options_json(unsigned options)
         json_array_append_new(a, json_string("wscale"));
     if (options & TCP_INFO_OPT_ECN)
         json_array_append_new(a, json_string("ecn"));
+    if (options & TCP_INFO_OPT_ECN_SEEN)
+        json_array_append_new(a, json_string("ecn_seen"));
+    if (options & TCP_INFO_OPT_SYN_DATA)
+        json_array_append_new(a, json_string("syn_data"));
     return a;
 }
 
@@ -235,12 +239,12 @@ enum control_outcome method_conn_get(struct control_call *call)
     if (tcp_get_info(d->tcp, id, call->now, &info) < 0)
         return no_such_connection(call);
     conn_owner(d, id, &info, &owner);
-    j = json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:b}", "id", json_conn_id(id), "state",
+    j = json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s?, s:o, s:b}", "id", json_conn_id(id), "state",
                   tcp_state_name((enum tcp_state)info.state), "local",
                   json_addr_port(&info.tuple.local, info.tuple.local_port), "peer",
                   json_addr_port(&info.tuple.remote, info.tuple.remote_port), "owner", owner.name, "limit",
                   tcp_limit_name((enum tcp_limit)info.limit), "limit_text",
-                  tcp_limit_text((enum tcp_limit)info.limit), "ca_state", ca_state_name(info.ca_state),
+                  tcp_limit_text((enum tcp_limit)info.limit), "ca_state", ca_state_name(info.ca_state), "congestion", info.congestion,
                   "options", options_json(info.options), "orphan", (int)info.orphan);
 #define X(name) json_object_set_new(j, #name, json_u64(info.name));
     INFO_NUMBERS(X)
@@ -256,6 +260,8 @@ enum control_outcome method_conn_get(struct control_call *call)
 /* ---- conn.set
  * ---------------------------------------------------------------------------------------------------- */
 
+#define CONGESTION "congestion" /* its value is a name */
+
 static const struct conn_option {
     const char *name;
     int level, number; /* Linux's */
@@ -263,7 +269,8 @@ static const struct conn_option {
     {"nodelay", 6, 1},  {"cork", 6, 3},      {"quickack", 6, 12}, {"keepalive", 1, 9},
     {"keepidle", 6, 4}, {"keepintvl", 6, 5}, {"keepcnt", 6, 6},   {"user_timeout", 6, 18},
     {"linger2", 6, 8},  {"sndbuf", 1, 7},    {"rcvbuf", 1, 8},    {"window_clamp", 6, 10},
-    {"tos", 0, 1},
+    {"notsent_lowat", 6, 25},
+    {"tos", 0, 1},      {CONGESTION, 6, 13},
 };
 static const struct conn_option tclass = {"tos", 41, 67};
 
@@ -296,9 +303,29 @@ static struct sock *owned_sock(struct control_call *call, tcp_id id, struct tcp_
     return NULL;
 }
 
+static enum control_outcome set_congestion(struct control_call *call, struct sock *s, const struct conn_option *o)
+{
+    const json_t *value = json_object_get(call->args, "value");
+    const char *text = json_is_string(value) ? json_string_value(value) : "";
+    char now_is[16] = "";
+    size_t bytes = sizeof now_is;
+    int r = sock_setopt(s, o->level, o->number, text, strlen(text), call->now);
+
+    if (r == -ENOENT || r == -EINVAL)
+        return control_fail(call, CONTROL_INVALID_PARAMS, 0,
+                            "parameter \"value\": the name of a congestion control, as cubic, is expected");
+    if (r == 0)
+        r = sock_getopt(s, o->level, o->number, now_is, &bytes, call->now);
+    if (r < 0)
+        return control_fail_errno(call, -r, CONGESTION);
+    call->result = json_pack("{s:s, s:s}", "option", CONGESTION, "value", now_is);
+    return CONTROL_DONE;
+}
+
 enum control_outcome method_conn_set(struct control_call *call)
 {
     const char *name = arg_string(call, "option");
+    const json_t *given = json_object_get(call->args, "value");
     const struct conn_option *o;
     int32_t value = (int32_t)arg_int(call, "value", 0);
     size_t bytes = sizeof value;
@@ -313,7 +340,11 @@ enum control_outcome method_conn_set(struct control_call *call)
         return control_fail(
             call, CONTROL_INVALID_PARAMS, 0,
             "parameter \"option\": nodelay, cork, quickack, keepalive, keepidle, keepintvl, keepcnt, "
-            "user_timeout, linger2, sndbuf, rcvbuf, window_clamp or tos is expected");
+            "user_timeout, linger2, sndbuf, rcvbuf, window_clamp, notsent_lowat, tos or congestion is expected");
+    if (strcmp(o->name, CONGESTION) == 0)
+        return set_congestion(call, s, o);
+    if (!json_is_integer(given) || json_integer_value(given) != value)
+        return control_fail(call, CONTROL_INVALID_PARAMS, 0, "parameter \"value\": an integer of 32 bits is expected");
     r = sock_setopt(s, o->level, o->number, &value, sizeof value, call->now);
     if (r < 0)
         return control_fail_errno(call, -r, name);

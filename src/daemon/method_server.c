@@ -241,6 +241,8 @@ static const struct tcp_config_row *limits_of(const struct config_row_info *r)
 {
     const struct tcp_config_row *row = NULL;
 
+    if (strcmp(r->type, "name") == 0)
+        return NULL;
     if (strcmp(r->section, "tcp") == 0)
         return tcp_config_find(r->key);
     if (strcmp(r->section, "stack") == 0) {

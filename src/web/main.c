@@ -339,7 +339,8 @@ static void serve(struct MHD_Daemon *mhd, int listener)
     }
 }
 
-/* -1: usage or permission, not worth another try. */
+/* -1: it may not listen: wrong address, port taken, no permission. After it has once listened the port may be taken for a
+ * moment only (the daemon was restarted), so then it tries on. */
 static int listen_and_serve(struct web *w, struct MHD_Daemon *mhd, bool first)
 {
     struct taut *t = taut_open(w->socket_path);
@@ -354,7 +355,7 @@ static int listen_and_serve(struct web *w, struct MHD_Daemon *mhd, bool first)
     if (listener < 0) {
         fprintf(stderr, "taut-web: cannot listen on port %u: %s\n", w->port, taut_error(t));
         taut_close(t);
-        return listener == -EACCES || listener == -EINVAL ? -1 : 0;
+        return first || listener == -EACCES || listener == -EINVAL ? -1 : 0;
     }
     fprintf(stderr, "taut-web: serving on port %u\n", w->port);
     serve(mhd, listener);

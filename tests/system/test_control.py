@@ -58,6 +58,26 @@ def test_read_methods(net):
     check('help' in helped['tcp']['ActiveOpens'], 'stats.get with help')
 
 
+def test_congestion_by_name(net):
+    """A controller by name: of new connections, of one that lives, in the file; and a name that is none."""
+    d = net.tautd('[tcp]\ntcp_congestion_control = reno\ntcp_ecn = 1\n')
+    equal(d.call('config.get', name='tcp_congestion_control')['rows'][0]['value'], 'reno', 'of the file')
+    d.control.fails('CONFIG_INVALID', 'config.set', name='tcp_congestion_control', value='vegas')
+    equal(d.call('config.set', name='tcp_congestion_control', value='dctcp')['value'], 'dctcp', 'config.set')
+    with tcp() as s:
+        for name in ('bbr', 'reno', 'cubic'):
+            row = d.conns()[0]
+            equal(d.call('conn.set', id=row['id'], option='congestion', value=name)['value'], name, 'conn.set')
+            equal((d.conns()[0]['congestion'], d.call('conn.get', id=row['id'])['congestion']), (name, name), 'now')
+            s.sendall(bytes(100000))
+            read_exactly(s, 100000)
+        d.control.fails('INVALID_PARAMS', 'conn.set', id=row['id'], option='congestion', value='vegas')
+        d.control.fails('INVALID_PARAMS', 'conn.set', id=row['id'], option='congestion', value=1)
+        d.control.fails('INVALID_PARAMS', 'conn.set', id=row['id'], option='nodelay', value='yes')
+        check('bbr' in d.cli('set', row['id'], 'congestion', 'bbr'), 'taut set')
+        check('bbr' in d.cli('conn', row['id']), 'taut conn')
+
+
 def test_errors(net):
     """Each mistake has its symbolic name."""
     d = net.tautd()

@@ -120,6 +120,15 @@ static const struct bad bads[] = {
     {"[limits]\ndrain = soon\n", 2, "limits.drain", "500ms"},
     {"[log]\nlevel = loud\n", 2, "log.level", "debug"},
     {"[services]\necho = 70000\n", 2, "services.echo", "1 to 65535"},
+    {"[interface]\nmtu = 50\n", 2, "interface.mtu", "68 to 65521"},
+    {"[interface]\nname = \"taut0\"\n", 2, "interface.name", "quotes"},
+    {"[network]\naddress = 224.0.0.1/24\n", 2, "network.address", "a host can have"},
+    {"[network]\naddress = 10.0.0.2/24, 10.0.0.2/24\n", 2, "network.address", "twice"},
+    {"[interface]\nhost_address = 10.0.0.1/24\n[network]\naddress = 10.0.0.1/24\n", 4, "network.address", "kernel's end"},
+    {"[control]\ndirectory = run\n", 2, "control.directory", "absolute"},
+    {"[control]\ngroup = no-such-group-here\n", 2, "control.group", "no group"},
+    {"[services]\necho = 9\n", 2, "services.discard", "services.echo's already"},
+    {"[forward web]\nlisten = 7\nto = tcp:127.0.0.1:80\n", 3, "services.echo", "forward web's already"},
     {"[tcp]\ntcp_syn_retries = 0\n", 2, "tcp.tcp_syn_retries", "from 1 to 127"},
     {"[tcp]\ntcp_syn_retries = 1e3\n", 2, "tcp.tcp_syn_retries", "whole number"},
     {"[tcp]\ntcp_magic = 1\n", 2, "tcp.tcp_magic", "unknown key"},
@@ -161,6 +170,8 @@ static void test_missing_file(void **state)
     (void)state;
     assert_int_equal(config_load("/nonexistent/taut.conf", &config, error, sizeof error), -1);
     assert_non_null(strstr(error, "cannot be opened"));
+    assert_int_equal(config_load("/tmp", &config, error, sizeof error), -1); /* a directory opens, but holds no text */
+    assert_non_null(strstr(error, "cannot be read"));
 }
 
 static void test_set(void **state)
@@ -173,7 +184,7 @@ static void test_set(void **state)
     assert_non_null(strstr(error, "whole number"));
     assert_int_equal(config.tcp.tcp_fin_timeout, 30);
     assert_int_equal(config_set_value(&config, "interface", "name", "x", error, sizeof error), -1);
-    assert_non_null(strstr(error, "start"));
+    assert_non_null(strstr(error, "restart the daemon"));
     assert_int_equal(config_set_value(&config, "tcp", "nothing", "1", error, sizeof error), -1);
 }
 

@@ -140,6 +140,8 @@ struct net *net_new(size_t arena_bytes)
 
     config_defaults(&n->config);
     n->config.stack.ipv6_dad_transmits = 0;
+    n->config.tcp.tcp_wmem_default = 1 << 20; /* room for what a test writes in one go */
+    n->config.tcp.tcp_hystart = 0; /* buffers grow with cwnd, and that not by this machine's timing */
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
     for (int i = 0; i < 2; i++)
         if (setsockopt(fd[i], SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof big) != 0)

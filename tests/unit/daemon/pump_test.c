@@ -620,11 +620,11 @@ static void test_backend_answers_and_resets(void **state)
     peer_write_pattern(e->n, e->peer, 0, 50000);
     WAIT(e->n, peer_all_acked(e->n, e->peer));
     net_turns(e->n, 10);
-    local_write_pattern(e, 0, 700000);
+    local_write_pattern(e, 0, 500000);
     close(e->fd);
     e->fd = -1;
     assert_int_equal(peer_read_pattern(e->n, e->peer, 0, &got), -ECONNRESET);
-    assert_int_equal(got, 700000);
+    assert_int_equal(got, 500000);
     WAIT(e->n, e->ended);
     assert_int_equal(e->how, PUMP_LOCAL_ERROR);
     env_free(e);
