@@ -1,10 +1,10 @@
 /*
- * tcp/cong.c: the engine's side of congestion controllers (cc/cc.h): what they may see, which one a connection has,
- * their events and the choke point of ca_state.
+ * tcp/cong.c: the engine's side of congestion controllers (cc/cc.h): what they may see, which one a
+ * connection has, their events and the choke point of ca_state.
  *
- * Invariant: win.ca_state = ca_state, and whatever else of struct cc_window only the engine writes is of now whenever a
- * controller is called: tcp_cc_refresh() goes before each call. Called by ack.c, recovery.c, output.c and options.c;
- * decides nothing about windows itself.
+ * Invariant: win.ca_state = ca_state, and whatever else of struct cc_window only the engine writes is of now
+ * whenever a controller is called: tcp_cc_refresh() goes before each call. Called by ack.c, recovery.c,
+ * output.c and options.c; decides nothing about windows itself.
  */
 #include "tcp/recovery.h"
 
@@ -77,7 +77,9 @@ static uint32_t ack_flags(const struct tcp_ack_value *v)
 {
     uint32_t flags = 0;
 
-    flags |= v->una_advanced && !v->has_data && !v->window_update && !v->sack.segs && !v->ece ? 0 : CC_ACK_SLOWPATH;
+    flags |= v->una_advanced && !v->has_data && !v->window_update && !v->sack.segs && !v->ece
+                 ? 0
+                 : CC_ACK_SLOWPATH;
     flags |= v->window_update ? CC_ACK_WIN_UPDATE : 0u;
     flags |= v->ece ? CC_ACK_ECE : 0u;
     return flags;

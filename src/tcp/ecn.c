@@ -5,9 +5,9 @@
  *     receiver: data with CE       -> ECE on every ACK until CWR       (ackowed.ece)
  *     sender:   ACK with ECE       -> CWR state (recovery.c), then CWR once on new data  (ecn_queue_cwr)
  *
- * ECT(0) is set on data sent for the first time only: a retransmission, a pure ACK and a SYN may be forged or lost
- * without anybody noticing (RFC 3168 section 6.1.1, 6.1.4, 6.1.5). A controller that needs ECN (DCTCP, RFC 8257) sets it
- * on everything, and has each change of CE echoed by an ACK of its own.
+ * ECT(0) is set on data sent for the first time only: a retransmission, a pure ACK and a SYN may be forged or
+ * lost without anybody noticing (RFC 3168 section 6.1.1, 6.1.4, 6.1.5). A controller that needs ECN (DCTCP,
+ * RFC 8257) sets it on everything, and has each change of CE echoed by an ACK of its own.
  *
  * Called by output.c, input.c, request.c, ack.c and rcv.c; builds nothing.
  */
@@ -23,7 +23,8 @@ unsigned tcp_ecn_syn_flags(const struct tcp *t, struct tcp_conn *c, bool again)
     return c->ecn_ok && !(again && t->config->tcp_ecn_fallback) ? TCP_ECE | TCP_CWR : 0u;
 }
 
-/* RFC 3168 section 6.1.1: the SYN-ACK grants with ECE alone; both set would be somebody who echoes our flags. */
+/* RFC 3168 section 6.1.1: the SYN-ACK grants with ECE alone; both set would be somebody who echoes our flags.
+ */
 void tcp_ecn_syn_in(struct tcp_conn *c, const struct tcp_seg *seg)
 {
     unsigned want = seg->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR;
@@ -32,9 +33,11 @@ void tcp_ecn_syn_in(struct tcp_conn *c, const struct tcp_seg *seg)
 }
 
 /* A SYN that is itself ECN-capable is not RFC 3168's: granted only to DCTCP. */
-bool tcp_ecn_granted(const struct tcp *t, const struct tcp_listener *l, const struct tcp_seg *seg, bool *ret_ect)
+bool tcp_ecn_granted(const struct tcp *t, const struct tcp_listener *l, const struct tcp_seg *seg,
+                     bool *ret_ect)
 {
-    const struct cc_ops *cc = cc_find(cc_name(l->cc ? l->cc - 1u : (unsigned)t->config->tcp_congestion_control));
+    const struct cc_ops *cc =
+        cc_find(cc_name(l->cc ? l->cc - 1u : (unsigned)t->config->tcp_congestion_control));
 
     *ret_ect = (cc->flags & CC_NEEDS_ECN) != 0;
     if ((seg->flags & (TCP_ECE | TCP_CWR)) != (TCP_ECE | TCP_CWR))
@@ -56,7 +59,8 @@ void tcp_ecn_accept_cwr(struct tcp *t, struct tcp_conn *c, const struct tcp_seg 
         o->pending |= TCP_ACK_NOW;
 }
 
-/* RFC 8257 section 3.2. What a delayed ACK covers gets an ACK with the old mark, this segment one with the new. */
+/* RFC 8257 section 3.2. What a delayed ACK covers gets an ACK with the old mark, this segment one with the
+ * new. */
 static bool dctcp_data_in(struct tcp_conn *c, bool ce)
 {
     struct tcp_ackowed *o = &c->ackowed;

@@ -1,12 +1,14 @@
 /*
- * tcp/rate.c: how fast the network delivers (draft-cheng-iccrg-delivery-rate-estimation, as Linux's tcp_rate.c).
+ * tcp/rate.c: how fast the network delivers (draft-cheng-iccrg-delivery-rate-estimation, as Linux's
+ * tcp_rate.c).
  *
- * Each descriptor keeps what was delivered when it was sent. When it is delivered itself, what came in between, over
- * the longer of the time that sending took and the time that the ACKs took, is a sample of the bottleneck's rate: the
- * longer one, because neither ACKs in a lump nor a burst of sending may make the path look faster than it is. A sample
- * is marked where the program, not the network, was what limited it.
+ * Each descriptor keeps what was delivered when it was sent. When it is delivered itself, what came in
+ * between, over the longer of the time that sending took and the time that the ACKs took, is a sample of the
+ * bottleneck's rate: the longer one, because neither ACKs in a lump nor a burst of sending may make the path
+ * look faster than it is. A sample is marked where the program, not the network, was what limited it.
  *
- * Pure functions of a connection; called by output.c (sent), ack.c (delivered) and api.c (nothing more to send).
+ * Pure functions of a connection; called by output.c (sent), ack.c (delivered) and api.c (nothing more to
+ * send).
  */
 #include "tcp/recovery.h"
 
@@ -22,7 +24,8 @@ void tcp_rate_sent(struct tcp_conn *c, struct tcp_desc *d, bool first_in_flight,
     d->delivered_ce = c->delivered_ce;
     d->tx_lost = c->sndq.lost;
     d->tx_in_flight = in_flight;
-    d->flags = (uint16_t)(c->win.app_limited ? d->flags | TCP_DESC_APP_LIMITED : d->flags & ~TCP_DESC_APP_LIMITED);
+    d->flags =
+        (uint16_t)(c->win.app_limited ? d->flags | TCP_DESC_APP_LIMITED : d->flags & ~TCP_DESC_APP_LIMITED);
 }
 
 void tcp_rate_delivered(struct tcp_rate_pick *p, struct tcp_desc *d)

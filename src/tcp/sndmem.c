@@ -177,8 +177,12 @@ static void append_cells(struct tcp *t, struct tcp_conn *c, uint32_t bytes)
         c->write_seq = f.seq;
         if (!fresh)
             last_cell(c)->end = f.seq;
-        else if (!tcp_writeq_push(q, f.seq, 0))
-            assert(!"tcp_stream_prepare() saw to it");
+        else {
+            bool pushed = tcp_writeq_push(q, f.seq, 0);
+
+            assert(pushed); /* tcp_stream_prepare() saw to it */
+            (void)pushed;
+        }
         if (c->write_seq == end || !is_full(&f))
             break;
         if (forced_push(c))

@@ -367,19 +367,24 @@ class Capture:
 
 
 def clean_run(net, once, zero_window=True, snaplen=0, attempts=3):
-    """once() under a capture that must be clean. taut is given no second chance for what it sends; the kernel is, for
-    its timers also fire when the machine had no time for taut."""
+    """once() under a capture that must be clean, in one of a few attempts: the tail loss probes of both ends also fire
+    when this machine had no time for the other end. Other retransmissions are caught by no_loss_seen()."""
     for attempt in range(attempts):
         c = net.capture(snaplen=snaplen)
         once()
         c.stop()
-        c.assert_clean(zero_window=False, kernel_probes=True)
         try:
             c.assert_clean(zero_window)
             return
         except Failure:
             if attempt == attempts - 1:
                 raise
+
+
+def no_loss_seen(d):
+    """taut took nothing for lost: it sent nothing twice but tail loss probes."""
+    causes = d.stats()['tcp_causes']
+    equal((causes['RETRANS_FAST'], causes['RETRANS_RTO']), (0, 0), 'fast and RTO retransmissions')
 
 
 class Relay:

@@ -115,14 +115,14 @@ def test_check_config(net):
 
 
 def test_address_taken_by_nobody(net):
-    """A control directory that cannot be made, an MTU that the kernel refuses: exit status 1, a sentence, no interface."""
-    for text, words in ((f'[control]\ndirectory = {net.tmp}/no/such/place\n', net.tmp),
-                        (f'[interface]\nmtu = 20\n[control]\ndirectory = {net.tmp}\n', 'MTU')):
+    """A control directory that cannot be made (exit status 1), an MTU that nothing takes (2): a sentence, no interface."""
+    for text, words, expected in ((f'[control]\ndirectory = {net.tmp}/no/such/place\n', net.tmp, 1),
+                                  (f'[interface]\nmtu = 20\n[control]\ndirectory = {net.tmp}\n', 'interface.mtu', 2)):
         path = os.path.join(net.tmp, 'runtime.conf')
         with open(path, 'w', encoding='utf-8') as f:
             f.write(text)
         status, _, err = sh(TAUTD, '-c', path, check_status=False, timeout=10)
-        equal(status, 1, f'exit status for {text!r} ({err.strip()})')
+        equal(status, expected, f'exit status for {text!r} ({err.strip()})')
         check(words in err, f'says why: {err.strip()}')
         check('taut0' not in sh('ip', '-br', 'link'), 'no interface is left')
 

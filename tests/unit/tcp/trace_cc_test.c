@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_cc_test.c: congestion controllers on a connection: by name, changed while it lives, called when
- * and with what cc/README.md says; delivery rate; the pacing gate.
+ * tests/unit/tcp/trace_cc_test.c: congestion controllers on a connection: by name, changed while it lives,
+ * called when and with what cc/README.md says; delivery rate; the pacing gate.
  */
 #include <stdio.h>
 
@@ -30,12 +30,14 @@ static void send_segments(struct harness *h, int from, int n)
 
     h_send(h, (size_t)n * 1000);
     for (int k = from; k < from + n; k++) {
-        snprintf(text, sizeof text, "%s %d:%d(1000) ack 1", k == from + n - 1 ? "P." : ".", 1 + 1000 * k, 1001 + 1000 * k);
+        snprintf(text, sizeof text, "%s %d:%d(1000) ack 1", k == from + n - 1 ? "P." : ".", 1 + 1000 * k,
+                 1001 + 1000 * k);
         out(h, text);
     }
 }
 
-/* The configuration's for new connections; the listener's own for those that it makes; a name that isn't there. */
+/* The configuration's for new connections; the listener's own for those that it makes; a name that isn't
+ * there. */
 static void by_name(void **st)
 {
     struct harness *h = server(CUBIC);
@@ -173,7 +175,7 @@ static void delivery_rate(void **st)
     in(h, ". 1:1(0) ack 10001 win 65535");
     i = h_info(h);
     expect(h, i.delivery_rate, 10 * 1000 * 8); /* 10 in 125 ms */
-    assert_true(i.delivery_rate_app_limited); /* the send found nothing queued */
+    assert_true(i.delivery_rate_app_limited);  /* the send found nothing queued */
     send_segments(h, 10, 1);
     pass_ms(h, 200);
     in(h, ". 1:1(0) ack 11001 win 65535");
@@ -221,7 +223,8 @@ static void one_sample_each(void **st)
     h_free(h);
 }
 
-/* Ten segments go as they come; then each waits for what the ones before it cost at the rate (SO_MAX_PACING_RATE). */
+/* Ten segments go as they come; then each waits for what the ones before it cost at the rate
+ * (SO_MAX_PACING_RATE). */
 static void max_pacing_rate(void **st)
 {
     struct harness *h = server(RENO);
@@ -266,7 +269,8 @@ static void all_paced(void **st)
     h_free(h);
 }
 
-/* bbr rules window and rate alone: no PRR, a pacing rate of its own, more of both with each round in Startup. */
+/* bbr rules window and rate alone: no PRR, a pacing rate of its own, more of both with each round in Startup.
+ */
 static void bbr_rules(void **st)
 {
     struct harness *h = server(BBR);
@@ -295,7 +299,8 @@ static void bbr_rules(void **st)
     h_free(h);
 }
 
-/* ACKs with ECE make dctcp's alpha, and alpha its reduction: all marked, a half; see cc_dctcp_test for less. */
+/* ACKs with ECE make dctcp's alpha, and alpha its reduction: all marked, a half; see cc_dctcp_test for less.
+ */
 static void dctcp_hears_of_marks(void **st)
 {
     struct harness *h = h_new();

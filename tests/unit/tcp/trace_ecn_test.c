@@ -1,6 +1,6 @@
 /*
- * tests/unit/tcp/trace_ecn_test.c: ECN (RFC 3168) in traces: who asks, who grants, what is marked, what is echoed and
- * what a sender does about it; and DCTCP's exact echo (RFC 8257 section 3.2).
+ * tests/unit/tcp/trace_ecn_test.c: ECN (RFC 3168) in traces: who asks, who grants, what is marked, what is
+ * echoed and what a sender does about it; and DCTCP's exact echo (RFC 8257 section 3.2).
  */
 #include <stdio.h>
 
@@ -66,7 +66,8 @@ static void cookie_remembers(void **st)
         (void)st;
         h->cfg.tcp_syncookies = 2;
         h_listen(h, 8);
-        in(h, ts ? "SEW 0:0(0) win 32792 <mss 1000,nop,nop,TS val 7 ecr 0>" : "SEW 0:0(0) win 32792 <mss 1000>");
+        in(h,
+           ts ? "SEW 0:0(0) win 32792 <mss 1000,nop,nop,TS val 7 ecr 0>" : "SEW 0:0(0) win 32792 <mss 1000>");
         out(h, ts ? "S.E 0:0(0) ack 1 <...>" : "S. 0:0(0) ack 1 <...>");
         snprintf(ack, sizeof ack, ". 1:1(0) ack 1 win 32792 <nop,nop,TS val 8 ecr %u>", h->tsval);
         in(h, ts ? ack : ". 1:1(0) ack 1 win 32792");
@@ -76,7 +77,8 @@ static void cookie_remembers(void **st)
     }
 }
 
-/* Asked for with tcp_ecn 1; only ECE alone grants (section 6.1.1); SYNs sent again don't ask (section 6.1.1.1). */
+/* Asked for with tcp_ecn 1; only ECE alone grants (section 6.1.1); SYNs sent again don't ask
+ * (section 6.1.1.1). */
 static void asked_for(void **st)
 {
     static const struct {
@@ -223,7 +225,8 @@ static void sender_reduces(void **st)
     for (int k = 0; k < 10; k++) {
         char text[64];
 
-        snprintf(text, sizeof text, "%s %d:%d(1000) ack 1 ecn 2", k == 9 ? "P." : ".", 1 + 1000 * k, 1001 + 1000 * k);
+        snprintf(text, sizeof text, "%s %d:%d(1000) ack 1 ecn 2", k == 9 ? "P." : ".", 1 + 1000 * k,
+                 1001 + 1000 * k);
         out(h, text);
     }
     pass_ms(h, 10);
@@ -308,11 +311,17 @@ static void dctcp_echo(void **st)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(granted),          cmocka_unit_test(cookie_remembers),
-        cmocka_unit_test(asked_for),        cmocka_unit_test(fallback),
-        cmocka_unit_test(what_is_marked),   cmocka_unit_test(echoed_until_cwr),
-        cmocka_unit_test(told_in_a_burst),  cmocka_unit_test(out_of_order_and_pure), cmocka_unit_test(facts_keep_their_own),
-        cmocka_unit_test(sender_reduces),   cmocka_unit_test(super_frame),
+        cmocka_unit_test(granted),
+        cmocka_unit_test(cookie_remembers),
+        cmocka_unit_test(asked_for),
+        cmocka_unit_test(fallback),
+        cmocka_unit_test(what_is_marked),
+        cmocka_unit_test(echoed_until_cwr),
+        cmocka_unit_test(told_in_a_burst),
+        cmocka_unit_test(out_of_order_and_pure),
+        cmocka_unit_test(facts_keep_their_own),
+        cmocka_unit_test(sender_reduces),
+        cmocka_unit_test(super_frame),
         cmocka_unit_test(dctcp_echo),
     };
 
