@@ -354,7 +354,7 @@ static bool frto_holds(const struct tcp_conn *c)
 
 static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
 {
-    return !frto_holds(c) && retrans_allowed(c, now);
+    return !frto_holds(c) && !c->tx_refused && retrans_allowed(c, now);
 }
 
 /* Something waits, and no timer would ever look at it. */
@@ -407,6 +407,8 @@ enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uin
     if (c->sndq.lost_pending > 0 && may_send_data(c) && !c->suspended && !frto_holds(c)) {
         if (pacing_closed(c, now))
             return TCP_LIMIT_PACING;
+        if (c->tx_refused)
+            return TCP_LIMIT_DEVICE;
         return tcp_in_flight(c) >= c->win.cwnd ? TCP_LIMIT_CWND
                : retrans_ready(c, now)         ? TCP_LIMIT_READY
                                                : TCP_LIMIT_RWND;

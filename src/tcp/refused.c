@@ -2,9 +2,9 @@
  * tcp/refused.c: the device's queue was full (Linux: tcp_transmit_skb() fails by local congestion).
  *
  * New data that did not leave is taken back: its descriptor becomes a cell of the write queue again, so that nothing
- * counts as in flight that never was, and no RTO, cwnd reduction or RTT sample comes of it. tx_refused then holds new
- * data back until a send, an ACK or PROBE0 tries again: no busy loop at a full device. Only the last descriptor can be
- * taken back; anything else stays as good as lost. Called by the shell, between batches.
+ * counts as in flight that never was, and no RTO, cwnd reduction or RTT sample comes of it. A retransmission is to be
+ * made once more. tx_refused then holds both back until a send, an ACK or a timer tries again: no busy loop at a full
+ * device. Of new data only the last descriptor can be taken back; anything else stays as good as lost. Called by the shell, between batches.
  */
 #include "tcp/recovery.h"
 
@@ -29,6 +29,21 @@ static void take_back(struct tcp_conn *c)
     c->snd_nxt = c->sndq.nxt;
     if (tcp_desc_len(&d) > 0)
         tcp_writeq_unsent(&c->writeq, d.seq, cell);
+}
+
+/* Something LOST that went again is to go again still. The timer of its queue runs on. */
+static bool take_again_back(struct tcp_conn *c, const struct tcp_out *out)
+{
+    const unsigned again = TCP_DESC_LOST | TCP_DESC_RETRANS;
+    uint32_t i = tcp_sndq_find(&c->sndq, out->seg.seq);
+    struct tcp_desc *d = i < c->sndq.count ? tcp_sndq_at(&c->sndq, i) : NULL;
+
+    if (!d || d->seq != out->seg.seq || (d->flags & again) != again)
+        return false;
+    tcp_sndq_unsent_again(&c->sndq, d);
+    if (tcp_in_cwnd_reduction(c))
+        c->prr_out -= d->pcount < c->prr_out ? d->pcount : c->prr_out;
+    return true;
 }
 
 /*
@@ -59,7 +74,15 @@ void tcp_tx_refused(struct tcp *t, const struct tcp_out *out, uint64_t now)
     struct tcp_conn *c = tcp_conn_by_id(t, out->id);
 
     t->counters.tx_failed++;
-    if (!c || !may_take_back(c, out))
+    if (!c || c->state == TCP_STATE_CLOSE)
+        return;
+    if (out->retransmission && take_again_back(c, out)) {
+        c->tx_refused = true;
+        tcp_mark_dirty(t, c);
+        tcp_assert(t, c);
+        return;
+    }
+    if (!may_take_back(c, out))
         return;
     take_back(c);
     c->tx_refused = true;

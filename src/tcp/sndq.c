@@ -579,6 +579,14 @@ void tcp_sndq_sent_again(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now)
     set_flags(q, d, 0, TCP_DESC_RETRANS);
 }
 
+void tcp_sndq_unsent_again(struct tcp_sndq *q, struct tcp_desc *d)
+{
+    assert((d->flags & TCP_DESC_LOST) && (d->flags & TCP_DESC_RETRANS));
+    set_flags(q, d, TCP_DESC_RETRANS, 0);
+    list_del(&d->tsorted);
+    q->retrans_hint = seq_min(q->retrans_hint, d->seq);
+}
+
 bool tcp_sndq_collapse(struct tcp_sndq *q, uint32_t i, uint16_t mss)
 {
     const unsigned state = TCP_DESC_LOST | TCP_DESC_RETRANS | TCP_DESC_SACKED;

@@ -172,6 +172,8 @@ struct tcp_desc *tcp_sndq_next_lost(struct tcp_sndq *q, uint32_t *ret_index);
 void tcp_sndq_sent_again(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now);
 /* It was sent again as a probe, not because it is LOST: not on top of what is in flight. */
 void tcp_sndq_probed(struct tcp_sndq *q, struct tcp_desc *d, uint64_t now);
+/* It was sent again, and did not leave: as it was before, but for its times. */
+void tcp_sndq_unsent_again(struct tcp_sndq *q, struct tcp_desc *d);
 /* Joins i with i + 1 if both are single segments of bytes that wait to be sent again and together fit mss. */
 bool tcp_sndq_collapse(struct tcp_sndq *q, uint32_t i, uint16_t mss);
 

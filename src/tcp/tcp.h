@@ -134,8 +134,8 @@ void tcp_unreachable(struct tcp *t, tcp_id id, int error, uint64_t now);
 void tcp_tx_failed(struct tcp *t, const struct tcp_out *out);
 /*
  * The same because its queue is full (Linux's local congestion): new data counts as not sent, if it is the last that
- * this connection sent; it is tried again with the next send or ACK, at the latest after 500 ms. What else was refused
- * is as good as lost. Where several were refused, tell the last one first.
+ * this connection sent; it is tried again with the next send or ACK, at the latest after 500 ms. Lost segments are to be
+ * sent again still. What else was refused is as good as lost. Where several were refused, tell the last one first.
  */
 void tcp_tx_refused(struct tcp *t, const struct tcp_out *out, uint64_t now);
 /* Largest super-frame payload the device takes, 0: none (no TSO); takes effect at once. */

@@ -235,6 +235,7 @@ static void tcp_expired_retrans(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tcp_fastopen_synack_timeout(t, c, now);
         return;
     }
+    c->tx_refused = false;
     if (!tcp_handshaking(c) && !tcp_sndq_empty(&c->sndq)) {
         if (c->rtx == TCP_RTX_REO)
             tcp_rack_reo_timeout(t, c, now);

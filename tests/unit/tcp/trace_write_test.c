@@ -460,6 +460,30 @@ static void refused_out_of_order(void **st)
     h_free(h);
 }
 
+/* A retransmission that the device refuses is to be made still; an ACK tries it again, or the RTO. */
+static void refused_retransmission(void **st)
+{
+    struct harness *h = plain();
+
+    (void)st;
+    expect(h, h_send(h, 5000), 5000);
+    skip_out(h);
+    h->hold = true;
+    in(h, ". 1:1(0) ack 1 win 60000 <nop,nop,sack 1001:5001>");
+    refuse_all(h);
+    assert_int_equal(h_info(h).lost, 1);
+    assert_int_equal(h_info(h).retrans, 0);
+    assert_int_equal(h_info(h).limit, TCP_LIMIT_DEVICE);
+    refuse_all(h); /* nothing: it waits */
+    assert_int_equal(tcp_get_counters(h->t)->tx_failed, 1);
+    h->hold = false;
+    in(h, ". 1:1(0) ack 1 win 50000 <nop,nop,sack 1001:5001>");
+    out(h, ". 1:1001(1000) ack 1");
+    assert_int_equal(h_info(h).retrans, 1);
+    in(h, ". 1:1(0) ack 5001 win 60000");
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,6 +508,7 @@ int main(void)
         cmocka_unit_test(refused_data_goes_with_an_ack),
         cmocka_unit_test(refused_probes),
         cmocka_unit_test(refused_out_of_order),
+        cmocka_unit_test(refused_retransmission),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
