@@ -75,6 +75,7 @@ def test_sigterm_twice(net):
     d = net.tautd('[limits]\ndrain = 1min\n')
     d.expect_end = True
     s = tcp(port=19)
+    read_exactly(s, 1)  # the daemon has it too, not the kernel alone
     d.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     check(d.running(), 'it drains')

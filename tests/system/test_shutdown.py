@@ -156,7 +156,7 @@ def test_reload_one_port_taken(net):
     backend = net.serve(lambda s: s.sendall(b'hello'))
     d = net.tautd()
     d.write_config(''.join(f'[forward {n}]\nlisten = {p}\nto = tcp:127.0.0.1:{backend.port}\n'
-                           for n, p in (('a', 7), ('b', 8001))))  # 7 is echo's
+                           for n, p in (('a', STACK4 + ':7'), ('b', 8001))))  # 7 is echo's
     d.send_signal(signal.SIGHUP)
     wait_for(lambda: 'forward a: cannot listen on' in d.output(), 3, 'the log says so')
     with tcp(port=8001) as s:
@@ -170,7 +170,7 @@ def test_failed_start(net):
     """Two listeners on one port: one sentence, exit status 1, nothing left."""
     d = None
     try:
-        d = net.tautd('[forward a]\nlisten = 7\nto = tcp:127.0.0.1:1\n')
+        d = net.tautd(f'[forward a]\nlisten = {STACK4}:7\nto = tcp:127.0.0.1:1\n')
         check(False, 'it started')
     except AssertionError as e:
         check('cannot listen on' in str(e) and 'Sanitizer' not in str(e) and 'status 1' in str(e), str(e))
