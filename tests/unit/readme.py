@@ -2,7 +2,7 @@
 """The README's feature tables tell the truth as far as a program can say: each yes names tests, and they exist.
 
 `FILE/NAME` is a function NAME (or test_NAME) of tests/**/FILE_test.c or tests/**/FILE.c; `system-FILE/NAME` is test_NAME of
-tests/system/test_FILE.py. Usage: readme.py [ROOT]; --self-test shows that mistakes are found.
+tests/system/test_FILE.py; `pkt FOLDER/NAME` is tests/packetdrill/scripts/FOLDER/NAME.pkt. Usage: readme.py [ROOT]; --self-test shows that mistakes are found.
 """
 import pathlib
 import re
@@ -20,6 +20,8 @@ def sources(root, name):
 
 
 def exists(root, proof):
+    if proof.startswith("pkt "):
+        return (root / "tests/packetdrill/scripts" / (proof[4:] + ".pkt")).exists()
     name, _, function = proof.partition("/")
     word = re.compile(r"\b(test_)?%s\b" % re.escape(function))
     return bool(function) and any(p.exists() and word.search(p.read_text()) for p in sources(root, name))
@@ -43,7 +45,7 @@ def self_test(root):
     good = "| a | yes | `walls/check_includes` |\n"
     rows = "| filler | no | |\n" * 30
     cases = [("| a | yes | |\n", "without a test"), ("| a | yes | `walls/no_such_function_here` |\n", "no such test"),
-             ("| a | yes | `nowhere/x` |\n", "no such test")]
+             ("| a | yes | `nowhere/x` |\n", "no such test"), ("| a | yes | `pkt no/script` |\n", "no such test")]
     for text, expected in cases:
         found = list(mistakes(root, rows + text))
         if not any(expected in line for line in found):
