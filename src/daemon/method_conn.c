@@ -269,7 +269,7 @@ static const struct conn_option {
     {"nodelay", 6, 1},  {"cork", 6, 3},      {"quickack", 6, 12}, {"keepalive", 1, 9},
     {"keepidle", 6, 4}, {"keepintvl", 6, 5}, {"keepcnt", 6, 6},   {"user_timeout", 6, 18},
     {"linger2", 6, 8},  {"sndbuf", 1, 7},    {"rcvbuf", 1, 8},    {"window_clamp", 6, 10},
-    {"notsent_lowat", 6, 25},
+    {"notsent_lowat", 6, 25},               {"max_pacing_rate", 1, 47},
     {"tos", 0, 1},      {CONGESTION, 6, 13},
 };
 static const struct conn_option tclass = {"tos", 41, 67};
@@ -340,7 +340,7 @@ enum control_outcome method_conn_set(struct control_call *call)
         return control_fail(
             call, CONTROL_INVALID_PARAMS, 0,
             "parameter \"option\": nodelay, cork, quickack, keepalive, keepidle, keepintvl, keepcnt, "
-            "user_timeout, linger2, sndbuf, rcvbuf, window_clamp, notsent_lowat, tos or congestion is expected");
+            "user_timeout, linger2, sndbuf, rcvbuf, window_clamp, notsent_lowat, max_pacing_rate, tos or congestion is expected");
     if (strcmp(o->name, CONGESTION) == 0)
         return set_congestion(call, s, o);
     if (!json_is_integer(given) || json_integer_value(given) != value)

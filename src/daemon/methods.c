@@ -145,7 +145,7 @@ static const struct control_param set_params[] = {
     {"option", PARAM_STRING, true, NULL, 0, 32,
      "nodelay, cork, quickack, keepalive, keepidle (s), keepintvl (s), keepcnt, user_timeout (ms), linger2 "
      "(s), sndbuf, "
-     "rcvbuf, window_clamp, notsent_lowat (bytes), tos, congestion (a name)"},
+     "rcvbuf, window_clamp, notsent_lowat (bytes), max_pacing_rate (bytes/s), tos, congestion (a name)"},
     {"value", PARAM_SCALAR, true, NULL, 0, 0, "as setsockopt(2) takes it: an integer of 32 bits, or a name"},
     END_PARAMS,
 };
