@@ -10,6 +10,9 @@
  * MODEL: key=value, separated by commas; every key may be absent.
  *     rate       bits a second; a frame takes its bytes (from the MAC addresses on) x 8 / rate. 0: no limit
  *     delay      microseconds, after the last bit
+ *     jitter     microseconds at most by which a frame is late at the queue, in the order of its port. With flows that
+ *                share a bottleneck about one frame's time: otherwise who answers an ACK at once always finds the room
+ *                that just became free (traffic phase effects, Floyd and Jacobson 1991)
  *     queue      bytes that may wait or be in transmission; more is dropped at the tail. 0: no limit
  *     mark       bytes: an ECN-capable IPv4 packet that finds more waiting gets CE
  *     loss, duplicate, corrupt, reorder      share of data segments
@@ -65,7 +68,7 @@
 #define NSEC        1000000000ull
 
 struct model {
-    double rate, delay, queue, mark, loss, duplicate, corrupt, reorder, reorder_by, mtu, seed;
+    double rate, delay, jitter, queue, mark, loss, duplicate, corrupt, reorder, reorder_by, mtu, seed;
 };
 
 enum drop { DROP_LOSS, DROP_QUEUE, DROP_MTU, DROP_LONG, DROP_MEMORY, DROP_NOWHERE, N_DROPS };
@@ -86,8 +89,9 @@ struct direction {
 
 struct frame {
     uint64_t due, order;
-    uint32_t ports; /* bits */
+    uint32_t ports; /* bits; 0: it is due at the queue of its direction, not at its end */
     uint16_t bytes;
+    uint8_t from; /* port */
     uint8_t data[FRAME_BYTES];
 };
 
@@ -120,6 +124,7 @@ struct parsed {
 static struct {
     int fd[PORTS_MAX];
     char name[PORTS_MAX][IFNAMSIZ];
+    uint64_t at_queue[PORTS_MAX]; /* when its last frame comes there, with jitter */
     unsigned n;
 } ports;
 static struct direction forward = {.name = "forward"}, reverse = {.name = "reverse"};
@@ -488,7 +493,7 @@ static bool enqueue(struct direction *d, struct lane *l, struct frame *f, const 
 }
 
 /* One frame that was read; it ends in the heap, or dropped with a reason. */
-static void carry(struct direction *d, struct frame *f, unsigned from, uint64_t now)
+static void carry(struct direction *d, struct frame *f, uint64_t now)
 {
     const struct model *m = &d->model;
     struct parsed p = parse(f->data, f->bytes);
@@ -501,7 +506,7 @@ static void carry(struct direction *d, struct frame *f, unsigned from, uint64_t 
     d->packets++;
     d->bytes += f->bytes;
     d->data += is_data;
-    f->ports = output_ports(f->data, from);
+    f->ports = output_ports(f->data, f->from);
     if (!f->ports || (m->mtu > 0 && f->bytes > m->mtu + 14)) {
         count_drop(d, f->ports ? DROP_MTU : DROP_NOWHERE, f);
         return;
@@ -531,10 +536,33 @@ static void carry(struct direction *d, struct frame *f, unsigned from, uint64_t 
     heap_push(f);
 }
 
+static struct direction *direction_from(unsigned port)
+{
+    return port == ports.n - 1 ? &reverse : &forward;
+}
+
+static void arrive(struct frame *f, uint64_t now)
+{
+    struct direction *d = direction_from(f->from);
+    uint64_t *last = &ports.at_queue[f->from];
+
+    if (d->model.jitter <= 0) {
+        carry(d, f, now);
+        return;
+    }
+    f->ports = 0;
+    f->order = order++;
+    f->due = now + us(d->model.jitter * chance(d, f->from, f->order, 6));
+    if (f->due < *last)
+        f->due = *last;
+    *last = f->due;
+    heap_push(f);
+}
+
 /* Up to BATCH frames of one port; true: there may be more. */
 static bool read_port(unsigned port)
 {
-    struct direction *d = port == ports.n - 1 ? &reverse : &forward;
+    struct direction *d = direction_from(port);
 
     for (unsigned i = 0; i < BATCH; i++) {
         struct frame *f = take();
@@ -557,8 +585,9 @@ static bool read_port(unsigned port)
             continue;
         }
         f->bytes = (uint16_t)n;
+        f->from = (uint8_t)port;
         learn(f->data, port);
-        carry(d, f, port, now_ns());
+        arrive(f, now_ns());
     }
     return true;
 }
@@ -572,6 +601,10 @@ static void release(void)
         if (heap[0]->due > now)
             return;
         f = heap_pop();
+        if (!f->ports) {
+            carry(direction_from(f->from), f, f->due);
+            continue;
+        }
         by = now - f->due;
         released++;
         late[by / 1000 < LATE_MAX ? by / 1000 : LATE_MAX]++;
@@ -734,7 +767,7 @@ static bool parse_model(char *text, struct model *m)
     const struct {
         const char *key;
         double *value;
-    } keys[] = {{"rate", &m->rate}, {"delay", &m->delay}, {"queue", &m->queue}, {"mark", &m->mark}, {"loss", &m->loss},
+    } keys[] = {{"rate", &m->rate}, {"delay", &m->delay}, {"jitter", &m->jitter}, {"queue", &m->queue}, {"mark", &m->mark}, {"loss", &m->loss},
                 {"duplicate", &m->duplicate}, {"corrupt", &m->corrupt}, {"reorder", &m->reorder},
                 {"reorder_by", &m->reorder_by}, {"mtu", &m->mtu}, {"seed", &m->seed}};
 
