@@ -142,6 +142,8 @@ static void note_acked(struct tcp_conn *c, struct tcp_desc *d, uint32_t segs, ui
         note_delivered(c, d, segs, now, v);
     if (!(d->flags & TCP_DESC_SYN))
         v->data_acked = true;
+    if (v->acked_segs == 0)
+        v->acked_since = d->first_sent_at;
     v->acked_segs += segs;
     tcp_rate_delivered(&v->sack.rate, d);
 }
@@ -207,36 +209,87 @@ static bool sack_block_valid(const struct tcp_conn *c, const struct tcp_sack_blo
     return seq_gt(b->end, c->undo_marker) && seq_geq(b->start, b->end - c->max_window);
 }
 
-/*
- * A D-SACK: counted; where it answers retransmissions of this recovery, one less is left that may have been
- * needed (tcp_check_dsack, tcp_dsack_seen).
- */
-static void dsack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
+/* So many retransmissions less of this recovery may have been needed. */
+static void undo_retrans_less(struct tcp_conn *c, uint32_t segs)
 {
-    const struct tcp_sack_block *b = &seg->opt.sack[0];
-    uint32_t len = b->end - b->start, segs = (len + c->mss - 1u) / (c->mss ? c->mss : 1u);
     int32_t left = (int32_t)c->undo_retrans;
 
+    c->undo_retrans = (uint32_t)(left > (int32_t)segs ? left - (int32_t)segs : 0);
+}
+
+/* A D-SACK of what is still queued counts where it was retransmitted (tcp_sacktag_one). */
+static void dsack_of_queued(struct tcp_conn *c, const struct tcp_sack_block *b)
+{
+    struct tcp_sndq *q = &c->sndq;
+
+    for (uint32_t i = tcp_sndq_find(q, seq_max(b->start, q->una)); i < q->count; i++) {
+        const struct tcp_desc *d = tcp_sndq_at(q, i);
+        uint32_t start = seq_max(d->seq, b->start), end = seq_min(d->end, b->end);
+
+        if (!seq_lt(start, end))
+            break;
+        if ((d->flags & (TCP_DESC_RETRANS | TCP_DESC_EVER_RETRANS)) && seq_gt(end, c->undo_marker))
+            undo_retrans_less(c, (end - start + d->mss - 1u) / d->mss);
+    }
+}
+
+/*
+ * Segments that the D-SACK reports; 0: not credible: empty, larger than any window was, or more than was ever sent
+ * again: the network duplicated it, or the peer makes it up (tcp_dsack_seen).
+ */
+static uint32_t dsack_segs(struct tcp_conn *c, const struct tcp_sack_block *b, struct tcp_ack_value *v)
+{
+    uint32_t len = b->end - b->start, segs = (len + c->mss - 1u) / (c->mss ? c->mss : 1u);
+
     if (!seq_lt(b->start, b->end) || len > c->max_window)
-        return;
+        return 0;
     if (len <= c->mss && c->tlp_out && c->tlp_high_seq == b->end)
         v->dsack_tlp = true;
-    c->dsack_dups += segs;
-    if (c->dsack_dups > c->total_retrans)
-        return; /* the network duplicated it, or the peer makes it up */
-    t->counters.dsack_recv++;
+    c->dsack_dups = c->dsack_dups > UINT32_MAX - segs ? UINT32_MAX : c->dsack_dups + segs;
+    return c->dsack_dups > c->total_retrans ? 0 : segs;
+}
+
+/*
+ * A D-SACK: what was sent again in vain left the network all the same, so it counts as delivered; where it answers
+ * retransmissions of this recovery, less are left that may have been needed (tcp_check_dsack). False: not credible.
+ */
+static bool dsack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v)
+{
+    const struct tcp_sack_block *b = &seg->opt.sack[0];
+    uint32_t segs = dsack_segs(c, b, v);
+
+    if (seq_lt(b->start, seg->ack))
+        t->counters.dsack_recv++;
+    else
+        t->counters.dsack_ofo_recv++;
+    if (segs == 0) {
+        t->counters.dsack_ignored_dubious++;
+        return false;
+    }
+    t->counters.dsack_recv_segs += segs;
     v->dsack = true;
+    c->delivered += segs;
     /* RACK's window grows by what RACK retransmitted in vain, not by probes, nor before the path reordered.
      */
     if (c->reord_seen && !v->dsack_tlp)
         c->rack.dsack_seen = true;
-    if (c->undo_marker && left > 0 && seq_leq(b->end, seq_max(v->prior_una, c->sndq.highest_sack)) &&
-        seq_gt(b->end, c->undo_marker))
-        c->undo_retrans = (uint32_t)(left > (int32_t)segs ? left - (int32_t)segs : 0);
+    if (!sack_block_valid(c, b, seq_max(seg->ack, c->snd_una), true)) {
+        if (c->undo_marker)
+            t->counters.dsack_ignored_old++;
+        else
+            t->counters.dsack_ignored_no_undo++;
+    }
+    if (!c->undo_marker || (int32_t)c->undo_retrans <= 0 || !seq_gt(b->end, c->undo_marker))
+        return true;
+    if (seq_leq(b->end, v->prior_una))
+        undo_retrans_less(c, segs);
+    else
+        dsack_of_queued(c, b);
+    return true;
 }
 
 /* Blocks in ascending order, so that reordering is seen against what was sacked before this ACK. */
-static unsigned sorted_blocks(const struct tcp_conn *c, const struct tcp_seg *seg, unsigned first,
+static unsigned sorted_blocks(struct tcp *t, const struct tcp_conn *c, const struct tcp_seg *seg, unsigned first,
                               struct tcp_sack_block *out)
 {
     uint32_t una = seq_max(seg->ack, c->snd_una);
@@ -245,8 +298,12 @@ static unsigned sorted_blocks(const struct tcp_conn *c, const struct tcp_seg *se
     for (unsigned i = first; i < seg->opt.sack_count && i < TCP_SACK_BLOCKS_MAX; i++) {
         const struct tcp_sack_block *b = &seg->opt.sack[i];
 
-        if (!sack_block_valid(c, b, una, false))
+        if (!sack_block_valid(c, b, una, false)) {
+            /* An ACK that was overtaken may hold old ones. */
+            if (seg->ack == una || seq_gt(b->end, una))
+                t->counters.sack_discard++;
             continue;
+        }
         for (k = n++; k > 0 && seq_lt(b->start, out[k - 1].start); k--)
             out[k] = out[k - 1];
         out[k] = *b;
@@ -262,11 +319,10 @@ static void sack_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg
 
     if (!c->sack_ok || seg->opt.sack_count == 0)
         return;
-    if (is_dsack(seg)) {
-        dsack_in(t, c, seg, v);
+    if (is_dsack(seg) && dsack_in(t, c, seg, v))
         first = 1;
-    }
-    n = sorted_blocks(c, seg, first, block);
+    n = sorted_blocks(t, c, seg, first, block);
+    c->sndq.count_max = tcp_sndq_count_max(c);
     v->sack.rack = &c->rack;
     v->sack.min_rtt_us = c->rtt.min_rtt_us;
     v->sack.now = now;
@@ -284,6 +340,9 @@ static uint64_t tsecr_rtt_us(const struct tcp_conn *c, const struct tcp_ack_valu
     uint32_t ms = tcp_ts_clock(now, c->ts_offset) - v->tsecr;
 
     if (ms >= (uint32_t)INT32_MAX / 1000)
+        return UINT64_MAX;
+    /* An echo of the time before what it acknowledges was first sent is no measurement, though Linux takes it. */
+    if (v->acked_since && seq_lt(v->tsecr, tcp_ts_clock(v->acked_since, c->ts_offset)))
         return UINT64_MAX;
     return ms ? ms * 1000ull : 1000ull;
 }
@@ -445,7 +504,9 @@ static void take_counts(struct tcp *t, struct tcp_conn *c)
     t->counters.split += c->sndq.splits;
     t->counters.merged += c->sndq.merges;
     t->counters.lost_retransmit += c->sndq.lost_retrans;
-    c->sndq.splits = c->sndq.merges = c->sndq.lost_retrans = 0;
+    t->counters.sack_walked += c->sndq.walked;
+    t->counters.wqueue_too_big += c->sndq.refused;
+    c->sndq.splits = c->sndq.merges = c->sndq.lost_retrans = c->sndq.walked = c->sndq.refused = 0;
 }
 
 /* Below snd_una, yet its SACK blocks may be news (RFC 2018 section 5.1 allows any order). */

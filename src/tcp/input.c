@@ -299,14 +299,16 @@ static bool challenge_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
 
 /* An ACK to a segment that was refused; data is exempt from the limit: it is no part of an ACK loop. */
 static void answer_refused(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, enum tcp_cause cause,
-                           uint64_t now)
+                           unsigned long long *skipped, uint64_t now)
 {
     bool data = seg->len && !(seg->flags & TCP_SYN);
 
-    if (data || tcp_invalid_ack_allowed(t, &c->invalid_ack_at, now))
+    if (data || tcp_invalid_ack_allowed(t, &c->invalid_ack_at, now)) {
         tcp_owe_dupack(t, c, seg, cause);
-    else
-        tcp_drop(t, c, TCP_DROP_CHALLENGE_LIMIT);
+        return;
+    }
+    ++*skipped;
+    tcp_drop(t, c, TCP_DROP_CHALLENGE_LIMIT);
 }
 
 /* A RST one below rcv_nxt, from a peer that doesn't count its FIN (Linux tcp_reset_check). */
@@ -325,7 +327,7 @@ static bool step1_paws(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
         return challenge_syn(t, c, now);
     tcp_drop(t, c, TCP_DROP_PAWS);
     t->counters.paws_estab++;
-    answer_refused(t, c, seg, TCP_CAUSE_ACK_UNACCEPTABLE, now);
+    answer_refused(t, c, seg, TCP_CAUSE_ACK_UNACCEPTABLE, &t->counters.skipped_paws, now);
     return false;
 }
 
@@ -358,7 +360,7 @@ static bool step1_sequence(struct tcp *t, struct tcp_conn *c, const struct tcp_s
     if (seg->flags & TCP_SYN)
         return challenge_syn(t, c, now);
     tcp_drop(t, c, seq_lt(seg_end(seg), c->rcv_wup) && seg->len ? TCP_DROP_OLD_DATA : TCP_DROP_OUT_OF_WINDOW);
-    answer_refused(t, c, seg, refused_cause(c, seg), now);
+    answer_refused(t, c, seg, refused_cause(c, seg), &t->counters.skipped_seq, now);
     return false;
 }
 

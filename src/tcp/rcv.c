@@ -76,16 +76,19 @@ static void clamp_window(struct tcp *t, struct tcp_conn *c)
         c->rcv_ssthresh = 2u * c->advmss;
 }
 
-static bool prune_ooo(struct tcp *t, struct tcp_conn *c)
+/*
+ * Throws out-of-order data away from its end, an eighth of the buffer at a time, so that a peer cannot make us look for
+ * room with each segment; never for `seq` what lies below it, which is nearer to being read (tcp_prune_ofo_queue).
+ */
+static bool prune_ooo(struct tcp *t, struct tcp_conn *c, uint32_t seq)
 {
     struct tcp_rcvq *q = &c->rcvq;
     uint32_t goal = q->rcvbuf - q->rcvbuf / 8, target = q->truesize < q->rcvbuf ? q->truesize - 1 : goal;
 
-    if (!q->n_ranges)
+    if (!tcp_rcvq_prune_ooo(q, t->pool, target, seq))
         return false;
     t->counters.ofo_pruned++;
     tcp_drop(t, c, TCP_DROP_OOO_PRUNED);
-    tcp_rcvq_prune_ooo(q, t->pool, target);
     /* A FIN behind what was thrown away comes again with it. */
     c->fin_waits = false;
     return true;
@@ -97,7 +100,7 @@ static bool fits(const struct tcp_conn *c)
 }
 
 /* tcp_prune_queue: collapse, then out-of-order data goes. */
-static bool make_room(struct tcp *t, struct tcp_conn *c)
+static bool make_room(struct tcp *t, struct tcp_conn *c, uint32_t seq)
 {
     struct tcp_rcvq *q = &c->rcvq;
 
@@ -107,7 +110,7 @@ static bool make_room(struct tcp *t, struct tcp_conn *c)
     if (fits(c))
         return true;
     t->counters.rcv_collapsed += tcp_rcvq_collapse(q, t->pool) / CHUNK_SMALL_BYTES;
-    if (fits(c) || (prune_ooo(t, c) && fits(c)))
+    if (fits(c) || (prune_ooo(t, c, seq) && fits(c)))
         return true;
     t->counters.rcv_pruned++;
     return false;
@@ -121,7 +124,7 @@ static uint32_t append(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 
     if (got < len && tcp_rcvq_collapse(&c->rcvq, t->pool))
         got += tcp_rcvq_append(&c->rcvq, t->pool, seg, skip + got, len - got);
-    while (got < len && prune_ooo(t, c))
+    while (got < len && prune_ooo(t, c, c->rcv_nxt))
         got += tcp_rcvq_append(&c->rcvq, t->pool, seg, skip + got, len - got);
     return got;
 }
@@ -208,7 +211,7 @@ static void in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
     bool had_holes = c->rcvq.n_ranges > 0, marked = false;
     uint32_t got = 0, before;
 
-    if (x->len && !make_room(t, c) && c->rcvq.bytes) {
+    if (x->len && !make_room(t, c, x->seq) && c->rcvq.bytes) {
         refuse(t, c);
         return;
     }
@@ -258,7 +261,7 @@ static void out_of_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
 
     (void)tcp_ecn_data_in(t, c, seg, now);
     c->ackowed.pending |= TCP_ACK_SCHED;
-    if (x->len && !make_room(t, c)) {
+    if (x->len && !make_room(t, c, x->seq)) {
         t->counters.ofo_drop++;
         tcp_drop(t, c, TCP_DROP_RCVBUF);
         tcp_raise(t, c, TCP_EVENT_READABLE);

@@ -605,7 +605,7 @@ static uint32_t chain_charge(const struct rcvq_range *r)
     return charge;
 }
 
-uint32_t tcp_rcvq_prune_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t target)
+uint32_t tcp_rcvq_prune_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t target, uint32_t floor)
 {
     uint32_t gone = 0;
 
@@ -613,9 +613,13 @@ uint32_t tcp_rcvq_prune_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_
         const struct rcvq_range *r = &q->range[q->n_ranges - 1];
         uint32_t charge = chain_charge(r), excess = q->truesize - target;
         uint32_t keep = charge > excess ? chain_bytes_within(r, charge - excess) : 0;
+        uint32_t from = seq_max(r->start + keep, floor);
+        bool last = from != r->start;
 
-        gone += tcp_rcvq_cut_ooo(q, pool, r->start + keep);
-        if (keep)
+        if (seq_leq(r->end, from))
+            break;
+        gone += tcp_rcvq_cut_ooo(q, pool, from);
+        if (last)
             break;
     }
     return gone;

@@ -106,8 +106,8 @@ void tcp_rcvq_consume(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t byte
 
 /* Copies badly filled pieces together. Truesize saved. */
 uint32_t tcp_rcvq_collapse(struct tcp_rcvq *q, struct chunk_pool *pool);
-/* Throws the highest out-of-order data away until truesize <= target. Bytes gone. */
-uint32_t tcp_rcvq_prune_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t target);
+/* Throws the highest out-of-order data away until truesize <= target, but nothing below `floor`. Bytes gone. */
+uint32_t tcp_rcvq_prune_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t target, uint32_t floor);
 
 /*
  * The i-th piece, those in order first, then those out of order; first_seq: of the first unread byte. False:

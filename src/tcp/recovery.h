@@ -25,6 +25,7 @@ struct tcp_ack_value {
     uint32_t reord_seq;       /* lowest acknowledged that was neither sacked nor retransmitted */
     bool reord_seen;
     uint64_t first_sent_at, last_sent_at; /* of acknowledged ones never retransmitted, 0: none */
+    uint64_t acked_since;                 /* when the lowest acknowledged was first sent, 0: none, or not known */
     /* SACK */
     struct tcp_sack_result sack;
     bool dsack;

@@ -370,6 +370,8 @@ static void repeated_syn(struct tcp *t, struct tcp_req *r, uint64_t now)
     tcp_drop(t, NULL, TCP_DROP_REQ_DUP_SYN);
     if (tcp_invalid_ack_allowed(t, &r->invalid_at, now))
         synack_due(t, r);
+    else
+        t->counters.skipped_syn_recv++;
 }
 
 /* Outside the window, or too old: told where we are (RFC 9293 section 3.10.7.4, first step). */
@@ -382,8 +384,12 @@ static void req_out_of_window(struct tcp *t, struct tcp_req *r, const struct tcp
     tcp_drop(t, NULL, paws ? TCP_DROP_REQ_PAWS : TCP_DROP_REQ_OUT_OF_WINDOW);
     if (paws)
         t->counters.paws_estab++;
-    if ((seg->flags & TCP_RST) || !tcp_invalid_ack_allowed(t, &r->invalid_at, now))
+    if (seg->flags & TCP_RST)
         return;
+    if (!tcp_invalid_ack_allowed(t, &r->invalid_at, now)) {
+        t->counters.skipped_syn_recv++;
+        return;
+    }
     a.wnd = (uint16_t)(r->rcv_wnd >> r->rcv_wscale);
     a.ts_ok = r->ts_ok;
     a.tsval = r->ts_ok ? tcp_ts_clock(now, tcp_ts_offset(t, &r->tuple)) : 0;

@@ -28,6 +28,18 @@ uint32_t tcp_wmem_queued(const struct tcp_conn *c)
     return tcp_sndbuf_bytes(&c->sndbuf) + SKB_OVERHEAD * (c->sndq.count + c->writeq.count);
 }
 
+/*
+ * SACK blocks may cut super-frames into segments, and each costs memory. Linux stops where the queue takes twice the
+ * buffer and two super-frames (tcp_fragment, CVE-2019-11478).
+ */
+uint32_t tcp_sndq_count_max(const struct tcp_conn *c)
+{
+    uint64_t most = 2 * ((uint64_t)c->sndbuf.limit + 2 * (GSO_BYTES_MAX + SKB_OVERHEAD)), bytes = tcp_sndbuf_bytes(&c->sndbuf);
+    uint64_t count = most > bytes ? (most - bytes) / SKB_OVERHEAD : 0, cells = c->writeq.count;
+
+    return (uint32_t)(count > cells + 1 ? count - cells : 1);
+}
+
 static uint32_t notsent_lowat(const struct tcp *t, const struct tcp_conn *c)
 {
     return c->notsent_lowat ? c->notsent_lowat : (uint32_t)t->config->tcp_notsent_lowat;

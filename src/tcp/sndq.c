@@ -197,8 +197,19 @@ static void set_flags(struct tcp_sndq *q, struct tcp_desc *d, unsigned off, unsi
     account(q, d, IN);
 }
 
+static void forget_blocks(struct tcp_sndq *q)
+{
+    for (uint32_t k = 0; k < TCP_SNDQ_SEEN; k++)
+        q->seen[k] = (struct tcp_seq_range){q->una, q->una};
+}
+
 static void una_moved(struct tcp_sndq *q, uint32_t una)
 {
+    struct tcp_seq_range *seen = &q->seen[q->next_aged++ % TCP_SNDQ_SEEN];
+
+    /* One each time: una moves by far less than a quarter of the sequence space, so none is left to come round. */
+    if (seq_leq(seen->end, una))
+        *seen = (struct tcp_seq_range){una, una};
     q->una = una;
     q->retrans_hint = seq_max(q->retrans_hint, una);
     q->lost_hint = seq_max(q->lost_hint, una);
@@ -213,6 +224,7 @@ void tcp_sndq_init(struct tcp_sndq *q, struct tcp_desc_slab *slab, uint32_t seq)
     q->slab = slab;
     list_init(&q->tsorted);
     q->una = q->nxt = q->retrans_hint = q->lost_hint = q->highest_sack = seq;
+    forget_blocks(q);
 }
 
 static void desc_free(struct tcp_sndq *q, struct tcp_desc *d)
@@ -262,6 +274,7 @@ void tcp_sndq_unpush(struct tcp_sndq *q)
     account(q, d, OUT);
     ring_remove(q, q->count - 1);
     q->nxt = d->seq;
+    forget_blocks(q);
     q->lost_hint = seq_min(q->lost_hint, q->nxt);
     q->retrans_hint = seq_min(q->retrans_hint, q->nxt);
     desc_free(q, d);
@@ -404,6 +417,16 @@ static uint32_t sack_one(struct tcp_sndq *q, uint32_t i, struct tcp_sack_result 
     return i + 1;
 }
 
+/* False: no memory, or the queue holds too many pieces already, other than at its ends (tcp_fragment). */
+static bool sack_split(struct tcp_sndq *q, uint32_t i, uint32_t segs)
+{
+    if (q->count_max && q->count >= q->count_max && i > 0 && i + 1 < q->count) {
+        q->refused++;
+        return false;
+    }
+    return tcp_sndq_split(q, i, segs);
+}
+
 /*
  * Cuts descriptor i so that a part of it lies whole in [start, end). *ret_part: index of that part. False: no
  * whole segment of it does.
@@ -415,17 +438,49 @@ static bool sack_cut(struct tcp_sndq *q, uint32_t i, uint32_t start, uint32_t en
 
     if (seq_gt(start, d->seq)) {
         segs = (start - d->seq + d->mss - 1) / d->mss;
-        if (segs >= d->pcount || !tcp_sndq_split(q, i, segs))
+        if (segs >= d->pcount || !sack_split(q, i, segs))
             return false;
         d = tcp_sndq_at(q, ++i);
     }
     if (seq_lt(end, d->end)) {
         segs = seq_lt(end, d->seq) ? 0 : (end - d->seq) / d->mss;
-        if (segs == 0 || segs >= d->pcount || !tcp_sndq_split(q, i, segs))
+        if (segs == 0 || segs >= d->pcount || !sack_split(q, i, segs))
             return false;
     }
     *ret_part = i;
     return true;
+}
+
+/*
+ * Descriptor i is SACKED and lies in a block that was done before, so all behind it up to the block's end is SACKED
+ * too, but for the last, which the block may have covered in part. Index of that one; i + 1 where there is none.
+ */
+static uint32_t pass_over(const struct tcp_sndq *q, uint32_t i)
+{
+    const struct tcp_desc *d = tcp_sndq_at(q, i);
+
+    for (uint32_t k = 0; k < TCP_SNDQ_SEEN; k++) {
+        const struct tcp_seq_range *r = &q->seen[k];
+
+        if (seq_geq(d->seq, r->start) && seq_lt(d->end, r->end)) {
+            uint32_t last = tcp_sndq_find(q, r->end);
+
+            return last > i ? last : i + 1;
+        }
+    }
+    return i + 1;
+}
+
+/* Takes the place of one that it covers, else of the oldest. */
+static void remember_block(struct tcp_sndq *q, uint32_t start, uint32_t end)
+{
+    uint32_t k = 0;
+
+    while (k < TCP_SNDQ_SEEN && !(seq_leq(start, q->seen[k].start) && seq_geq(end, q->seen[k].end)))
+        k++;
+    if (k == TCP_SNDQ_SEEN)
+        k = q->next_seen++ % TCP_SNDQ_SEEN;
+    q->seen[k] = (struct tcp_seq_range){start, end};
 }
 
 void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_sack_result *acc)
@@ -436,12 +491,15 @@ void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_
     end = seq_min(end, q->nxt);
     if (seq_geq(start, end))
         return;
-    for (i = tcp_sndq_find(q, start); i < q->count && seq_lt(tcp_sndq_at(q, i)->seq, end);) {
-        if (!(tcp_sndq_at(q, i)->flags & TCP_DESC_SACKED) && sack_cut(q, i, start, end, &part))
+    for (i = tcp_sndq_find(q, start); i < q->count && seq_lt(tcp_sndq_at(q, i)->seq, end); q->walked++) {
+        if (tcp_sndq_at(q, i)->flags & TCP_DESC_SACKED)
+            i = pass_over(q, i);
+        else if (sack_cut(q, i, start, end, &part))
             i = sack_one(q, part, acc);
         else
             i++;
     }
+    remember_block(q, start, end);
 }
 
 /* ---- loss -------------------------------------------------------------------------------------------- */
@@ -498,6 +556,7 @@ void tcp_sndq_mark_all_lost(struct tcp_sndq *q, bool forget)
 {
     if (forget) {
         q->highest_sack = q->una;
+        forget_blocks(q);
         for (uint32_t i = 0; i < q->count; i++) {
             struct tcp_desc *d = tcp_sndq_at(q, i);
 

@@ -17,7 +17,7 @@
  *
  * The index is a ring of pointers with binary search; descriptors come from a slab shared by the engine's
  * connections. What an ACK costs is proportional to what it changes: newly acked or sacked descriptors, plus
- * O(log n) per block. A pure value: knows no connection, sends nothing.
+ * O(log n) per block; what the last blocks covered is passed over, also where it could not be merged. A pure value: knows no connection, sends nothing.
  */
 #ifndef TAUT_TCP_SNDQ_H
 #define TAUT_TCP_SNDQ_H
@@ -63,6 +63,11 @@ struct tcp_desc_slab {
 /* Every queue must have been cleared. */
 void tcp_desc_slab_destroy(struct tcp_desc_slab *s);
 
+#define TCP_SNDQ_SEEN 4u /* as many as an ACK has blocks (Linux recv_sack_cache) */
+struct tcp_seq_range {
+    uint32_t start, end;
+};
+
 struct tcp_sndq {
     struct tcp_desc_slab *slab;
     struct tcp_desc **ring;
@@ -76,6 +81,10 @@ struct tcp_sndq {
     uint32_t highest_sack; /* end of the highest SACKED, or una */
     uint32_t lost;         /* segments ever marked LOST; retransmissions that were lost count again */
     uint32_t splits, merges, lost_retrans; /* counted since the caller last took them */
+    uint32_t walked, refused;              /* so too: descriptors that SACK blocks made look at; splits refused */
+    uint32_t count_max;                    /* for SACK blocks nothing is split beyond so many descriptors; 0: no limit */
+    struct tcp_seq_range seen[TCP_SNDQ_SEEN]; /* blocks done before: what in them is SACKED is passed over */
+    uint32_t next_seen, next_aged;
 };
 
 /* Empty; the next descriptor pushed begins at seq. No memory is taken. */

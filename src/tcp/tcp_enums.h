@@ -207,7 +207,15 @@ enum tcp_event_bit {
     X(rcv_collapsed, "TCPRcvCollapsed", "chunks saved by collapsing receive buffers")                          \
     X(dsack_old_sent, "TCPDSACKOldSent", "D-SACKs sent for old data")                                          \
     X(dsack_ofo_sent, "TCPDSACKOfoSent", "D-SACKs sent for out-of-order data")                                 \
-    X(dsack_recv, "TCPDSACKRecv", "D-SACKs received")                                                          \
+    X(dsack_recv, "TCPDSACKRecv", "D-SACKs received for old data")                                                        \
+    X(dsack_ofo_recv, "TCPDSACKOfoRecv", "D-SACKs received for out-of-order data")                             \
+    X(dsack_recv_segs, "TCPDSACKRecvSegs", "segments that credible D-SACKs reported")                          \
+    X(dsack_ignored_old, "TCPDSACKIgnoredOld", "D-SACKs from before the recovery")                             \
+    X(dsack_ignored_no_undo, "TCPDSACKIgnoredNoUndo", "D-SACKs with nothing to undo")                          \
+    X(dsack_ignored_dubious, "TCPDSACKIgnoredDubious", "D-SACKs of more than was sent again")                  \
+    X(sack_discard, "TCPSACKDiscard", "SACK blocks outside what is in flight")                                 \
+    X(sack_walked, "TCPSACKWalked", "sent-segment descriptors looked at for SACK blocks")                      \
+    X(wqueue_too_big, "TCPWqueueTooBig", "splits refused: the send queue holds too many pieces")               \
     X(sack_recovery, "TCPSackRecovery", "fast recoveries begun by SACK")                                       \
     X(reno_recovery, "TCPRenoRecovery", "fast recoveries begun by duplicate ACKs")                             \
     X(fast_retrans, "TCPFastRetrans", "fast retransmissions")                                                  \
@@ -230,6 +238,10 @@ enum tcp_event_bit {
     X(challenge_acks, "TCPChallengeACK", "challenge ACKs sent")                                                \
     X(syn_challenges, "TCPSYNChallenge", "challenges because of a SYN")                                        \
     X(skipped_challenges, "TCPACKSkippedChallenge", "challenge ACKs held back")                                \
+    X(skipped_paws, "TCPACKSkippedPAWS", "ACKs held back: old timestamps")                                     \
+    X(skipped_seq, "TCPACKSkippedSeq", "ACKs held back: segments outside the window")                          \
+    X(skipped_syn_recv, "TCPACKSkippedSynRecv", "ACKs held back: half-open entries")                           \
+    X(skipped_time_wait, "TCPACKSkippedTimeWait", "ACKs held back: TIME-WAIT entries")                         \
     X(abort_on_data, "TCPAbortOnData", "RST: the program closed with data unread or coming")                   \
     X(abort_on_timeout, "TCPAbortOnTimeout", "connections given up: no answer")                                \
     X(abort_on_linger, "TCPAbortOnLinger", "orphans given up in FIN-WAIT-2")                                   \

@@ -714,6 +714,8 @@ void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now);
 
 /* ---- sndmem.c ------------------------------------------------------------------------------------------------- */
 uint32_t tcp_wmem_queued(const struct tcp_conn *c);
+/* So many descriptors, and SACK blocks split no more of them. */
+uint32_t tcp_sndq_count_max(const struct tcp_conn *c);
 /* Of `want` bytes to append those that the limits let in. */
 uint32_t tcp_stream_room(const struct tcp *t, const struct tcp_conn *c, uint32_t want);
 /* Memory for the next append; false: none. */

@@ -185,6 +185,7 @@ static void tw_ack(struct tcp *t, struct tcp_tw *w, const struct tcp_seg *seg, u
     /* Data is no part of an ACK loop: only the rest is limited. */
     if (!data) {
         if (w->invalid_at && since * 16 < t->config->tcp_invalid_ratelimit) {
+            t->counters.skipped_time_wait++;
             tcp_drop(t, NULL, TCP_DROP_CHALLENGE_LIMIT);
             return;
         }

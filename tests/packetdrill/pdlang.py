@@ -374,7 +374,7 @@ class Parser:
             return self.struct()
         m = self.match(_STRING)
         if m:
-            return ('str', m.group(1))
+            return ('str', re.sub(r'\\x([0-9a-fA-F]{2})', lambda x: chr(int(x.group(1), 16)), m.group(1)))
         m = self.match(_INT)
         if m:
             return ('int', int(m.group(), 0))

@@ -74,6 +74,7 @@ class Settings:
         self.tolerance_us, self.tolerance_percent = tolerance_us, tolerance_percent
         self.seed, self.check_ecr = seed, check_ecr
         self.open_end = False  # segments behind the last expected one are allowed
+        self.mtu = 0  # of the device; 0: the variant's
         self.ts_tick_us, self.ts_scaled, self.strict_segments, self.mss = 0, False, False, 0
 
 
@@ -125,9 +126,10 @@ class Runner:
 
     def run(self):
         locals_ = [self.variant['local']]
-        with pdshim.Host(self.lib, self.settings.seed, locals_, self.variant['mtu']) as self.host:
+        mtu = self.settings.mtu or self.variant['mtu']
+        with pdshim.Host(self.lib, self.settings.seed, locals_, mtu) as self.host:
             self.commands = Commands(self.host, os.path.dirname(os.path.abspath(self.path)), os.getpid())
-            self.commands.route['mtu'] = self.variant['mtu']
+            self.commands.route['mtu'] = mtu
             self.t0 = self.host.now()
             try:
                 for text in self.script.init:
@@ -706,7 +708,7 @@ class Runner:
 
     # ---- send ----
 
-    def send(self, fd_expr, count, flags, addr=None):
+    def send(self, fd_expr, count, flags, addr=None, null=False):
         fd = self.fd(fd_expr)
         if flags & ZEROCOPY:
             raise Skip('MSG_ZEROCOPY')
@@ -715,7 +717,8 @@ class Runner:
         stream = self.stream(fd)
         data = pdnet.pattern(stream.out, count)
         buf = ctypes.create_string_buffer(data, max(len(data), 1))
-        call = pdshim.Call(op=pdshim.SEND, fd=fd, flags=flags, data=ctypes.addressof(buf), bytes=count)
+        call = pdshim.Call(op=pdshim.SEND, fd=fd, flags=flags, data=None if null else ctypes.addressof(buf),
+                           bytes=count)
         if addr is not None:
             call.addr = addr
         text = '%s(%d, ..., %d)' % (self.event.action.name, self.value(fd_expr), count)
@@ -727,21 +730,22 @@ class Runner:
         self.begin(call, buf, finish)
 
     @staticmethod
-    def need_buffer(e):
-        if e == ('sym', 'NULL'):
-            raise Skip('EFAULT of an invalid buffer')
+    def is_null(e):
+        return e == ('sym', 'NULL')
+
+    def need_buffer(self, e):
+        if self.is_null(e):
+            raise Skip('an iovec without a buffer')
 
     def sys_write(self, args):
-        self.need_buffer(args[1])
-        self.send(args[0], self.value(args[2]), 0)
+        self.send(args[0], self.value(args[2]), 0, null=self.is_null(args[1]))
 
     def sys_send(self, args):
-        self.need_buffer(args[1])
-        self.send(args[0], self.value(args[2]), self.value(args[3]))
+        self.send(args[0], self.value(args[2]), self.value(args[3]), null=self.is_null(args[1]))
 
     def sys_sendto(self, args):
-        self.need_buffer(args[1])
-        self.send(args[0], self.value(args[2]), self.value(args[3]), self.address(args[4], (self.remote, CONNECT_PORT)))
+        self.send(args[0], self.value(args[2]), self.value(args[3]), self.address(args[4], (self.remote, CONNECT_PORT)),
+                  self.is_null(args[1]))
 
     def iov_bytes(self, e):
         total = 0
@@ -764,11 +768,12 @@ class Runner:
 
     # ---- receive ----
 
-    def recv(self, fd_expr, count, flags, check=None):
+    def recv(self, fd_expr, count, flags, check=None, null=False):
         fd = self.fd(fd_expr)
         stream = self.stream(fd)
         buf = ctypes.create_string_buffer(max(count, 1))
-        call = pdshim.Call(op=pdshim.RECV, fd=fd, flags=flags, data=ctypes.addressof(buf), bytes=count)
+        call = pdshim.Call(op=pdshim.RECV, fd=fd, flags=flags, data=None if null else ctypes.addressof(buf),
+                           bytes=count)
         text = '%s(%d, ..., %d)' % (self.event.action.name, self.value(fd_expr), count)
 
         def finish(c):
@@ -783,12 +788,10 @@ class Runner:
         self.begin(call, buf, finish)
 
     def sys_read(self, args):
-        self.need_buffer(args[1])
-        self.recv(args[0], self.value(args[2]), 0)
+        self.recv(args[0], self.value(args[2]), 0, null=self.is_null(args[1]))
 
     def sys_recv(self, args):
-        self.need_buffer(args[1])
-        self.recv(args[0], self.value(args[2]), self.value(args[3]))
+        self.recv(args[0], self.value(args[2]), self.value(args[3]), null=self.is_null(args[1]))
 
     sys_recvfrom = sys_recv
 
@@ -835,7 +838,7 @@ class Runner:
 
     def option_bytes(self, e):
         if e[0] == 'str':
-            return e[1].encode() + b'\0'
+            return e[1].encode('latin-1') + b'\0'
         if e[0] == 'struct' and 'onoff' in e[1]:
             return struct.pack('=ii', self.value(e[1]['onoff']), self.value(e[1]['linger']))
         if e[0] == 'list':

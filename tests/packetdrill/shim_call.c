@@ -59,12 +59,23 @@ static unsigned recv_flags(int flags)
     return (flags & MSG_PEEK ? (unsigned)SOCK_RECV_PEEK : 0) | (flags & MSG_TRUNC ? (unsigned)SOCK_RECV_TRUNC : 0);
 }
 
+/* The border between program and stack is here: a NULL buffer is EFAULT once something is to be copied. */
+static bool is_bad_buffer(const struct drill_call *c)
+{
+    return !c->data && c->bytes > 0;
+}
+
 static int64_t try_recv(struct drill *d, struct drill_fd *f, struct drill_call *c)
 {
-    uint8_t *to = c->data;
+    uint8_t *to = c->data, one;
 
     if (c->flags & MSG_ERRQUEUE)
         return -EAGAIN; /* no error queue */
+    if (is_bad_buffer(c)) {
+        int64_t r = sock_recvmsg(f->sock, &one, 1, SOCK_RECV_PEEK, d->now);
+
+        return r > 0 ? -EFAULT : r;
+    }
     for (;;) {
         int64_t r = sock_recvmsg(f->sock, to + c->moved, c->bytes - c->moved, recv_flags(c->flags), d->now);
 
@@ -121,6 +132,8 @@ static int64_t try_send(struct drill *d, struct drill_fd *f, struct drill_call *
 {
     const uint8_t *from = c->data;
 
+    if (is_bad_buffer(c))
+        return -EFAULT;
     if (c->opening || (!c->begun && ((c->flags & MSG_FASTOPEN) || sock_is_deferred(f->sock)))) {
         int64_t r = try_fastopen(d, f, c);
 

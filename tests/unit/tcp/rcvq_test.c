@@ -284,9 +284,13 @@ static void prune_takes_the_highest_first(void **state)
     for (uint32_t i = 1; i <= 10; i++)
         take(f, i * 2000, 1000, true);
     assert_int_equal(f->q.truesize, 10 * CHUNK_SMALL_BYTES);
-    assert_int_equal(tcp_rcvq_prune_ooo(&f->q, f->pool, 6 * CHUNK_SMALL_BYTES), 4000);
+    assert_int_equal(tcp_rcvq_prune_ooo(&f->q, f->pool, 6 * CHUNK_SMALL_BYTES, f->first), 4000);
     assert_int_equal(f->q.n_ranges, 6);
     assert_int_equal(f->q.range[5].end, f->first + 13000);
+    /* nothing below the floor, not even in part */
+    assert_int_equal(tcp_rcvq_prune_ooo(&f->q, f->pool, 0, f->first + 13000), 0);
+    assert_int_equal(tcp_rcvq_prune_ooo(&f->q, f->pool, 0, f->first + 10500), 1500);
+    assert_int_equal(f->q.range[4].end, f->first + 10500);
     assert_null(tcp_rcvq_check(&f->q, f->first));
     /* of one long range only the end goes */
     tcp_rcvq_release_ooo(&f->q, f->pool);
@@ -294,7 +298,7 @@ static void prune_takes_the_highest_first(void **state)
     for (uint32_t i = 1; i <= 10; i++)
         take(f, i * 1000, 1000, true);
     assert_int_equal(f->q.n_ranges, 1);
-    tcp_rcvq_prune_ooo(&f->q, f->pool, 6 * CHUNK_SMALL_BYTES);
+    tcp_rcvq_prune_ooo(&f->q, f->pool, 6 * CHUNK_SMALL_BYTES, f->first);
     assert_int_equal(f->q.n_ranges, 1);
     assert_int_equal(f->q.ooo_bytes, 6000);
     assert_null(tcp_rcvq_check(&f->q, f->first));
