@@ -212,20 +212,39 @@ static bool drain_events(struct daemon *d, uint64_t now)
     return any;
 }
 
+/* The device is full, for now: its buffer, or the kernel's memory. Other errors (EIO: it is down) are no news of that. */
+static bool is_full(int error)
+{
+    return error == -EAGAIN || error == -ENOBUFS || error == -ENOMEM;
+}
+
+/*
+ * Once the device was full, no segment of a connection is tried any more in this batch: what would still get through
+ * would leave a hole before it. The engine takes them back, the last one first, and tries again later. What belongs to
+ * no connection (ARP, ND, replies) is tried in any case: nobody would repeat it.
+ */
 static void write_batch(struct loop *l, int n)
 {
     struct daemon *d = l->d;
+    struct stack_tx *refused[TX_FRAMES];
+    int n_refused = 0;
 
     for (int i = 0; i < n; i++) {
-        int r = tap_write(d->tap, &l->tx[i]);
+        bool of_conn = l->tx[i].is_tcp && l->tx[i].id;
+        int r = n_refused && of_conn ? -EAGAIN : tap_write(d->tap, &l->tx[i]);
 
         d->counters.tap_writes++;
-        if (r < 0) {
-            d->counters.tap_write_errors++;
+        if (r >= 0)
+            continue;
+        d->counters.tap_write_errors++;
+        log_limited(&d->log, &l->tap_log, daemon_now(), 1, LOG_LVL_DEBUG, "write to the TAP: %s", strerror(-r));
+        if (is_full(r) && of_conn)
+            refused[n_refused++] = &l->tx[i];
+        else
             stack_tx_failed(d->stack, &l->tx[i]);
-            log_limited(&d->log, &l->tap_log, daemon_now(), 1, LOG_LVL_DEBUG, "write to the TAP: %s", strerror(-r));
-        }
     }
+    while (n_refused > 0)
+        stack_tx_refused(d->stack, refused[--n_refused], daemon_now());
 }
 
 void daemon_starve(struct daemon *d, struct deferred *w)

@@ -307,6 +307,7 @@ static enum step emit_tcp(struct stack *st, const struct tcp_out *out, const str
     tx->n_slices = seg->n_slices;
     tx->id = out->id;
     tx->cause = out->cause;
+    tx->retransmission = out->retransmission;
     tx->is_tcp = true;
     return finish_frame(st, tx);
 }
@@ -533,6 +534,7 @@ static enum step step_ready(struct stack *st, uint64_t now, struct stack_tx *tx)
         return no_way(st, id, STACK_DROP_NO_ROUTE, ENETUNREACH, now);
     if (w != WAY_OK)
         return no_way(st, id, drop_of(w), EHOSTUNREACH, now);
+    tcp_path_mtu(st->tcp, id, st_path_mtu(st, &out.seg.dst, hop.mtu, now));
     if (!tcp_output(st->tcp, id, now, &out) || too_big(st, &out, hop.mtu, now))
         return STEP_AGAIN;
     if (!device_cuts(st, &out.seg))
@@ -557,17 +559,48 @@ bool stack_output(struct stack *st, uint64_t now, struct stack_tx *ret)
     return r == STEP_FRAME;
 }
 
-void stack_tx_failed(struct stack *st, const struct stack_tx *tx)
+/* The segment in a frame that did not leave; false: it is no connection's. */
+static bool refused_segment(const struct stack *st, const struct stack_tx *tx, struct tcp_out *ret)
 {
-    struct tcp_out out = {.id = tx->id, .cause = tx->cause};
     size_t at = vnet_bytes(st) + ETH_HEADER_BYTES, header;
 
-    st->counters.tx_failed++;
+    *ret = (struct tcp_out){.id = tx->id, .cause = tx->cause, .retransmission = tx->retransmission};
     if (!tx->is_tcp || !tx->id)
-        return;
+        return false;
     at += tx->header[at] >> 4 == 4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES;
-    if (tcp_header_decode(tx->header + at, tx->header_bytes - at, &out.seg, &header) != TCP_DECODE_OK)
+    if (tcp_header_decode(tx->header + at, tx->header_bytes - at, &ret->seg, &header) != TCP_DECODE_OK)
+        return false;
+    ret->seg.len = tx->frame_bytes - tx->header_bytes;
+    return true;
+}
+
+void stack_tx_failed(struct stack *st, const struct stack_tx *tx)
+{
+    struct tcp_out out;
+
+    st->counters.tx_failed++;
+    if (refused_segment(st, tx, &out))
+        tcp_tx_failed(st->tcp, &out);
+}
+
+/* What is left of a super-frame that is being cut: its beginning is taken back, and comes again with it. */
+static void drop_cut(struct stack *st, tcp_id id)
+{
+    struct intent *in = st->cut.super;
+
+    if (!in || ((const struct tcp_out *)(const void *)in->data)->id != id)
         return;
-    out.seg.len = tx->frame_bytes - tx->header_bytes;
-    tcp_tx_failed(st->tcp, &out);
+    st->cut.super = NULL;
+    st_intent_spent(st, in);
+}
+
+void stack_tx_refused(struct stack *st, const struct stack_tx *tx, uint64_t now)
+{
+    struct tcp_out out;
+
+    st->counters.tx_failed++;
+    if (!refused_segment(st, tx, &out))
+        return;
+    drop_cut(st, tx->id);
+    tcp_tx_refused(st->tcp, &out, now);
 }

@@ -2,8 +2,10 @@
  * stack/path.c: what the paths to destinations carry, learnt from Packet Too Big (RFC 1191, RFC 8201).
  *
  * A bounded, set-associative table without timers: an entry counts until its time is over and is overwritten
- * then, or by a newer one of its set. Only errors that a connection or ping recognised as an answer to its
- * own packet are learnt, so that a forger must guess a sequence number first (RFC 5927 section 7).
+ * then, or by a newer one of its set. Every connection to the destination follows: output.c tells the engine
+ * before it asks for a segment, so that it hears of an entry's end too, and of routes and links that changed.
+ * Only errors that a connection or ping recognised as an answer to its own packet are learnt, so that a forger
+ * must guess a sequence number first (RFC 5927 section 7).
  */
 #include "stack/stack_priv.h"
 
@@ -16,8 +18,11 @@ static unsigned set_of(const struct stack *st, const struct ip_addr *dst)
 
 uint16_t st_path_mtu(const struct stack *st, const struct ip_addr *dst, uint16_t mtu, uint64_t now)
 {
-    const struct path_entry *set = st->path[set_of(st, dst)];
+    const struct path_entry *set;
 
+    if (st->path_until <= now)
+        return mtu; /* nothing is known, as almost always */
+    set = st->path[set_of(st, dst)];
     for (unsigned i = 0; i < PATH_WAYS; i++)
         if (set[i].until > now && set[i].mtu < mtu && ip_addr_eq(&set[i].dst, dst))
             return set[i].mtu;
@@ -34,10 +39,13 @@ void st_path_learn(struct stack *st, const struct ip_addr *dst, uint16_t mtu, ui
             e = &set[i];
         if (ip_addr_eq(&set[i].dst, dst)) {
             e = &set[i];
+            if (e->until > now && e->mtu < mtu)
+                return; /* an error never raises it (RFC 1191 section 6.3) */
             break;
         }
     }
     *e = (struct path_entry){.dst = *dst, .mtu = mtu, .until = time_add(now, PATH_VALID_NS)};
+    st->path_until = e->until;
 }
 
 void st_path_fill(const struct stack *st, const struct ip_addr *dst, const struct st_hop *hop,

@@ -109,9 +109,16 @@ struct stack_tx {
     tcp_id id;            /* whose it is, 0: nobody's */
     enum tcp_cause cause; /* meaningful if is_tcp */
     bool is_tcp;
+    bool retransmission;
 };
 bool stack_output(struct stack *st, uint64_t now, struct stack_tx *ret);
+/* The device refused a frame: as good as lost on the way. */
 void stack_tx_failed(struct stack *st, const struct stack_tx *tx);
+/*
+ * The same because its queue is full: see tcp_tx_refused(). Nothing of that connection that was pulled later may leave:
+ * tell those first, the last one before all.
+ */
+void stack_tx_refused(struct stack *st, const struct stack_tx *tx, uint64_t now);
 uint64_t stack_deadline(const struct stack *st);
 
 /* ---- Addresses and routes ------------------------------------------------------------------------------------- */

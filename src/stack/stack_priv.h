@@ -429,6 +429,7 @@ struct stack {
     struct st_timer rs_timer;
     uint8_t rs_left;
     struct path_entry path[PATH_SETS][PATH_WAYS];
+    uint64_t path_until; /* when the last of them ends */
 
     struct frag_bucket frag[FRAG_BUCKETS];
     size_t frag_bytes;

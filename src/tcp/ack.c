@@ -529,8 +529,10 @@ static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
     update_window(t, c, seg, v, now);
     sack_in(t, c, seg, v, now);
     clean_sent(c, seg->ack, now, v);
-    if (v->una_advanced)
+    if (v->una_advanced) {
         una_moved(t, c, seg->ack);
+        tcp_mtup_acked(t, c, now);
+    }
     if (v->prior_packets == 0) {
         if (v->dsack)
             tcp_recovery_ack(t, c, v, now);
@@ -572,6 +574,7 @@ enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct 
     tcp_ecn_accept_cwr(t, c, seg);
     stages(t, c, seg, &v, now);
     take_counts(t, c);
+    tcp_follow_path(t, c);
     tcp_check_space(t, c, now);
     if (!v.has_data)
         t->counters.pure_acks++;
@@ -625,6 +628,7 @@ static uint32_t initial_cwnd(const struct tcp *t, const struct tcp_conn *c)
 
 void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
+    tcp_mtup_init(t, c, now);
     tcp_metrics_read(t, c, now);
     c->win.cwnd = initial_cwnd(t, c);
     c->win.cwnd_cnt = 0;
@@ -675,6 +679,8 @@ void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
         rtt_us = tsecr_rtt_us(c, &v, now);
     }
     tcp_synack_rtt(t, c, rtt_us, now);
+    if (!c->listener)
+        tcp_mtup_init(t, c, now); /* active: begins with what surely passes; passive: with what the path says */
     tcp_sync_mss(t, c, c->pmtu ? c->pmtu : c->path.mtu);
     c->lsndtime = now; /* the first data is not sent after an idle time */
     c->cwnd_usage_seq = c->snd_una;
@@ -696,26 +702,39 @@ static uint32_t bound_to_half_window(const struct tcp_conn *c, uint32_t mss)
     return cutoff > TCP_MIN_SND_MSS ? cutoff : TCP_MIN_SND_MSS;
 }
 
-/*
- * RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss,
- * tcp_sync_mss).
- */
-void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
+uint32_t tcp_mss_options(const struct tcp_conn *c)
+{
+    return c->ts_ok ? TCP_OPT_TS_ALIGNED : 0;
+}
+
+/* RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss). */
+uint32_t tcp_mtu_to_mss(const struct tcp *t, const struct tcp_conn *c, uint32_t mtu)
 {
     uint32_t headers = TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u);
-    uint32_t mss = pmtu > headers ? pmtu - headers : 0;
+    uint32_t mss = mtu > headers ? mtu - headers : 0;
 
-    (void)t;
     if (mss > c->mss_clamp)
         mss = c->mss_clamp;
     if (c->user_mss && mss > c->user_mss)
         mss = c->user_mss;
-    if (mss < TCP_MIN_SND_MSS)
-        mss = TCP_MIN_SND_MSS;
-    if (c->ts_ok)
-        mss -= TCP_OPT_TS_ALIGNED;
-    mss = bound_to_half_window(c, mss);
+    if (mss < (uint32_t)t->config->tcp_min_snd_mss)
+        mss = (uint32_t)t->config->tcp_min_snd_mss;
+    return mss - tcp_mss_options(c);
+}
+
+uint32_t tcp_mss_at(const struct tcp *t, const struct tcp_conn *c, uint16_t pmtu)
+{
+    uint32_t mss = bound_to_half_window(c, tcp_mtu_to_mss(t, c, pmtu));
+    uint32_t known = c->mtup.enabled ? tcp_mtu_to_mss(t, c, c->mtup.search_low) : mss;
+
+    return mss < known ? mss : known;
+}
+
+void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
+{
+    if (c->mtup.search_high > pmtu)
+        c->mtup.search_high = pmtu;
+    c->mss = (uint16_t)tcp_mss_at(t, c, pmtu);
     c->pmtu = pmtu;
-    c->mss = (uint16_t)mss;
     (void)tcp_sndq_set_mss(&c->sndq, c->mss);
 }

@@ -89,6 +89,8 @@ static const char *check_send(const struct tcp_conn *c)
         return "sent-segment queue doesn't cover [snd_una, snd_nxt)";
     if (c->sndbuf.end != c->write_seq)
         return "send buffer doesn't end at write_seq";
+    if ((wrong = tcp_mtup_check(c)) != NULL)
+        return wrong;
     if (c->sndbuf.start != seq_min(c->snd_una, c->write_seq) && synchronised(c))
         return "send buffer doesn't begin at snd_una";
     if (synchronised(c) && c->mss == 0)

@@ -25,36 +25,6 @@ static bool is_opening(const struct tcp_conn *c)
     return c->state == TCP_STATE_SYN_SENT || c->state == TCP_STATE_SYN_RECV;
 }
 
-/* Everything sent in segments of more than `mss` went nowhere. True if there was any. */
-static bool mark_larger_lost(struct tcp_conn *c, uint32_t mss)
-{
-    bool any = false;
-
-    for (uint32_t i = 0; i < c->sndq.count; i++) {
-        struct tcp_desc *d = tcp_sndq_at(&c->sndq, i);
-        uint32_t len = tcp_desc_len(d);
-
-        if ((len < d->mss ? len : d->mss) > mss && !(d->flags & TCP_DESC_SACKED))
-            any = tcp_sndq_mark_lost(&c->sndq, d) || any;
-    }
-    return any;
-}
-
-/*
- * It is sent again at once, in pieces. The window stays as it is (nothing was congested), but growing waits
- * until this is repaired (tcp_simple_retransmit).
- */
-static void simple_retransmit(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
-{
-    uint32_t less = (uint32_t)c->pmtu - pmtu;
-    bool any = mark_larger_lost(c, c->mss > less ? c->mss - less : 0);
-
-    tcp_sync_mss(t, c, pmtu);
-    if (!any)
-        return;
-    tcp_non_congestion_loss(t, c);
-}
-
 /* A SYN with data was too big: it goes again at once, without. */
 static void syn_data_too_big(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
 {
@@ -72,7 +42,7 @@ static void syn_data_too_big(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
 }
 
 /* Packet too big, RFC 1191, RFC 8201: smaller segments from now on. */
-static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint16_t mtu)
+static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint16_t mtu)
 {
     uint32_t least = c->tuple.local.family == IP_V6 ? PMTU_MIN_V6 : PMTU_MIN_V4;
     uint32_t pmtu = mtu > least ? mtu : least;
@@ -82,8 +52,14 @@ static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint16_t mtu)
             syn_data_too_big(t, c, (uint16_t)pmtu);
         return;
     }
-    if (pmtu < c->pmtu)
-        simple_retransmit(t, c, (uint16_t)pmtu);
+    if (pmtu < c->path.mtu)
+        c->path.mtu = (uint16_t)pmtu;
+    if (pmtu < c->pmtu) {
+        tcp_simple_retransmit(t, c, tcp_mss_at(t, c, (uint16_t)pmtu));
+        tcp_sync_mss(t, c, (uint16_t)pmtu);
+    } else {
+        (void)tcp_mtup_too_big(t, c, seq, pmtu);
+    }
 }
 
 static void conn_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *icmp, uint64_t now)
@@ -95,7 +71,7 @@ static void conn_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *
     }
     t->counters.icmp_errors++;
     if (icmp->error == EMSGSIZE) {
-        packet_too_big(t, c, icmp->mtu);
+        packet_too_big(t, c, icmp->seq, icmp->mtu);
     } else if (is_opening(c)) {
         if (icmp->error)
             tcp_done(t, c, icmp->error, true, now);

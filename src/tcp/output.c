@@ -3,7 +3,8 @@
  * kind that is owed:
  *
  *     RST, SYN (or the SYN-ACK of a simultaneous open), ACKs that are facts (each its own segment),
- *     retransmissions, a tail loss probe, new data, window probes, the plain ACK if no data carried it
+ *     retransmissions, a tail loss probe, new data (a path-MTU probe first), window probes, the plain ACK if no
+ *     data carried it
  *
  * What new data may go out now, and if none, why, is one predicate, plan_data(); tcp_may_send(),
  * tcp_send_limit() and the maker all ask it, so they can't disagree. Where time alone will change its answer
@@ -22,6 +23,7 @@ struct plan {
     uint32_t len;
     uint32_t mss;
     bool fin, psh;
+    bool mtu_probe;              /* larger than mss, perhaps of several cells */
     bool waits_cwnd, waits_rwnd; /* TCP_LIMIT_TSO_DEFER: which of them holds back more than this cell */
 };
 
@@ -253,6 +255,20 @@ static enum tcp_limit plan_single(const struct tcp_conn *c, const struct place *
     return TCP_LIMIT_READY;
 }
 
+/* Does a path-MTU probe come first? True: *ret_limit says if it goes or waits (the head of tcp_write_xmit). */
+static bool plan_probe(const struct tcp *t, const struct tcp_conn *c, const struct place *at, struct plan *p,
+                       enum tcp_limit *ret_limit)
+{
+    uint32_t bytes = 0;
+    enum tcp_mtup_verdict verdict = c->mtup.enabled && !at->ahead ? tcp_mtup_plan(t, c, &bytes) : TCP_MTUP_NO;
+
+    if (verdict == TCP_MTUP_NO)
+        return false;
+    *p = (struct plan){.mss = bytes, .len = bytes, .mtu_probe = true};
+    *ret_limit = verdict == TCP_MTUP_SEND ? TCP_LIMIT_READY : TCP_LIMIT_MTU_PROBE;
+    return true;
+}
+
 /* The loop body of tcp_write_xmit: what new data goes next from there, or what it waits for. */
 static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
                               uint64_t now, struct plan *p)
@@ -264,6 +280,8 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
     if (unsent == 0 && !fin)
         return limit == TCP_LIMIT_CLOSED ? limit : TCP_LIMIT_NOTHING;
     if (limit != TCP_LIMIT_READY)
+        return limit;
+    if (plan_probe(t, c, at, p, &limit))
         return limit;
     end = unsent ? tcp_writeq_at(&c->writeq, at->cell)->end : at->nxt;
     *p = (struct plan){.mss = tcp_current_mss(c), .len = end - at->nxt, .fin = fin && end == c->write_seq};
@@ -306,7 +324,8 @@ void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now,
     while (seq_lt(at.nxt, c->write_seq) && plan_at(t, c, &at, now, &p) == TCP_LIMIT_READY) {
         at.nxt += p.len;
         at.flying += (p.len + p.mss - 1) / p.mss;
-        at.cell += at.nxt == tcp_writeq_at(&c->writeq, at.cell)->end;
+        while (at.cell < c->writeq.count && seq_geq(at.nxt, tcp_writeq_at(&c->writeq, at.cell)->end))
+            at.cell++;
         at.sent_at = now;
         at.ahead = true;
         made++;
@@ -695,6 +714,11 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
         return false;
     if (!retrans_ready(c, now))
         return false; /* retrans_hint is exact now: it lies behind the window */
+    c->mtup.probe_size = 0; /* inconclusive, if one was out */
+    if (d->flags & TCP_DESC_PROBE) {
+        cause = TCP_CAUSE_RETRANS_MTU;
+        tcp_sndq_unprobe(&c->sndq, d, c->mss);
+    }
     segs = retrans_segs(t, c, d);
     if (d->pcount > segs)
         (void)tcp_sndq_split(&c->sndq, i, segs);
@@ -726,15 +750,14 @@ static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_de
     (void)tcp_schedule_loss_probe(t, c, false, now);
 }
 
-/* What the first cell says of its end, if that goes now. */
+/* What the cells (several: of a path-MTU probe) say of their ends that go now. */
 static unsigned cell_flags(const struct tcp_conn *c, uint32_t end)
 {
-    const struct tcp_cell *cell = tcp_writeq_at(&c->writeq, 0);
+    unsigned flags = 0;
 
-    if (cell->end != end)
-        return 0;
-    return (cell->flags & TCP_CELL_PSH ? TCP_DESC_PSH : 0u) |
-           (cell->flags & TCP_CELL_EOR ? TCP_DESC_EOR : 0u);
+    for (uint32_t i = 0; i < c->writeq.count && seq_leq(tcp_writeq_at(&c->writeq, i)->end, end); i++)
+        flags |= tcp_writeq_at(&c->writeq, i)->flags;
+    return (flags & TCP_CELL_PSH ? TCP_DESC_PSH : 0u) | (flags & TCP_CELL_EOR ? TCP_DESC_EOR : 0u);
 }
 
 static uint32_t first_cell_bytes(const struct tcp_conn *c)
@@ -755,7 +778,8 @@ static bool make_data(struct tcp *t, struct tcp_conn *c, const struct plan *p, e
                       uint64_t now, struct tcp_out *ret)
 {
     uint32_t seq = c->snd_nxt, payload = p->len < p->mss ? p->len : p->mss;
-    unsigned flags = (p->fin ? TCP_DESC_FIN : 0u) | (p->psh ? TCP_DESC_PSH : 0u);
+    unsigned flags = (p->fin ? TCP_DESC_FIN : 0u) | (p->psh ? TCP_DESC_PSH : 0u) |
+                     (p->mtu_probe ? TCP_DESC_PROBE : 0u);
     struct tcp_desc *d;
 
     if (!tcp_sndq_prepare(&c->sndq))
@@ -797,7 +821,9 @@ static bool limited_by_cwnd(const struct tcp *t, const struct tcp_conn *c, uint6
 static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp_out *ret)
 {
     struct plan p;
+    enum tcp_cause cause;
 
+    tcp_mtup_check_reprobe(t, c, now);
     if (plan_data(t, c, now, &p) != TCP_LIMIT_READY)
         return false;
     if (c->sndq.packets_out == 0 && p.len > 0) {
@@ -805,8 +831,11 @@ static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struc
         if (plan_data(t, c, now, &p) != TCP_LIMIT_READY)
             return false;
     }
-    if (!make_data(t, c, &p, p.len > 0 ? TCP_CAUSE_DATA : TCP_CAUSE_FIN, now, ret))
+    cause = p.mtu_probe ? TCP_CAUSE_MTU_PROBE : p.len > 0 ? TCP_CAUSE_DATA : TCP_CAUSE_FIN;
+    if (!make_data(t, c, &p, cause, now, ret))
         return false;
+    if (p.mtu_probe)
+        tcp_mtup_sent(t, c, tcp_sndq_at(&c->sndq, c->sndq.count - 1));
     tcp_cwnd_validate(t, c, limited_by_cwnd(t, c, now), now);
     return true;
 }
@@ -848,6 +877,9 @@ static bool make_tlp(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
         return false; /* arrived, or goes again by itself */
     if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
         return false;
+    c->mtup.probe_size = 0; /* inconclusive, if one was out */
+    if (d->flags & TCP_DESC_PROBE)
+        tcp_sndq_unprobe(&c->sndq, d, c->mss);
     if (d->pcount > 1 && tcp_sndq_split(&c->sndq, c->sndq.count - 1, d->pcount - 1))
         d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
     make_again(t, c, d, TCP_CAUSE_RETRANS_TLP, now, ret);

@@ -15,6 +15,7 @@
 #include "tcp/tcp_record.h"
 
 #define SLOT_MASK      0xffffffu
+#define MTUP_MAX       131072u /* bytes: the largest MSS with headers, and to spare */
 #define DESC_BYTES_MAX 65536u /* descriptors of restored data: so large, in multiples of mss */
 
 struct slot {
@@ -110,6 +111,8 @@ static const char *values_check(const struct tcp_record *r)
         return "not copied_seq <= rcv_nxt";
     if (r->state != TCP_STATE_SYN_SENT && r->mss == 0)
         return "mss is 0";
+    if (r->mtup_search_low > MTUP_MAX || r->mtup_search_high > MTUP_MAX)
+        return "no packet is as large as the path-MTU search goes";
     return NULL;
 }
 

@@ -87,8 +87,7 @@ void tcp_remove_reno_sacks(struct tcp *t, struct tcp_conn *c, uint32_t acked)
 
 /* ---- cwnd -------------------------------------------------------------------------------------------- */
 
-/* What ssthresh would be worth now (tcp_current_ssthresh). */
-static uint32_t current_ssthresh(const struct tcp_conn *c)
+uint32_t tcp_current_ssthresh(const struct tcp_conn *c)
 {
     uint32_t threequarters = (c->win.cwnd >> 1) + (c->win.cwnd >> 2);
 
@@ -377,7 +376,7 @@ static void enter_recovery(struct tcp *t, struct tcp_conn *c, bool ece)
     c->prior_ssthresh = 0;
     init_undo(c);
     if (!tcp_in_cwnd_reduction(c)) {
-        c->prior_ssthresh = ece ? 0 : current_ssthresh(c);
+        c->prior_ssthresh = ece ? 0 : tcp_current_ssthresh(c);
         init_cwnd_reduction(c);
     }
     set_ca_state(c, TCP_CA_RECOVERY);
@@ -520,6 +519,8 @@ static void open_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *
         try_to_open(c, v->ece);
         return;
     }
+    if (tcp_mtup_lost(t, c))
+        return;
     enter_recovery(t, c, v->ece);
     mark_by_sack(t, c, do_lost, true);
 }
@@ -637,7 +638,7 @@ static void application_limited(struct tcp *t, struct tcp_conn *c, uint64_t now)
              used = c->snd_cwnd_used > init ? c->snd_cwnd_used : init;
 
     if (c->ca_state == TCP_CA_OPEN && used < c->win.cwnd) {
-        c->win.ssthresh = current_ssthresh(c);
+        c->win.ssthresh = tcp_current_ssthresh(c);
         c->win.cwnd = (c->win.cwnd + used) / 2;
     }
     c->snd_cwnd_used = 0;
@@ -682,7 +683,7 @@ void tcp_cwnd_restart_after_idle(struct tcp *t, struct tcp_conn *c, uint64_t now
         idle <= rto)
         return;
     tcp_cc_event(t, c, CC_EVENT_CWND_RESTART, now);
-    c->win.ssthresh = current_ssthresh(c);
+    c->win.ssthresh = tcp_current_ssthresh(c);
     if (restart > c->win.cwnd)
         restart = c->win.cwnd;
     for (; idle > rto && c->win.cwnd > restart; idle -= rto)
@@ -722,7 +723,7 @@ void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_cc_refresh(t, c, now);
     if (c->ca_state <= TCP_CA_DISORDER || !seq_gt(c->high_seq, c->snd_una) ||
         (c->ca_state == TCP_CA_LOSS && c->retransmits == 0)) {
-        c->prior_ssthresh = current_ssthresh(c);
+        c->prior_ssthresh = tcp_current_ssthresh(c);
         c->prior_cwnd = c->win.cwnd;
         c->win.ssthresh = c->cc->ssthresh(c->cc_state, &c->win, tcp_in_flight(c));
         cc_tell(c, CC_EVENT_LOSS, now);
@@ -738,8 +739,8 @@ void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->high_seq = c->snd_nxt;
     c->ecn_queue_cwr = c->ecn_ok;
     c->tlp_out = c->tlp_pending = false;
-    /* RFC 5682 section 3.1 step 1: not in a recovery of another kind. */
-    c->frto = t->config->tcp_frto && (new_recovery || c->retransmits);
+    /* RFC 5682 section 3.1 step 1: not in a recovery of another kind, nor with a path-MTU probe out. */
+    c->frto = t->config->tcp_frto && (new_recovery || c->retransmits) && !c->mtup.probe_size;
     c->frto_new = false;
 }
 
@@ -748,7 +749,7 @@ void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c)
     tcp_cc_refresh(t, c, c->mstamp);
     if (c->ca_state != TCP_CA_LOSS) {
         c->high_seq = c->snd_nxt;
-        c->win.ssthresh = current_ssthresh(c);
+        c->win.ssthresh = tcp_current_ssthresh(c);
         c->prior_ssthresh = 0;
         c->undo_marker = 0;
         set_ca_state(c, TCP_CA_LOSS);
@@ -797,6 +798,8 @@ void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tcp_mark_ready(t, c);
         return;
     }
+    if (tcp_path_suspected(t, c, now))
+        tcp_mtup_black_hole(t, c, now);
     expired = tcp_timed_out(t, c, now);
     tcp_fastopen_timeout(t, c, expired, now);
     if (expired) {

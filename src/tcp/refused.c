@@ -25,6 +25,7 @@ static void take_back(struct tcp_conn *c)
     struct tcp_desc d = *tcp_sndq_at(&c->sndq, c->sndq.count - 1);
     uint32_t cell = (d.flags & TCP_DESC_PSH ? TCP_CELL_PSH : 0u) | (d.flags & TCP_DESC_EOR ? TCP_CELL_EOR : 0u);
 
+    tcp_mtup_unsent(c, d.seq);
     tcp_sndq_unpush(&c->sndq);
     c->snd_nxt = c->sndq.nxt;
     if (tcp_desc_len(&d) > 0)

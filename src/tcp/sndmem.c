@@ -212,6 +212,7 @@ bool tcp_stream_prepare(struct tcp_conn *c)
 void tcp_stream_append(struct tcp *t, struct tcp_conn *c, uint32_t bytes, unsigned flags, uint64_t now)
 {
     tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
+    tcp_follow_path(t, c);
     append_cells(t, c, bytes);
     c->send_more = (flags & TCP_SEND_MORE) != 0;
     c->nagle_push = false;

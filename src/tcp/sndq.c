@@ -358,7 +358,7 @@ static void join(struct tcp_sndq *q, uint32_t i)
 
 static bool may_join_sacked(const struct tcp_desc *a, const struct tcp_desc *b)
 {
-    unsigned no = TCP_DESC_SYN | TCP_DESC_FIN;
+    unsigned no = TCP_DESC_SYN | TCP_DESC_FIN | TCP_DESC_PROBE;
 
     return (a->flags & b->flags & TCP_DESC_SACKED) && a->mss == b->mss && !((a->flags | b->flags) & no) &&
            !(a->flags & TCP_DESC_EOR) && (a->end - a->seq) % a->mss == 0;
@@ -675,7 +675,7 @@ uint32_t tcp_sndq_set_mss(struct tcp_sndq *q, uint16_t mss)
         struct tcp_desc *d = tcp_sndq_at(q, i);
         uint32_t before = d->pcount;
 
-        if (d->mss <= mss)
+        if (d->mss <= mss || (d->flags & TCP_DESC_PROBE))
             continue;
         account(q, d, OUT);
         d->mss = mss;
@@ -684,6 +684,16 @@ uint32_t tcp_sndq_set_mss(struct tcp_sndq *q, uint16_t mss)
         more += d->pcount - before;
     }
     return more;
+}
+
+void tcp_sndq_unprobe(struct tcp_sndq *q, struct tcp_desc *d, uint16_t mss)
+{
+    account(q, d, OUT);
+    d->flags = (uint16_t)(d->flags & ~(unsigned)TCP_DESC_PROBE);
+    if (d->mss > mss)
+        d->mss = mss;
+    set_pcount(d);
+    account(q, d, IN);
 }
 
 /* ---- check ------------------------------------------------------------------------------------------- */
@@ -697,6 +707,8 @@ static const char *check_desc(const struct tcp_sndq *q, const struct tcp_desc *d
         return "sndq: empty descriptor";
     if (d->pcount != (len <= d->mss ? 1 : (len + d->mss - 1) / d->mss))
         return "sndq: pcount is not ceil(len / mss)";
+    if ((d->flags & TCP_DESC_PROBE) && d->pcount != 1)
+        return "sndq: a probe of more than one segment";
     if ((d->flags & TCP_DESC_SACKED) && (d->flags & gone))
         return "sndq: SACKED and LOST or RETRANS";
     if ((!(d->flags & TCP_DESC_SACKED) && (d->flags & gone) != TCP_DESC_LOST) != list_linked(&d->tsorted))

@@ -39,6 +39,7 @@ enum tcp_desc_flag {
     TCP_DESC_RETRANS = 0x0400,      /* retransmitted, and that is in flight (TCPCB_SACKED_RETRANS) */
     TCP_DESC_EVER_RETRANS = 0x0800, /* Karn: its ACK gives no RTT sample */
     TCP_DESC_APP_LIMITED = 0x1000,
+    TCP_DESC_PROBE = 0x2000, /* a path-MTU probe: larger than mss on purpose, counts one until it is sent again */
 };
 
 struct tcp_desc {
@@ -186,8 +187,11 @@ void tcp_sndq_unsent_again(struct tcp_sndq *q, struct tcp_desc *d);
 /* Joins i with i + 1 if both are single segments of bytes that wait to be sent again and together fit mss. */
 bool tcp_sndq_collapse(struct tcp_sndq *q, uint32_t i, uint16_t mss);
 
-/* Segments are at most `mss` from now on: recounts what was cut larger. Returns segments that became more. */
+/* Segments are at most `mss` from now on: recounts what was cut larger, but for probes. Returns segments that became
+ * more. */
 uint32_t tcp_sndq_set_mss(struct tcp_sndq *q, uint16_t mss);
+/* A probe that is LOST goes again, in segments of mss. */
+void tcp_sndq_unprobe(struct tcp_sndq *q, struct tcp_desc *d, uint16_t mss);
 
 /* NULL, or a sentence that says which invariant is broken. */
 const char *tcp_sndq_check(const struct tcp_sndq *q);

@@ -130,6 +130,11 @@ void tcp_suspend(struct tcp *t, tcp_id id);
 void tcp_resume(struct tcp *t, tcp_id id);
 /* No way to the peer: soft error as Linux (ends a SYN-SENT, else noted and RTO goes on). Also resumes. */
 void tcp_unreachable(struct tcp *t, tcp_id id, int error, uint64_t now);
+/*
+ * What the path carries now, as the stack knows: told before tcp_output(). Smaller: at once; larger: from the next ACK or
+ * send on, as Linux, which looks at the route when a segment leaves. What is in flight is not touched.
+ */
+void tcp_path_mtu(struct tcp *t, tcp_id id, uint16_t mtu);
 /* The device refused a segment that tcp_output() made: counted, as good as lost. */
 void tcp_tx_failed(struct tcp *t, const struct tcp_out *out);
 /*

@@ -75,6 +75,12 @@
     X(tcp_tso_rtt_log, 9, 0, 31, "", "now", "larger super-frames where the round trip is below 2^n us")        \
     X(tcp_min_tso_segs, 2, 1, 64, "segments", "now", "smallest super-frame aimed at")                          \
     X(tcp_tso_win_divisor, 3, 0, 255, "", "now", "share of the window one super-frame may take")                \
+    X(tcp_mtu_probing, 0, 0, 2, "", "now", "path-MTU probes (RFC 4821): 0 never, 1 after a black hole, 2 always") \
+    X(tcp_base_mss, 1024, 0, 65535, "bytes", "now", "path-MTU search begins with segments of this size")       \
+    X(tcp_mtu_probe_floor, 48, 48, 65535, "bytes", "now", "black holes make segments no smaller than this")    \
+    X(tcp_min_snd_mss, 48, 48, 65535, "bytes", "now", "no path makes segments smaller than this, with options") \
+    X(tcp_probe_threshold, 8, 0, 65535, "bytes", "now", "path-MTU search ends when it is known so exactly")    \
+    X(tcp_probe_interval, 600, 0, 4294967, "s", "now", "path-MTU search begins anew after this time")          \
     X(tcp_user_timeout, 0, 0, 2147483647, "ms", "new", "give up after this long unacknowledged; 0: retries2")  \
     X(tcp_stdurg, 0, 0, 1, "", "now", "urgent pointer as RFC 9293 (1) or as BSD (0)")                          \
     X(ip_local_port_low, 32768, 1, 65535, "", "now", "first ephemeral port")                                   \

@@ -39,6 +39,8 @@ enum tcp_state {
     X(RETRANS_FAST, "retransmission: duplicate ACKs or SACK marked it lost")                                   \
     X(RETRANS_RTO, "retransmission: the RTO ran out")                                                          \
     X(RETRANS_TLP, "tail loss probe: new data or the last segment again")                                      \
+    X(MTU_PROBE, "path-MTU probe: new data in a segment larger than the others")                               \
+    X(RETRANS_MTU, "retransmission: what a path-MTU probe carried, in smaller segments")                       \
     X(PROBE_WINDOW, "zero-window probe")                                                                       \
     X(PROBE_KEEPALIVE, "keepalive probe")                                                                      \
     X(ACK_HANDSHAKE, "ACK that completes our active open")                                                     \
@@ -137,6 +139,7 @@ enum tcp_drop {
     X(TSO_DEFER, "waits to fill a super-frame")                                                                \
     X(PACING, "pacing gate")                                                                                   \
     X(DEVICE, "the device was full: tried again with the next send or ACK, or after a while")                  \
+    X(MTU_PROBE, "a path-MTU probe waits until ACKs make room for it")                                         \
     X(NEIGHBOUR, "the next hop's address is not resolved")                                                     \
     X(NO_ROUTE, "no route to the peer")                                                                        \
     X(CLOSED, "the connection cannot send any more")
@@ -256,6 +259,8 @@ enum tcp_event_bit {
     X(out_of_window_icmps, "OutOfWindowIcmps", "ICMP errors for what was not in flight")                      \
     X(icmp_errors, "TCPICMPErrors", "ICMP errors that were taken")                                             \
     X(tx_failed, "TCPTxFailed", "segments that the device refused")                                            \
+    X(mtup_success, "TCPMTUPSuccess", "path-MTU probes that arrived")                                          \
+    X(mtup_fail, "TCPMTUPFail", "path-MTU probes that were lost")                                              \
     X(split, "TCPFragment", "sent-segment descriptors split")                                                  \
     X(merged, "TCPSackShifted", "sent-segment descriptors merged")                                             \
     X(commits, "TCPRecordCommits", "connection records committed")

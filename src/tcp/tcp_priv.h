@@ -27,6 +27,7 @@
  *   writeq.c    where unsent bytes are cut: cells that mean what a Linux skb on the write queue means
  *   sndmem.c    SO_SNDBUF's account, cells filled, room again; busy, rwnd_limited, sndbuf_limited
  *   refused.c   what the device refused is taken back
+ *   pmtu.c      path-MTU probes, black holes
  *   sndq.c      sent-segment queue: descriptors that mean what a Linux skb means
  *   output.c    the one maker of connection segments; may-send predicates; Nagle, SWS, super-frame sizing
  *   rcvq.c      received bytes in order and out of order (a pure queue), SACK blocks
@@ -67,7 +68,7 @@
 
 #define TCP_MAX_WSCALE 14
 #define TCP_MIN_MSS 88u    /* Linux TCP_MIN_MSS */
-#define TCP_MIN_SND_MSS 48u
+#define TCP_MIN_SND_MSS 48u /* Linux: also the least that tcp_min_snd_mss may be */
 #define TCP_MSS_DEFAULT 536u
 #define TCP_MAX_WINDOW 32767u
 #define TCP_TIMEWAIT_PAWS_S (24u * 24 * 3600) /* TCP_PAWS_24DAYS */
@@ -140,8 +141,15 @@ struct tcp_conn {
     uint16_t user_mss;          /* TCP_MAXSEG */
     uint16_t advmss;            /* what we announce, before the options' length */
     uint16_t mss;               /* current payload per segment: mss_cache of Linux (options taken off) */
-    uint16_t pmtu;
+    uint16_t pmtu;              /* icsk_pmtu_cookie: what mss was made from */
     uint8_t tos;
+    struct {
+        bool enabled;
+        uint32_t search_low, search_high; /* bytes of IP packets: passes; may pass */
+        uint32_t probe_size;              /* of the probe that is out, 0: none */
+        uint32_t probe_seq_start, probe_seq_end;
+        uint64_t probe_timestamp;         /* when the search began */
+    } mtup;                     /* icsk_mtup: pmtu.c */
 
     /* options agreed */
     bool ts_ok, sack_ok, wscale_ok, dsack_ok;
@@ -621,8 +629,10 @@ void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg
  * iss + 1, sndbuf and sndq begin there; congestion control by name, window, rto, mss from path, mss_clamp, ts_ok.
  */
 void tcp_snd_init(struct tcp *t, struct tcp_conn *c);
-/* Payload per segment from pmtu, mss_clamp, user_mss and options (tcp_sync_mss). Recounts descriptors. */
+/* Payload per segment from pmtu, mss_clamp, user_mss, options and probes (tcp_sync_mss). Recounts descriptors. */
 void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu);
+/* What it would make mss. */
+uint32_t tcp_mss_at(const struct tcp *t, const struct tcp_conn *c, uint16_t pmtu);
 void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now); /* marks lost, backs off, marks ready */
 /* RETRANS ran out as TCP_RTX_REO, TCP_RTX_PROBE. */
 void tcp_rack_reo_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);
@@ -648,8 +658,41 @@ void tcp_synack_rtt(struct tcp *t, struct tcp_conn *c, uint64_t rtt_us, uint64_t
 /* Everything in flight was lost, but not for congestion: it goes again at once (tcp_non_congestion_loss_retransmit). */
 void tcp_non_congestion_loss(struct tcp *t, struct tcp_conn *c);
 void tcp_enter_loss(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* What ssthresh would be worth now (tcp_current_ssthresh). */
+uint32_t tcp_current_ssthresh(const struct tcp_conn *c);
 /* The end of a Loss that only the SYN-ACK's timer caused. */
 void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
+
+/* ---- pmtu.c ---- */
+/* At the SYN, and at establishment (tcp_mtup_init). */
+void tcp_mtup_init(struct tcp *t, struct tcp_conn *c, uint64_t now);
+uint32_t tcp_mss_to_mtu(const struct tcp *t, const struct tcp_conn *c, uint32_t mss);
+/* ack.c: payload of a packet of that size; what options take of each segment. */
+uint32_t tcp_mtu_to_mss(const struct tcp *t, const struct tcp_conn *c, uint32_t mtu);
+uint32_t tcp_mss_options(const struct tcp_conn *c);
+/* Is a probe to go before other new data (tcp_mtu_probe)? WAIT: yes, but there is no room for it yet. */
+enum tcp_mtup_verdict { TCP_MTUP_NO, TCP_MTUP_WAIT, TCP_MTUP_SEND };
+enum tcp_mtup_verdict tcp_mtup_plan(const struct tcp *t, const struct tcp_conn *c, uint32_t *ret_bytes);
+/* Enabled, none out, in a state that allows it. */
+bool tcp_mtup_may_probe(const struct tcp_conn *c);
+/* Before planning: is a new search due? */
+void tcp_mtup_check_reprobe(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* It left; it was refused by the device; snd_una moved. */
+void tcp_mtup_sent(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d);
+void tcp_mtup_unsent(struct tcp_conn *c, uint32_t seq);
+void tcp_mtup_acked(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* Something is lost: is it the probe, and no congestion? True: it goes again, in pieces, and that was all. */
+bool tcp_mtup_lost(struct tcp *t, struct tcp_conn *c);
+/* Packet Too Big about the probe at `seq`; false: it is about something else. */
+bool tcp_mtup_too_big(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint32_t mtu);
+/* Timeouts in a row: the path may swallow what is large. */
+void tcp_mtup_black_hole(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* tcp_simple_retransmit() */
+void tcp_simple_retransmit(struct tcp *t, struct tcp_conn *c, uint32_t mss);
+/* What the stack told of the path since counts from now on: before an ACK's or a program's data is sent. */
+void tcp_follow_path(struct tcp *t, struct tcp_conn *c);
+/* NULL, or what is wrong with the probe that is out. */
+const char *tcp_mtup_check(const struct tcp_conn *c);
 
 /* ---- cong.c ---- */
 /* The controller of this index (cc_name()), on a connection in whatever state (tcp_reinit_congestion_control). */
@@ -812,6 +855,8 @@ bool tcp_orphan_over_limit(struct tcp *t);
 void tcp_write_error(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* Has this many timeouts, or the user timeout, passed? (tcp_write_timeout, retransmits_timed_out) */
 bool tcp_timed_out(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+/* Have so many timeouts passed that the path is suspected (tcp_retries1)? */
+bool tcp_path_suspected(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
 
 /* ---- api.c --------------------------------------------------------------------------------------------------- */
 /* FIN behind what is queued, with the change of state that goes with it (tcp_close_state, tcp_send_fin). */

@@ -28,6 +28,7 @@
     V(uint64_t, user, user)                                                                                    \
     V(uint64_t, retrans_stamp, retrans_stamp)                                                                  \
     V(uint64_t, probe_begun_at, probe_begun_at)                                                                \
+    V(uint64_t, mtup_probe_timestamp, mtup.probe_timestamp)                                                    \
     V(uint64_t, lsndtime, lsndtime)                                                                            \
     V(uint64_t, pacing_rate, pacing_rate)                                                                      \
     V(uint64_t, max_pacing_rate, max_pacing_rate)                                                              \
@@ -111,6 +112,8 @@
     V(uint32_t, reord_seen, reord_seen)                                                                        \
     V(uint32_t, synack_ack, synack_ack)                                                                        \
     V(uint32_t, rcv_ooopack, rcv_ooopack)                                                                      \
+    V(uint32_t, mtup_search_low, mtup.search_low)                                                              \
+    V(uint32_t, mtup_search_high, mtup.search_high)                                                            \
     V(uint16_t, path_mtu, path.mtu)                                                                            \
     V(uint16_t, path_advmss, path.advmss)                                                                      \
     V(uint16_t, mss_clamp, mss_clamp)                                                                          \
@@ -172,6 +175,7 @@
     V(uint8_t, defer_accept, defer_accept)                                                                     \
     V(uint8_t, fastopen_rsk, fastopen_rsk)                                                                     \
     V(uint8_t, synack_timeouts, synack_timeouts)                                                               \
+    V(uint8_t, mtup_enabled, mtup.enabled)                                                                     \
     V(uint8_t, synack_retrans, synack_retrans)
 
 struct tcp_record {

@@ -120,6 +120,14 @@ bool tcp_timed_out(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
     return retransmits_timed_out(t, c, boundary, now);
 }
 
+bool tcp_path_suspected(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    uint64_t rto_min = (uint32_t)t->config->tcp_rto_min * NSEC_PER_MSEC;
+
+    return c->retransmits && c->retrans_stamp &&
+           time_since(now, c->retrans_stamp) >= model_timeout_ns(t, (unsigned)t->config->tcp_retries1, rto_min);
+}
+
 void tcp_write_error(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     t->counters.abort_on_timeout++;

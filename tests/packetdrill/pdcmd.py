@@ -18,7 +18,7 @@ IGNORED_SYSCTLS = {
     'tcp_frto', 'tcp_fack', 'tcp_ecn_option', 'tcp_pacing_ss_ratio', 'tcp_pacing_ca_ratio', 'tcp_no_metrics_save',
     'tcp_limit_output_bytes', 'tcp_autocorking', 'tcp_mem', 'tcp_early_retrans', 'tcp_recovery', 'tcp_ecn',
     'tcp_congestion_control', 'tcp_notsent_lowat', 'tcp_fastopen', 'tcp_fastopen_key', 'tcp_syncookies',
-    'tcp_mtu_probing', 'tcp_base_mss', 'tcp_fastopen_blackhole_timeout_sec',
+    'tcp_fastopen_blackhole_timeout_sec',
 }
 
 

@@ -180,6 +180,7 @@ uint32_t drill_metrics_flush(struct drill *d)
 
 void drill_route(struct drill *d, uint16_t mtu, uint16_t advmss, uint8_t initcwnd, uint8_t initrwnd)
 {
+    d->path_news = d->path_news || mtu != d->path.mtu;
     d->path = (struct tcp_path){.mtu = mtu, .advmss = advmss, .initcwnd = initcwnd, .initrwnd = initrwnd};
 }
 
@@ -229,6 +230,16 @@ static void send_out(struct drill *d)
         drill_emit(d, &d->scratch);
 }
 
+/* As the stack does before it asks for a segment. */
+static void tell_path(struct drill *d)
+{
+    if (!d->path_news)
+        return;
+    d->path_news = false;
+    for (tcp_id id = tcp_next_id(d->tcp, 0); id; id = tcp_next_id(d->tcp, id))
+        tcp_path_mtu(d->tcp, id, d->path.mtu);
+}
+
 static bool pull_segments(struct drill *d)
 {
     bool any = false;
@@ -242,6 +253,7 @@ static bool pull_segments(struct drill *d)
         tcp_id id = d->scratch.id;
 
         any = true;
+        tell_path(d);
         while (tcp_output(d->tcp, id, d->now, &d->scratch)) {
             send_out(d);
             if (d->refuse)

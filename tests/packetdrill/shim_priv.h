@@ -60,6 +60,7 @@ struct drill {
     struct ip_addr local[DRILL_LOCALS];
     unsigned n_local;
     struct tcp_path path;
+    bool path_news; /* connections have not heard of its MTU yet */
     bool refuse;
     uint16_t ip_id;
     struct drill_out *out, **out_tail;

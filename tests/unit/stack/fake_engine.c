@@ -150,6 +150,17 @@ void tcp_tx_failed(struct tcp *t, const struct tcp_out *out)
     t->n_failed++;
 }
 
+void tcp_tx_refused(struct tcp *t, const struct tcp_out *out, uint64_t now)
+{
+    (void)now;
+    t->refused[t->n_refused++ % FAKE_REFUSED] = *out;
+}
+
+void tcp_path_mtu(struct tcp *t, tcp_id id, uint16_t mtu)
+{
+    t->conn[id - 1].path_mtu = mtu;
+}
+
 void tcp_set_gso_max(struct tcp *t, uint32_t bytes)
 {
     t->gso_max = bytes;

@@ -8,6 +8,7 @@
 #include "tcp/tcp.h"
 
 #define FAKE_MAX 64
+#define FAKE_REFUSED 8
 
 struct fake_conn {
     struct ip_addr src, dst;
@@ -16,6 +17,7 @@ struct fake_conn {
     bool suspended;
     bool ready;
     int unreachable; /* errno, 0: not told */
+    uint16_t path_mtu; /* as told last */
 };
 
 struct tcp {
@@ -34,6 +36,8 @@ struct tcp {
     bool icmp_taken; /* what the engine says to the next ones */
     struct tcp_out failed;
     unsigned n_failed;
+    struct tcp_out refused[FAKE_REFUSED]; /* in the order told */
+    unsigned n_refused;
     uint32_t gso_max;
     unsigned commits;
     struct tcp_counters counters;
