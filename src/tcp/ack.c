@@ -653,6 +653,8 @@ void tcp_sync_mss(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
         mss = TCP_MIN_SND_MSS;
     if (c->ts_ok)
         mss -= TCP_OPT_TS_ALIGNED;
+    if (c->md5_key[0])
+        mss = mss > TCP_OPT_MD5_ALIGNED ? mss - TCP_OPT_MD5_ALIGNED : 1;
     mss = bound_to_half_window(c, mss);
     c->pmtu = pmtu;
     c->mss = (uint16_t)mss;

@@ -17,6 +17,7 @@ struct reply {
     uint16_t wnd, flags, mss; /* mss: of a SYN-ACK */
     bool ts_ok, wscale_ok, sack_ok;
     uint8_t wscale;
+    uint16_t md5_key; /* the intent holds it */
     enum tcp_cause cause;
 };
 
@@ -50,7 +51,7 @@ static struct reply *reply_new(struct tcp *t)
         return NULL;
     }
     r = &q->ring[(q->head + q->count++) & (RING_SIZE - 1)];
-    *r = (struct reply){0};
+    *r = (struct reply){.md5_key = tcp_md5_ref(t, t->md5_in)};
     return r;
 }
 
@@ -91,6 +92,7 @@ void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *a)
         .tsecr = a->tsecr,
         .wnd = a->wnd,
         .flags = TCP_ACK,
+        .md5_key = r->md5_key,
         .ts_ok = a->ts_ok,
         .cause = a->cause,
     };
@@ -129,6 +131,7 @@ void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *a)
         .wscale_ok = a->wscale_ok,
         .sack_ok = a->sack_ok,
         .wscale = a->wscale,
+        .md5_key = r->md5_key,
         .cause = TCP_CAUSE_SYNACK,
     };
 }
@@ -162,6 +165,8 @@ bool tcp_next_reply(struct tcp *t, uint64_t now, struct tcp_out *ret)
     if (!q->count)
         return tcp_req_next_synack(t, now, ret);
     make(&q->ring[q->head], ret);
+    tcp_md5_sign(t, q->ring[q->head].md5_key, &ret->seg);
+    tcp_md5_unref(t, q->ring[q->head].md5_key);
     q->head = (q->head + 1) & (RING_SIZE - 1);
     q->count--;
     tcp_count_out(t, NULL, ret);
