@@ -313,6 +313,11 @@ int tcp_md5_set(struct tcp *t, tcp_id id, const struct tcp_md5_key *key, uint64_
     return 0;
 }
 
+bool tcp_md5_available(const struct tcp *t)
+{
+    return t->params.crypto != NULL;
+}
+
 bool tcp_md5_is_on(const struct tcp *t, tcp_id id)
 {
     const struct tcp_conn *c = tcp_conn_by_id(t, id);

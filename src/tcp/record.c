@@ -467,13 +467,8 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
     if (!c)
         return -ENOMEM;
     load(c, r);
-    if (!take_keys(t, c)) {
-        c->id = 0;
-        tcp_conn_free(t, c);
-        return -EINVAL;
-    }
     c->state = TCP_STATE_CLOSE; /* until it is whole */
-    error = restore_queues(t, c, payload, r->state);
+    error = take_keys(t, c) ? restore_queues(t, c, payload, r->state) : -EINVAL;
     if (!error && !tcp_table_restore(t, r->id, TCP_KIND_CONN, c, &c->tuple))
         error = -EADDRINUSE;
     if (error) {

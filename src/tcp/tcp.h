@@ -324,6 +324,8 @@ struct tcp_md5_key {
  */
 int tcp_md5_set(struct tcp *t, tcp_id id, const struct tcp_md5_key *key, uint64_t now);
 int tcp_listen_md5_set(struct tcp *t, uint32_t listener, const struct tcp_md5_key *key);
+/* Was cryptography handed in? */
+bool tcp_md5_available(const struct tcp *t);
 /* Are the segments of this connection signed? */
 bool tcp_md5_is_on(const struct tcp *t, tcp_id id);
 /*

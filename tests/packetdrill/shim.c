@@ -7,6 +7,7 @@
  */
 #include <sys/mman.h>
 #include "base/rng.h"
+#include "daemon/crypto.h"
 #include "shim_priv.h"
 
 #define ARENA_BYTES  (64u << 20)
@@ -73,7 +74,7 @@ static struct siphash_key draw_key(struct rng *rng)
 static bool create_engine(struct drill *d, uint64_t seed)
 {
     struct tcp_params p = {.config = &d->config, .pool = d->pool, .now = d->now, .max_conns = 1024,
-                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .check = true};
+                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .check = true, .crypto = daemon_crypto()};
     struct socks_params sp = {.config = &d->config, .net = {.ctx = d, .route = route, .is_local = is_local}};
     struct rng rng;
 
