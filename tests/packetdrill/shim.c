@@ -174,6 +174,17 @@ int drill_fastopen_key(struct drill *d, const uint8_t *keys, uint32_t bytes)
     return tcp_fastopen_set_keys(d->tcp, 0, (const uint8_t(*)[16])key, bytes / sizeof key[0]);
 }
 
+bool drill_listens(const struct drill *d, uint16_t port)
+{
+    struct tcp_listen_info info;
+
+    for (struct sock *s = sock_next_listener(d->ss, NULL); s; s = sock_next_listener(d->ss, s)) {
+        if (sock_listen_info(s, &info) == 0 && info.port == port)
+            return true;
+    }
+    return false;
+}
+
 uint32_t drill_metrics_flush(struct drill *d)
 {
     return tcp_metrics_flush(d->tcp, NULL);
