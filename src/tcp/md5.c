@@ -325,6 +325,45 @@ bool tcp_md5_is_on(const struct tcp *t, tcp_id id)
     return c && c->md5_key[0];
 }
 
+static void count_entries(const struct tcp *t, uint32_t *counts)
+{
+    for (uint32_t slot = 0; slot < tcp_table_slots(t); slot++) {
+        enum tcp_kind kind;
+        tcp_id id;
+        const void *entry = tcp_table_at(t, slot, &kind, &id);
+        const struct tcp_conn *c = entry;
+
+        if (entry && kind == TCP_KIND_TW)
+            counts[tcp_tw_md5(entry)]++;
+        for (unsigned i = 0; entry && kind == TCP_KIND_CONN && i < TCP_MD5_KEYS_CONN; i++)
+            counts[c->md5_key[i]]++;
+    }
+}
+
+const char *tcp_md5_check_refs(const struct tcp *t)
+{
+    uint32_t counts[TCP_MD5_KEYS_MAX + 1] = {0};
+
+    count_entries(t, counts);
+    tcp_replies_count_md5(t, counts);
+    for (unsigned i = 0; i < 64; i++) {
+        list_for_each(node, &t->listeners[i])
+        {
+            const struct tcp_listener *l = list_entry(node, struct tcp_listener, link);
+
+            for (unsigned k = 0; k < l->n_md5; k++)
+                counts[l->md5[k].key]++;
+        }
+    }
+    for (uint32_t i = 0; i < t->md5->size; i++) {
+        if (counts[i + 1] != t->md5->slot[i].refs)
+            return "refs of a TCP-MD5 key are not those who name it";
+        if (t->md5->slot[i].refs && !t->md5->slot[i].bytes)
+            return "a TCP-MD5 key without bytes is named";
+    }
+    return t->md5_in ? "md5_in is left from a segment" : NULL;
+}
+
 /* ---- signatures ---- */
 
 /* RFC 2385 section 2.0: pseudo-header, header, payload, key, in this order. */

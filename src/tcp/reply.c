@@ -40,6 +40,12 @@ void tcp_replies_destroy(struct tcp *t)
     t->replies = NULL;
 }
 
+void tcp_replies_count_md5(const struct tcp *t, uint32_t *counts)
+{
+    for (uint32_t i = 0; i < t->replies->count; i++)
+        counts[t->replies->ring[(t->replies->head + i) & (RING_SIZE - 1)].md5_key]++;
+}
+
 /* A place for an intent, zeroed, or NULL. */
 static struct reply *reply_new(struct tcp *t)
 {

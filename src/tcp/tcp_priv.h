@@ -602,12 +602,16 @@ void tcp_md5_release(struct tcp *t, struct tcp_conn *c);
 bool tcp_md5_check(struct tcp *t, struct tcp_conn *c, uint16_t key, const struct tcp_seg *seg);
 /* A signed segment for no connection and no listener: may a RST answer it? (tcp_v4_send_reset) */
 bool tcp_md5_may_reset(struct tcp *t, const struct tcp_seg *seg);
+/* refs of the table against those who name its places, or a sentence. */
+const char *tcp_md5_check_refs(const struct tcp *t);
 /* The last step of each maker: the option with the signature over all that the segment holds. 0: nothing. */
 void tcp_md5_sign(struct tcp *t, uint16_t key, struct tcp_seg *seg);
 
 /* ---- reply.c ------------------------------------------------------------------------------------------------- */
 int tcp_replies_init(struct tcp *t);
 void tcp_replies_destroy(struct tcp *t);
+/* Adds to counts[key] the intents that will be signed with it. */
+void tcp_replies_count_md5(const struct tcp *t, uint32_t *counts);
 /* RST in answer to a segment (RFC 9293 section 3.10.7.1: its ACK as our sequence, or 0 with an ACK of it). */
 void tcp_reply_rst(struct tcp *t, const struct tcp_seg *seg, enum tcp_cause cause);
 /* A pure ACK that belongs to no connection block (half-open, TIME-WAIT). wnd unscaled; tsval 0 and ts_ok false: none. */
