@@ -51,6 +51,10 @@ int cmd_abort(struct cli *c, int argc, char **argv);
 int cmd_set(struct cli *c, int argc, char **argv);
 /* metrics.c */
 int cmd_metrics(struct cli *c, int argc, char **argv);
+/* keyfile.c */
+#define CLI_KEY_MAX 80
+/* The TCP-MD5 key in a file; false with a message. */
+bool cli_key_file(const char *path, char ret[CLI_KEY_MAX + 1]);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);

@@ -113,21 +113,34 @@ static bool first_input(struct cli *c, char *data, struct taut_connect_options *
     return true;
 }
 
+enum { OPT_KEY_FILE = 1, OPT_PEER };
+static const struct option md5_options[] = {
+    {"md5-key-file", required_argument, NULL, OPT_KEY_FILE},
+    {"md5-peer", required_argument, NULL, OPT_PEER},
+    {0},
+};
+
 int cmd_connect(struct cli *c, int argc, char **argv)
 {
     struct taut_connect_options options = {0};
     bool first = false, ended = false;
-    char id[TAUT_ID_MAX] = "", data[FIRST_BYTES];
+    char id[TAUT_ID_MAX] = "", data[FIRST_BYTES], key[CLI_KEY_MAX + 1];
     long port, seconds = 0;
     int o, fd;
 
-    while ((o = getopt(argc, argv, "dft:b:")) != -1) {
+    while ((o = getopt_long(argc, argv, "dft:b:", md5_options, NULL)) != -1) {
         if (o == 'd')
             options.nodelay = true;
         else if (o == 'f')
             first = true;
         else if (o == 'b')
             options.source = optarg;
+        else if (o == OPT_KEY_FILE && !cli_key_file(optarg, key))
+            return EXIT_USAGE;
+        else if (o == OPT_KEY_FILE)
+            options.md5_key = key;
+        else if (o == OPT_PEER)
+            return cli_usage("connect [--md5-key-file FILE] HOST PORT");
         else if (o == 't' && !cli_number("-t", optarg, 1, 86400, &seconds))
             return EXIT_USAGE;
         else if (o == '?')
@@ -141,6 +154,7 @@ int cmd_connect(struct cli *c, int argc, char **argv)
     if (first && !first_input(c, data, &options, &ended))
         return EXIT_REFUSED;
     fd = taut_connect(c->t, argv[optind], (uint16_t)port, &options, id);
+    explicit_bzero(key, sizeof key);
     if (fd < 0)
         return cli_failed(c, fd);
     if (c->json)
@@ -148,25 +162,48 @@ int cmd_connect(struct cli *c, int argc, char **argv)
     return join(c, fd, ended);
 }
 
+/* With a key: signed by these peers, or by everybody. */
+static int listen_signed(struct cli *c, const char *address, uint16_t port, unsigned backlog, const char *key,
+                         const char *peer)
+{
+    char text[2][CLI_KEY_MAX + 80];
+    const char *md5[3] = {text[0], text[1], NULL};
+    int fd;
+
+    snprintf(text[0], sizeof text[0], "%.70s %s", peer ? peer : "0.0.0.0/0", key);
+    snprintf(text[1], sizeof text[1], "::/0 %s", key);
+    if (peer)
+        md5[1] = NULL;
+    fd = taut_listen_with(c->t, address, port, &(struct taut_listen_options){.backlog = backlog, .md5 = md5});
+    explicit_bzero(text, sizeof text);
+    return fd;
+}
+
 int cmd_listen(struct cli *c, int argc, char **argv)
 {
-    const char *address = NULL;
+    const char *address = NULL, *peer = NULL;
+    char key[CLI_KEY_MAX + 1] = "";
     struct taut_accepted who;
     int o, listener, fd, status = EXIT_OK;
     bool again = false;
     long port;
 
-    while ((o = getopt(argc, argv, "ka:")) != -1) {
+    while ((o = getopt_long(argc, argv, "ka:", md5_options, NULL)) != -1) {
         again |= o == 'k';
         address = o == 'a' ? optarg : address;
-        if (o == '?')
+        peer = o == OPT_PEER ? optarg : peer;
+        if (o == '?' || (o == OPT_KEY_FILE && !cli_key_file(optarg, key)))
             return EXIT_USAGE;
     }
-    if (argc - optind != 1)
-        return cli_usage("listen PORT");
+    if (argc - optind != 1 || (peer && !*key))
+        return cli_usage("listen [--md5-key-file FILE [--md5-peer PREFIX]] PORT");
     if (!cli_number("PORT", argv[optind], 0, 65535, &port))
         return EXIT_USAGE;
-    listener = taut_listen(c->t, address, (uint16_t)port, again ? 128 : 1);
+    if (*key)
+        listener = listen_signed(c, address, (uint16_t)port, again ? 128 : 1, key, peer);
+    else
+        listener = taut_listen(c->t, address, (uint16_t)port, again ? 128 : 1);
+    explicit_bzero(key, sizeof key);
     if (listener < 0)
         return cli_failed(c, listener);
     do {

@@ -424,6 +424,8 @@ static int connect_address(struct taut *t, const char *address, uint16_t port,
         json_object_set_new(params, "data", first);
     if (o && o->source)
         json_object_set_new(params, "source", json_string(o->source));
+    if (o && o->md5_key)
+        json_object_set_new(params, "md5", json_string(o->md5_key));
     r = call(t, "tcp.connect", params, &result, &fd);
     if (r < 0)
         return r;
@@ -467,11 +469,22 @@ EXPORT int taut_connect(struct taut *t, const char *host, uint16_t port,
 
 EXPORT int taut_listen(struct taut *t, const char *addr, uint16_t port, unsigned backlog)
 {
-    json_t *params = json_pack("{s:i, s:s*}", "port", (int)port, "address", addr), *result;
+    return taut_listen_with(t, addr, port, &(struct taut_listen_options){.backlog = backlog});
+}
+
+EXPORT int taut_listen_with(struct taut *t, const char *addr, uint16_t port, const struct taut_listen_options *o)
+{
+    json_t *params = json_pack("{s:i, s:s*}", "port", (int)port, "address", addr), *result, *md5;
     int fd = -1, r;
 
-    if (backlog)
-        json_object_set_new(params, "backlog", json_integer(backlog > 65535 ? 65535 : backlog));
+    if (o && o->backlog)
+        json_object_set_new(params, "backlog", json_integer(o->backlog > 65535 ? 65535 : o->backlog));
+    if (o && o->md5) {
+        md5 = json_array();
+        for (const char *const *text = o->md5; *text; text++)
+            json_array_append_new(md5, json_string(*text));
+        json_object_set_new(params, "md5", md5);
+    }
     r = call(t, "tcp.listen", params, &result, &fd);
     if (r < 0)
         return r;

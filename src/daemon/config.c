@@ -20,6 +20,7 @@
 
 #include "base/chunk.h"
 #include "daemon/logger.h"
+#include "daemon/md5.h"
 
 enum type { T_BOOL, T_INT, T_U16, T_U32, T_MS, T_BYTES, T_TEXT, T_IFNAME, T_MAC, T_PREFIXES, T_ROUTES, T_LOG, T_PORT };
 
@@ -93,6 +94,18 @@ static const struct row forward_rows[] = {
      "at once; more wait in the accept queue"},
 };
 #define N_FORWARD_ROWS ((unsigned)(sizeof forward_rows / sizeof *forward_rows))
+
+/* Keys of [md5 NAME], read by config_md5_read(). */
+static const struct row md5_rows[] = {
+    {"md5 NAME", "peer", T_TEXT, 0, 0, 0, 0, "", "", "reload", "ADDRESS or ADDRESS/BITS of the peers; required"},
+    {"md5 NAME", "port", T_TEXT, 0, 0, 0, 0, "any", "", "reload",
+     "listeners on this port and connections to it, or any"},
+    {"md5 NAME", "key_file", T_TEXT, 0, 0, 0, 0, "", "", "reload",
+     "file of the key, 1 to 80 bytes (a newline at the end doesn't count), which others may not read"},
+    {"md5 NAME", "key", T_TEXT, 0, 0, 0, 0, "", "", "reload",
+     "the key itself; then others may not read the configuration file"},
+};
+#define N_MD5_ROWS ((unsigned)(sizeof md5_rows / sizeof *md5_rows))
 
 /* ---- Reading values; each returns NULL or what would be right -------------------------------------------------------- */
 
@@ -475,6 +488,7 @@ struct parse {
     unsigned line, section_line; /* read last, and of the last [section] */
     struct daemon_config *c;
     unsigned forward_line[CONFIG_FORWARDS_MAX], listen_line[CONFIG_FORWARDS_MAX];
+    unsigned md5_line[CONFIG_MD5_MAX];
     unsigned tcp_line;   /* of the last key of [tcp] */
     unsigned error_line;
     char error[CONFIG_ERROR_MAX];
@@ -552,6 +566,45 @@ static int forward_key(struct parse *p, const char *section, const char *key, co
                 "unknown key; a forward has listen, to, proxy_protocol, connect_timeout, backlog, max_connections");
 }
 
+static struct config_md5 *get_md5(struct daemon_config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->n_md5; i++)
+        if (!strcmp(c->md5[i].name, name))
+            return &c->md5[i];
+    if (c->n_md5 == CONFIG_MD5_MAX)
+        return NULL;
+    struct config_md5 *m = &c->md5[c->n_md5++];
+
+    memset(m, 0, sizeof *m);
+    snprintf(m->name, sizeof m->name, "%s", name);
+    return m;
+}
+
+static int md5_key(struct parse *p, const char *section, const char *key, const char *value)
+{
+    const char *name = section + 3 + strspn(section + 3, " ");
+    struct config_md5 *m;
+    bool secret;
+
+    if (!*name || strlen(name) >= sizeof m->name)
+        return fail(p, p->line, section, "", "a key needs a name of 1 to 31 characters: [md5 router]");
+    m = get_md5(p->c, name);
+    if (!m)
+        return fail(p, p->line, section, "", "too many keys; at most %d", CONFIG_MD5_MAX);
+    p->md5_line[m - p->c->md5] = p->section_line;
+    for (size_t i = 0; i < N_MD5_ROWS; i++) {
+        if (strcmp(md5_rows[i].key, key))
+            continue;
+        const char *expected = config_md5_read(m, key, value, &secret);
+
+        if (secret && !expected && (!p->file || config_md5_exposed(fileno(p->file))))
+            return fail(p, p->line, section, key, "others can read this file; expected chmod 640, or key_file");
+        return expected ? fail(p, p->line, section, key, "'%.80s' is not valid; expected %s", secret ? "..." : value, expected)
+                        : 1;
+    }
+    return fail(p, p->line, section, key, "unknown key; an md5 has peer, port, key_file and key");
+}
+
 /* A value that has a name. */
 static const char *read_named(const struct tcp_config_row *r, const char *text, int64_t *ret)
 {
@@ -593,6 +646,8 @@ static int handle(void *user, const char *section, const char *key, const char *
 
     if (!strncmp(section, "forward", 7) && (section[7] == ' ' || !section[7]))
         return forward_key(p, section[7] ? section : "forward ", key, value);
+    if (!strncmp(section, "md5", 3) && (section[3] == ' ' || !section[3]))
+        return md5_key(p, section, key, value);
     if (!strcmp(section, "tcp")) {
         p->tcp_line = p->line;
         return table_key(p, tcp_config_rows, &p->c->tcp, section, key, value);
@@ -611,8 +666,8 @@ static int handle(void *user, const char *section, const char *key, const char *
     }
     if (!known)
         return fail(p, p->line, *section ? section : "(no section)", "",
-                    "unknown section; there are interface, network, limits, control, log, services, tcp, stack and "
-                    "forward NAME");
+                    "unknown section; there are interface, network, limits, control, log, services, tcp, stack, "
+                    "forward NAME and md5 NAME");
     return fail(p, p->line, section, key, "unknown key; 'tautd --dump-config' lists all");
 }
 
@@ -672,6 +727,26 @@ static void check_process(struct parse *p)
         fail(p, p->line, "control", "group", "there is no group '%s'", c->control_group);
 }
 
+static void check_md5(struct parse *p)
+{
+    const struct daemon_config *c = p->c;
+    char section[48];
+
+    for (unsigned i = 0; i < c->n_md5; i++) {
+        const struct config_md5 *m = &c->md5[i];
+
+        snprintf(section, sizeof section, "md5 %s", m->name);
+        if (!m->peer.family)
+            fail(p, p->md5_line[i], section, "peer", "missing; expected ADDRESS or ADDRESS/BITS");
+        if (!m->bytes)
+            fail(p, p->md5_line[i], section, "key_file", "missing; expected a file with the key");
+        for (unsigned j = 0; j < i; j++)
+            if (m->port == c->md5[j].port && m->bits == c->md5[j].bits && m->peer.family == c->md5[j].peer.family &&
+                ip_addr_prefix_eq(&m->peer, &c->md5[j].peer, m->bits))
+                fail(p, p->md5_line[i], section, "peer", "is md5 %s's already", c->md5[j].name);
+    }
+}
+
 /* What only the whole can tell. */
 static void check_whole(struct parse *p)
 {
@@ -693,6 +768,7 @@ static void check_whole(struct parse *p)
     }
     check_addresses(p);
     check_services(p);
+    check_md5(p);
     check_process(p);
     if (c->tcp.ip_local_port_low > c->tcp.ip_local_port_high)
         fail(p, p->tcp_line, "tcp", "ip_local_port_low", "must not be above ip_local_port_high");
@@ -758,6 +834,8 @@ int config_load(const char *path, struct daemon_config *ret, char *ret_error, si
     result = 0;
 out:
     free(p);
+    if (c)
+        explicit_bzero(c->md5, sizeof c->md5);
     free(c);
     return result;
 }
@@ -947,6 +1025,7 @@ int config_set_value(struct daemon_config *c, const char *section, const char *k
         *c = *next;
     else
         snprintf(ret_error, error_bytes, "%s", strchr(p.error, ' ') + 1);
+    explicit_bzero(next->md5, sizeof next->md5);
     free(next);
     return p.error[0] ? -1 : 0;
 }
@@ -983,6 +1062,13 @@ int config_dump(FILE *out)
         const struct row *f = &forward_rows[i];
 
         dump_key(out, f->key, f->def, f->unit, f->scope, f->help);
+    }
+    fputs("# One section for each TCP-MD5 key (RFC 2385): segments from and to these peers are signed.\n"
+          "#[md5 router]\n\n", out);
+    for (size_t i = 0; i < N_MD5_ROWS; i++) {
+        const struct row *m = &md5_rows[i];
+
+        dump_key(out, m->key, m->def, m->unit, m->scope, m->help);
     }
     return ferror(out) ? -1 : 0;
 }

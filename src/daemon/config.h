@@ -20,6 +20,7 @@
 #define CONFIG_ADDRS_MAX 16
 #define CONFIG_ROUTES_MAX 32
 #define CONFIG_FORWARDS_MAX 64
+#define CONFIG_MD5_MAX 64
 #define CONFIG_PATH_MAX 108 /* sun_path */
 #define CONFIG_ERROR_MAX 512
 
@@ -43,6 +44,16 @@ struct config_forward {
     uint32_t connect_timeout_ms;
     uint32_t backlog;
     uint32_t max_connections;
+};
+
+/* Peers whose segments are signed (RFC 2385), by listeners on this port and connections to it. */
+struct config_md5 {
+    char name[32];
+    struct ip_addr peer;
+    uint8_t bits;
+    uint16_t port; /* 0: any */
+    uint8_t bytes; /* of the key */
+    uint8_t key[TCP_MD5_KEY_MAX];
 };
 
 struct config_service {
@@ -81,6 +92,9 @@ struct daemon_config {
     /* [forward NAME] */
     struct config_forward forward[CONFIG_FORWARDS_MAX];
     unsigned n_forwards;
+    /* [md5 NAME]; secret: never printed */
+    struct config_md5 md5[CONFIG_MD5_MAX];
+    unsigned n_md5;
     /* [tcp], [stack] */
     struct tcp_config tcp;
     struct stack_config stack;

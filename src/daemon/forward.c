@@ -11,6 +11,7 @@
  * Invariant: connecting + pumped links of a forward = its list's length = its share of max_connections.
  */
 #include "daemon/forward.h"
+#include "daemon/md5.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -395,6 +396,8 @@ static int forward_listen(struct forward *f, char *error, size_t bytes)
     r = f->listener ? sock_setopt(f->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on, daemon_now()) : -ENOMEM;
     if (r == 0)
         r = sock_bind(f->listener, &c->listen_addr, c->listen_port);
+    if (r == 0)
+        r = md5_apply(f->all->d, f->listener, c->listen_port, daemon_now());
     if (r == 0)
         r = sock_listen(f->listener, c->backlog);
     if (r == 0)

@@ -18,6 +18,7 @@
 
 #include "daemon/config.h"
 #include "daemon/control.h"
+#include "daemon/crypto.h"
 #include "daemon/daemon.h"
 #include "daemon/fdset.h"
 #include "daemon/forward.h"
@@ -190,6 +191,7 @@ static int open_stack(struct process *p, char *error, size_t bytes)
         .max_half_open = p->config.max_half_open,
         .max_time_wait = (uint32_t)p->config.tcp.tcp_max_tw_buckets,
         .generation = 1,
+        .crypto = daemon_crypto(),
         .check = getenv("TAUT_CHECK") != NULL,
     };
 

@@ -239,13 +239,14 @@ enum control_outcome method_conn_get(struct control_call *call)
     if (tcp_get_info(d->tcp, id, call->now, &info) < 0)
         return no_such_connection(call);
     conn_owner(d, id, &info, &owner);
-    j = json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s?, s:o, s:b}", "id", json_conn_id(id), "state",
+    j = json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s?, s:o, s:b, s:b}", "id", json_conn_id(id), "state",
                   tcp_state_name((enum tcp_state)info.state), "local",
                   json_addr_port(&info.tuple.local, info.tuple.local_port), "peer",
                   json_addr_port(&info.tuple.remote, info.tuple.remote_port), "owner", owner.name, "limit",
                   tcp_limit_name((enum tcp_limit)info.limit), "limit_text",
                   tcp_limit_text((enum tcp_limit)info.limit), "ca_state", ca_state_name(info.ca_state), "congestion", info.congestion,
-                  "options", options_json(info.options), "orphan", (int)info.orphan);
+                  "options", options_json(info.options), "orphan", (int)info.orphan, "md5",
+                  (int)tcp_md5_is_on(d->tcp, id));
 #define X(name) json_object_set_new(j, #name, json_u64(info.name));
     INFO_NUMBERS(X)
 #undef X

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "daemon/events.h"
+#include "daemon/md5.h"
 #include "daemon/program.h"
 
 /* Linux's numbers: level, name. */
@@ -45,6 +46,27 @@ static json_t *sock_name_json(const struct sock *s, bool peer)
 /* ---- tcp.listen
  * -------------------------------------------------------------------------------------------------- */
 
+/* The configuration's keys for its port, then the program's own, "PREFIX KEY" each. */
+static int listener_keys(struct control_call *call, struct sock *s)
+{
+    const json_t *list = json_object_get(call->args, "md5"), *item;
+    struct tcp_md5_key key;
+    struct ip_addr addr;
+    uint16_t port = 0;
+    size_t i;
+    int r = sock_name(s, &addr, &port);
+
+    if (r == 0)
+        r = md5_apply(call->d, s, port, call->now);
+    json_array_foreach(list, i, item)
+    {
+        if (r == 0)
+            r = md5_parse(json_string_value(item), &key) ? sock_md5_set(s, &key, call->now) : -EINVAL;
+        explicit_bzero(&key, sizeof key);
+    }
+    return r;
+}
+
 static int listening_sock(struct control_call *call, struct sock **ret)
 {
     struct ip_addr addr = {0};
@@ -60,6 +82,8 @@ static int listening_sock(struct control_call *call, struct sock **ret)
         r = sock_setopt(s, OPT_V6ONLY, &v6only, sizeof v6only, call->now);
     if (r == 0)
         r = sock_bind(s, &addr, (uint16_t)arg_int(call, "port", 0));
+    if (r == 0)
+        r = listener_keys(call, s);
     if (r == 0)
         r = sock_listen(s, (uint32_t)arg_int(call, "backlog", 128));
     if (r < 0)
@@ -193,6 +217,19 @@ static int connecting_syn(struct connecting *c, const struct ip_addr *peer, uint
     return n < 0 ? (int)n : -EINPROGRESS;
 }
 
+/* The configuration's keys for that port, then the program's own, for the peer. */
+static int connecting_keys(struct connecting *c, const struct control_call *call, const struct ip_addr *peer)
+{
+    const char *text = json_string_value(json_object_get(call->args, "md5"));
+    struct tcp_md5_key key = {0};
+    int r = md5_apply(call->d, c->sock, (uint16_t)arg_int(call, "port", 0), call->now);
+
+    if (r == 0 && text)
+        r = md5_for(peer, text, &key) ? sock_md5_set(c->sock, &key, call->now) : -EINVAL;
+    explicit_bzero(&key, sizeof key);
+    return r;
+}
+
 /* Socket, source, options, connect. 0 (under way) or -errno; the sock is made in any case but -ENOMEM. */
 static int connecting_begin(struct connecting *c, const struct control_call *call, const struct ip_addr *peer)
 {
@@ -207,6 +244,8 @@ static int connecting_begin(struct connecting *c, const struct control_call *cal
         r = sock_bind(c->sock, &source, source_port);
     if (r == 0 && arg_bool(call, "nodelay"))
         r = sock_setopt(c->sock, OPT_NODELAY, &on, sizeof on, call->now);
+    if (r == 0)
+        r = connecting_keys(c, call, peer);
     if (r == 0)
         r = connecting_syn(c, peer, (uint16_t)arg_int(call, "port", 0), call->now);
     return r == -EINPROGRESS ? 0 : r;

@@ -70,6 +70,9 @@ static const struct control_param listen_params[] = {
     {"address", PARAM_ADDRESS, false, NULL, 0, 0, "local address; absent: all addresses of both families"},
     {"backlog", PARAM_INT, false, "128", 1, 65535, "connections that may wait to be accepted"},
     {"v6only", PARAM_BOOL, false, "false", 0, 0, "IPv6 connections only (IPV6_V6ONLY)"},
+    {"md5", PARAM_STRINGS, false, NULL, 0, 0,
+     "TCP-MD5 keys (RFC 2385), \"PREFIX KEY\" each, as \"192.0.2.0/24 secret\", before those of the configuration; "
+     "connections of these peers are signed, and accepted with the right signature only"},
     END_PARAMS,
 };
 static const struct control_field listen_result[] = {
@@ -88,6 +91,8 @@ static const struct control_param connect_params[] = {
     {"source_port", PARAM_INT, false, "0", 0, 65535, "local port; 0: chosen by RFC 6056"},
     {"timeout_ms", PARAM_INT, false, "0", 0, 86400000, "give up after this time; 0: tcp_syn_retries decides"},
     {"nodelay", PARAM_BOOL, false, "false", 0, 0, "TCP_NODELAY from the start"},
+    {"md5", PARAM_STRING, false, NULL, 0, 80,
+     "TCP-MD5 key (RFC 2385) for this peer, 1 to 80 bytes; absent: the configuration's, if there is one"},
     {"data", PARAM_STRING, false, NULL, 0, 16384,
      "first bytes to send: in the SYN where Fast Open allows (tcp_fastopen bit 1 and a cookie of this peer; "
      "it may get them twice then), else once connected"},
@@ -129,6 +134,7 @@ static const struct control_field get_result[] = {
     {"owner", "string", "who has it: \"program pid 7\", \"forward web\", \"echo\", \"orphan\", ..."},
     {"limit", "string", "what its next byte waits for"},
     {"congestion", "string or null", "its congestion control; null: none any more, or not yet"},
+    {"md5", "boolean", "its segments are signed (RFC 2385)"},
     {"(fields)", "integer",
      "every field of Linux's struct tcp_info without the prefix tcpi_, in Linux's units, and of taut's own: "
      "sequence "

@@ -1,8 +1,8 @@
 /*
  * daemon/reload.c: the configuration file again (SIGHUP, server.reload; theory of operation).
  *
- * A file with an error changes nothing. A good one takes effect as far as it can: forwards, services and the log level;
- * live connections stay as they are, every other key waits for the next start. Called in the first half of a turn.
+ * A file with an error changes nothing. A good one takes effect as far as it can: forwards, services, keys of TCP-MD5
+ * and the log level; live connections stay as they are, every other key waits for the next start. Called in the first half of a turn.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,11 +11,14 @@
 #include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "daemon/forward.h"
+#include "daemon/md5.h"
 #include "daemon/service.h"
 
 /* A port that cannot be had keeps nothing else back: the error names it, the rest is in effect. */
 static int apply_reload(struct daemon *d, const struct daemon_config *next, char *ret_error, size_t error_bytes)
 {
+    md5_reload(d, next, daemon_now()); /* first: what is opened next has its keys */
+
     bool waits = services_reload(d, next, ret_error, error_bytes) < 0; /* perhaps for a forward's port */
     int r = forwards_reload(d, next, ret_error, error_bytes);
 
@@ -28,7 +31,7 @@ static int apply_reload(struct daemon *d, const struct daemon_config *next, char
     d->config->echo = next->echo;
     d->config->discard = next->discard;
     d->config->chargen = next->chargen;
-    log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services and log level%s", d->config->path,
+    log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services, keys and log level%s", d->config->path,
             r < 0 ? "; not all could be opened" : "");
     daemon_kick(d);
     return r;
@@ -51,6 +54,7 @@ int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes)
         r = config_load(d->config->path, next, ret_error, error_bytes);
     if (r == 0)
         r = apply_reload(d, next, ret_error, error_bytes);
+    explicit_bzero(next->md5, sizeof next->md5);
     free(next);
     return r;
 }

@@ -6,6 +6,7 @@
  * as the peer takes it. No descriptor is involved, so these are the stack's ceiling in every measurement. A connection
  * is served at most SERVE_BYTES in one go and comes back by deferred work, so that one does not starve the others.
  */
+#include "daemon/md5.h"
 #include "daemon/service.h"
 
 #include <errno.h>
@@ -297,6 +298,8 @@ static int service_listen(struct services *all, enum kind kind, const struct con
     r = sv->listener ? sock_setopt(sv->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on, daemon_now()) : -ENOMEM;
     if (r == 0)
         r = sock_bind(sv->listener, &(struct ip_addr){0}, config->port);
+    if (r == 0)
+        r = md5_apply(all->d, sv->listener, config->port, daemon_now());
     if (r == 0)
         r = sock_listen(sv->listener, 4096);
     if (r < 0) {

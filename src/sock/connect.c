@@ -79,7 +79,11 @@ static int connect_start(struct sock *s, struct tcp_connect_args *args, uint64_t
     sock_conn_attach(s, id, &args->tuple);
     s->state = TCP_STATE_SYN_SENT;
     sock_apply_options(s, now);
-    return 0;
+    r = sock_md5_apply(s, now);
+    if (r < 0)
+        sock_disconnect(s, now); /* never without its keys */
+    s->err = 0;
+    return r;
 }
 
 /* connect() called again: what became of the first call? 0 once when established; the error, and a fresh socket. */
@@ -229,7 +233,10 @@ int sock_listen(struct sock *s, uint32_t backlog)
     }
     if (s->n_fastopen_keys)
         (void)tcp_fastopen_set_keys(t, s->listener, s->fastopen_key, s->n_fastopen_keys);
-    return 0;
+    r = sock_md5_apply(s, s->ss->now);
+    if (r < 0)
+        sock_listen_stop(s, s->ss->now); /* never without its keys */
+    return r;
 }
 
 struct sock *sock_accept(struct sock *s, void *user)

@@ -299,6 +299,8 @@ int sock_setopt(struct sock *s, int level, int name, const void *value, size_t b
     socks_enter(s->ss, now);
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION)
         return set_congestion(s, value, bytes, now);
+    if (level == SOCK_LEVEL_TCP && (name == SOCK_TCP_MD5SIG || name == SOCK_TCP_MD5SIG_EXT))
+        return sock_md5_setopt(s, name == SOCK_TCP_MD5SIG_EXT, value, bytes, now);
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_FASTOPEN_KEY)
         return set_fastopen_key(s, value, bytes);
     if (level == SOCK_LEVEL_IP && bytes >= 1 && bytes < sizeof v)

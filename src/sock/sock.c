@@ -91,6 +91,7 @@ void sock_free(struct sock *s)
     list_del(&s->listener_link);
     list_del(&s->accept_link);
     list_del(&s->pending);
+    sock_md5_free(s);
     free(s);
 }
 

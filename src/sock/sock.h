@@ -118,6 +118,8 @@ void sock_accepted_from(const struct sock *s, struct ip_addr *ret, uint16_t *ret
  * IPPROTO_IPV6 41); int-valued options take 4 bytes, SO_LINGER 8. -ENOPROTOOPT, -EINVAL.
  */
 int sock_setopt(struct sock *s, int level, int name, const void *value, size_t bytes, uint64_t now);
+/* TCP_MD5SIG as a call: key bytes 0 forgets it; a mapped prefix is given as IPv4. As tcp_md5_set(). */
+int sock_md5_set(struct sock *s, const struct tcp_md5_key *key, uint64_t now);
 int sock_getopt(struct sock *s, int level, int name, void *value, size_t *inout_bytes, uint64_t now);
 
 /* Events: bits of readiness that became true since the last event of this socket. */

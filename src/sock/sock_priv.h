@@ -59,10 +59,12 @@ enum sock_tcp_opt {
     SOCK_TCP_INFO = 11,
     SOCK_TCP_QUICKACK = 12,
     SOCK_TCP_CONGESTION = 13,
+    SOCK_TCP_MD5SIG = 14,
     SOCK_TCP_USER_TIMEOUT = 18,
     SOCK_TCP_FASTOPEN = 23,
     SOCK_TCP_NOTSENT_LOWAT = 25,
     SOCK_TCP_FASTOPEN_CONNECT = 30,
+    SOCK_TCP_MD5SIG_EXT = 32,
     SOCK_TCP_FASTOPEN_KEY = 33,
     SOCK_TCP_FASTOPEN_NO_COOKIE = 34,
     SOCK_TCP_INQ = 36
@@ -130,6 +132,8 @@ struct sock {
     bool fastopen_connect;
     uint8_t n_fastopen_keys;
     uint8_t fastopen_key[2][16];
+    struct tcp_md5_key *md5; /* md5.c */
+    unsigned n_md5;
     uint64_t max_pacing_rate; /* 0: not set */
     uint32_t opt_set; /* bit per enum tcp_opt: the program said so */
     int32_t opt[TCP_OPT_MAX];
@@ -222,6 +226,13 @@ int sock_fastopen(struct sock *s, const struct ip_addr *addr, uint16_t port, con
 /* Gives the connection what the program set before it existed. */
 void sock_apply_options(struct sock *s, uint64_t now);
 void sock_inherit_options(struct sock *child, const struct sock *listener);
+
+/* ---- md5.c ---- */
+void sock_md5_free(struct sock *s);
+/* Gives the connection or the listener that the socket has become the keys that were set before. */
+int sock_md5_apply(struct sock *s, uint64_t now);
+/* TCP_MD5SIG, TCP_MD5SIG_EXT. */
+int sock_md5_setopt(struct sock *s, bool ext, const void *value, size_t bytes, uint64_t now);
 
 /* ---- linux_info.c ---- */
 /* struct tcp_info of Linux 6.9 (uapi/linux/tcp.h), by its names without the prefix tcpi_. */

@@ -58,8 +58,6 @@ void st_loop_add(struct stack *st, const struct tcp_seg *seg, uint64_t now)
     if (!l)
         return;
     memcpy(&l->seg, seg, offsetof(struct tcp_seg, slice));
-    l->seg.opt.md5 = NULL; /* it would point into the sender; segments that never leave the host need none */
-    l->seg.opt.md5_ok = false;
     if (!copy_payload(st, seg, &l->seg)) { /* as good as lost */
         looped_free(st, l);
         return;

@@ -439,8 +439,7 @@ static void hold_reply(struct stack *st, struct neigh *n, const struct tcp_out *
 {
     struct intent *in;
 
-    /* MD5: its digest lies in the engine; the peer asks again. */
-    if (out->seg.opt.md5_ok || st->intent_bytes + HELD_REPLY_BYTES > INTENT_BYTES_HELD) {
+    if (st->intent_bytes + HELD_REPLY_BYTES > INTENT_BYTES_HELD) {
         st_drop(st, STACK_DROP_NEIGH_QUEUE_FULL);
         return;
     }

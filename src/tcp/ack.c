@@ -704,7 +704,7 @@ static uint32_t bound_to_half_window(const struct tcp_conn *c, uint32_t mss)
 
 uint32_t tcp_mss_options(const struct tcp_conn *c)
 {
-    return c->ts_ok ? TCP_OPT_TS_ALIGNED : 0;
+    return (c->ts_ok ? TCP_OPT_TS_ALIGNED : 0) + (c->md5_key[0] ? TCP_OPT_MD5_ALIGNED : 0);
 }
 
 /* RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss). */

@@ -60,11 +60,11 @@ void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c)
     tcp_snd_init(t, c);
 }
 
-static void set_offers(struct tcp *t, struct tcp_conn *c)
+void tcp_set_offers(struct tcp *t, struct tcp_conn *c)
 {
     const struct tcp_config *config = t->config;
 
-    c->ts_ok = config->tcp_timestamps != 0;
+    c->ts_ok = config->tcp_timestamps != 0 && !c->md5_key[0]; /* tcp_syn_options: no room for both and SACK */
     c->ts_offset = config->tcp_timestamps == 1 ? tcp_ts_offset(t, &c->tuple) : 0;
     c->sack_ok = config->tcp_sack != 0;
     c->wscale_ok = config->tcp_window_scaling != 0;
@@ -111,7 +111,7 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
     c->user = args->user;
     c->owned = true;
     c->iss = iss;
-    set_offers(t, c);
+    tcp_set_offers(t, c);
     c->ts_recent = ts_recent;
     tcp_prepare_syn(t, c);
     tcp_set_state(t, c, TCP_STATE_SYN_SENT, now);

@@ -216,7 +216,8 @@ const char *tcp_check_all(const struct tcp *t)
         return "orphans is wrong";
     if (s.ready != t->n_ready || list_length(&t->ready_urgent) + list_length(&t->ready_bulk) != t->n_ready)
         return "n_ready is wrong";
-    return check_listeners(t, &s);
+    wrong = tcp_md5_check_refs(t);
+    return wrong ? wrong : check_listeners(t, &s);
 }
 
 void tcp_assert(const struct tcp *t, const struct tcp_conn *c)

@@ -42,7 +42,7 @@ struct tcp *tcp_create(const struct tcp_params *params)
     tcp_cookies_init(t);
     tcp_fastopen_init(t);
     if (tcp_table_init(t) || tcp_requests_init(t) || tcp_tw_init(t) || tcp_replies_init(t) ||
-        tcp_metrics_init(t) || tcp_records_init(t)) {
+        tcp_metrics_init(t) || tcp_md5_init(t) || tcp_records_init(t)) {
         tcp_destroy(t);
         return NULL;
     }
@@ -72,6 +72,7 @@ void tcp_destroy(struct tcp *t)
             struct tcp_listener *l = list_entry(node, struct tcp_listener, link);
 
             tcp_fastopen_listener_closed(l);
+            tcp_md5_listener_closed(t, l);
             tcp_listener_remove(l);
             free(l);
         }
@@ -80,6 +81,7 @@ void tcp_destroy(struct tcp *t)
     tcp_tw_destroy(t);
     tcp_replies_destroy(t);
     tcp_metrics_destroy(t);
+    tcp_md5_destroy(t);
     tcp_records_destroy(t);
     tcp_table_destroy(t);
     tcp_desc_slab_destroy(&t->descs);
@@ -153,6 +155,7 @@ void tcp_conn_free(struct tcp *t, struct tcp_conn *c)
     tcp_writeq_clear(&c->writeq);
     tcp_rcvq_release(&c->rcvq, t->pool);
     tcp_ackowed_release(&c->ackowed);
+    tcp_md5_release(t, c);
     if (c->id && tcp_lookup_id(t, c->id, &kind) == c) {
         tcp_record_clear(t, c->id);
         tcp_table_leave(t, c->id);

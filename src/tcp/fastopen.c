@@ -158,7 +158,8 @@ static bool check_client(struct tcp *t, struct tcp_conn *c, uint64_t now, uint16
                          struct tcp_fastopen_cookie *ret)
 {
     tcp_metrics_fastopen(t, c, now, inout_mss, ret);
-    if (is_paused(t, now)) {
+    /* Its option has no room beside a TCP-MD5 signature. */
+    if (c->md5_key[0] || is_paused(t, now)) {
         ret->bytes = -1;
         return false;
     }

@@ -90,7 +90,8 @@ static void closed_input(struct tcp *t, const struct tcp_seg *seg)
         return;
     }
     tcp_drop(t, NULL, TCP_DROP_NO_SOCKET);
-    tcp_reply_rst(t, seg, TCP_CAUSE_RST_NO_SOCKET);
+    if (tcp_md5_may_reset(t, seg))
+        tcp_reply_rst(t, seg, TCP_CAUSE_RST_NO_SOCKET);
 }
 
 static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
@@ -683,7 +684,25 @@ static void completed_by_syn_ack(struct tcp *t, struct tcp_conn *c, const struct
     conn_input(t, c, &rest, now);
 }
 
-/* True: the segment belongs to an entry, which took it. */
+/*
+ * The key that a segment for this entry must be signed with. A SYN for a TIME-WAIT entry may open a new connection: its
+ * listener's key counts.
+ */
+static uint16_t entry_md5(const struct tcp *t, const void *entry, enum tcp_kind kind, const struct tcp_seg *seg)
+{
+    const struct tcp_listener *l;
+
+    if (kind == TCP_KIND_CONN)
+        return ((const struct tcp_conn *)entry)->md5_key[0];
+    if (kind == TCP_KIND_REQ)
+        return tcp_req_md5(t, entry);
+    if (kind != TCP_KIND_TW)
+        return 0;
+    l = (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN ? tcp_lookup_listener(t, &seg->dst, seg->dst_port) : NULL;
+    return l ? tcp_md5_of_listener(l, &seg->src) : tcp_tw_md5(entry);
+}
+
+/* True: the segment belongs to an entry, which took it, or is not signed as it should be. */
 static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
 {
     struct ip_tuple tuple = {seg->dst, seg->src, seg->dst_port, seg->src_port};
@@ -693,6 +712,8 @@ static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
 
     if (!entry)
         return false;
+    if (!tcp_md5_check(t, kind == TCP_KIND_CONN ? entry : NULL, entry_md5(t, entry, kind, seg), seg))
+        return true;
     switch (kind) {
     case TCP_KIND_CONN:
         conn_input(t, entry, seg, now);
@@ -718,11 +739,13 @@ void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *
 
     t->counters.in_frames++;
     t->counters.in_segs += segments_of(seg);
-    if (entry_input(t, seg, now))
-        return;
-    l = tcp_lookup_listener(t, &seg->dst, seg->dst_port);
-    if (l)
-        listen_input(t, l, seg, path, now);
-    else
-        closed_input(t, seg);
+    if (!entry_input(t, seg, now)) {
+        l = tcp_lookup_listener(t, &seg->dst, seg->dst_port);
+        if (!l)
+            closed_input(t, seg);
+        else if (tcp_md5_check(t, NULL, tcp_md5_of_listener(l, &seg->src), seg))
+            listen_input(t, l, seg, path, now);
+    }
+    tcp_md5_unref(t, t->md5_in);
+    t->md5_in = 0;
 }

@@ -48,6 +48,7 @@ void tcp_listen_close(struct tcp *t, uint32_t listener, uint64_t now)
         tcp_disconnect(t, list_entry(node, struct tcp_conn, listener_link), TCP_CAUSE_RST_LISTENER_CLOSED,
                        now);
     tcp_fastopen_listener_closed(l);
+    tcp_md5_listener_closed(t, l);
     tcp_listener_remove(l);
     t->n_listeners--;
     free(l);

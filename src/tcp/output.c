@@ -78,7 +78,9 @@ static unsigned sack_blocks(const struct tcp_conn *c, struct tcp_options *opt, u
 
 static unsigned sack_blocks_max(const struct tcp_conn *c)
 {
-    return c->ts_ok ? 3 : TCP_SACK_BLOCKS_MAX;
+    uint32_t room = TCP_OPTIONS_MAX - 4 - (c->ts_ok ? TCP_OPT_TS_ALIGNED : 0) - (c->md5_key[0] ? TCP_OPT_MD5_ALIGNED : 0);
+
+    return room / 8;
 }
 
 uint32_t tcp_current_mss(const struct tcp_conn *c)
@@ -114,6 +116,8 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
     uint32_t least = c->cc->min_tso_segs ? c->cc->min_tso_segs(c->cc_state, &c->win)
                                          : (uint32_t)t->config->tcp_min_tso_segs;
 
+    if (c->md5_key[0])
+        return 1; /* each segment has a signature of its own */
     if (near < 32 && bytes < gso)
         bytes += gso >> near;
     segs = bytes / mss;
@@ -481,6 +485,8 @@ static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t ro
     put_timestamps(c, now, seg);
     if (c->sack_ok && blocks > 0)
         tcp_sack_blocks(c, &seg->opt, blocks);
+    else if (!blocks)
+        seg->opt.sack_count = 0;
     tcp_ecn_put(c, seg, false);
     tcp_ack_sent(t, c, now);
 }
@@ -1021,10 +1027,12 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
     if (c->suspended)
         return false;
     made = make_segment(t, c, now, ret);
-    if (made)
+    if (made) {
+        tcp_md5_sign(t, c->md5_key[0], &ret->seg);
         tcp_count_out(t, c, ret);
-    else
+    } else {
         settle(t, c, now);
+    }
     if (made && tcp_may_send(t, c, now))
         tcp_mark_ready(t, c);
     else

@@ -253,6 +253,18 @@ static void load(struct tcp_conn *c, const struct tcp_record *r)
         c->syn_data = 0;
 }
 
+/* The record names its TCP-MD5 keys by place: without them it must not go on unsigned. */
+static bool take_keys(struct tcp *t, struct tcp_conn *c)
+{
+    bool known = true;
+
+    for (unsigned i = 0; i < TCP_MD5_KEYS_CONN; i++)
+        known = known && (!c->md5_key[i] || tcp_md5_known(t, c->md5_key[i]));
+    for (unsigned i = 0; i < TCP_MD5_KEYS_CONN; i++)
+        c->md5_key[i] = known ? tcp_md5_ref(t, c->md5_key[i]) : 0;
+    return known;
+}
+
 /* First sequence number of the program's bytes that isn't acknowledged. */
 static uint32_t first_byte(const struct tcp_conn *c)
 {
@@ -459,7 +471,7 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
         return -ENOMEM;
     load(c, r);
     c->state = TCP_STATE_CLOSE; /* until it is whole */
-    error = restore_queues(t, c, payload, r->state);
+    error = take_keys(t, c) ? restore_queues(t, c, payload, r->state) : -EINVAL;
     if (!error && !tcp_table_restore(t, r->id, TCP_KIND_CONN, c, &c->tuple))
         error = -EADDRINUSE;
     if (error) {

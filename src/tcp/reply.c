@@ -17,6 +17,7 @@ struct reply {
     uint16_t wnd, flags, mss; /* mss: of a SYN-ACK */
     bool ts_ok, wscale_ok, sack_ok;
     uint8_t wscale;
+    uint16_t md5_key; /* the intent holds it */
     enum tcp_cause cause;
 };
 
@@ -39,6 +40,12 @@ void tcp_replies_destroy(struct tcp *t)
     t->replies = NULL;
 }
 
+void tcp_replies_count_md5(const struct tcp *t, uint32_t *counts)
+{
+    for (uint32_t i = 0; i < t->replies->count; i++)
+        counts[t->replies->ring[(t->replies->head + i) & (RING_SIZE - 1)].md5_key]++;
+}
+
 /* A place for an intent, zeroed, or NULL. */
 static struct reply *reply_new(struct tcp *t)
 {
@@ -50,7 +57,7 @@ static struct reply *reply_new(struct tcp *t)
         return NULL;
     }
     r = &q->ring[(q->head + q->count++) & (RING_SIZE - 1)];
-    *r = (struct reply){0};
+    *r = (struct reply){.md5_key = tcp_md5_ref(t, t->md5_in)};
     return r;
 }
 
@@ -91,6 +98,7 @@ void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *a)
         .tsecr = a->tsecr,
         .wnd = a->wnd,
         .flags = TCP_ACK,
+        .md5_key = r->md5_key,
         .ts_ok = a->ts_ok,
         .cause = a->cause,
     };
@@ -129,6 +137,7 @@ void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *a)
         .wscale_ok = a->wscale_ok,
         .sack_ok = a->sack_ok,
         .wscale = a->wscale,
+        .md5_key = r->md5_key,
         .cause = TCP_CAUSE_SYNACK,
     };
 }
@@ -162,6 +171,8 @@ bool tcp_next_reply(struct tcp *t, uint64_t now, struct tcp_out *ret)
     if (!q->count)
         return tcp_req_next_synack(t, now, ret);
     make(&q->ring[q->head], ret);
+    tcp_md5_sign(t, q->ring[q->head].md5_key, &ret->seg);
+    tcp_md5_unref(t, q->ring[q->head].md5_key);
     q->head = (q->head + 1) & (RING_SIZE - 1);
     q->count--;
     tcp_count_out(t, NULL, ret);

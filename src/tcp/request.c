@@ -78,6 +78,13 @@ uint32_t tcp_req_count(const struct tcp *t)
     return t->requests->count;
 }
 
+uint16_t tcp_req_md5(const struct tcp *t, const struct tcp_req *r)
+{
+    const struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
+
+    return l ? tcp_md5_of_listener(l, &r->tuple.remote) : 0;
+}
+
 static struct tcp_req *req_alloc(struct tcp *t)
 {
     struct tcp_requests *s = t->requests;
@@ -152,7 +159,7 @@ static void synack_options(const struct tcp *t, const struct tcp_req *r, const s
         ret->tsval = tcp_ts_clock(now, tcp_ts_offset(t, &r->tuple));
         ret->tsecr = r->ts_recent;
     }
-    if (r->fastopen && !r->sent_at) {
+    if (r->fastopen && !r->sent_at && !tcp_req_md5(t, r)) {
         struct tcp_fastopen_cookie cookie;
 
         tcp_fastopen_cookie_of(t, l, &r->tuple, &cookie);
@@ -184,6 +191,7 @@ bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret)
     ret->seg.flags = (uint16_t)(TCP_SYN | TCP_ACK | (r->ecn_ok ? TCP_ECE : 0));
     ret->seg.ecn = r->ect ? IP_ECN_ECT0 : IP_ECN_NOT_ECT;
     synack_options(t, r, tcp_listener_by_number(t, r->listener), now, &ret->seg.opt);
+    tcp_md5_sign(t, tcp_req_md5(t, r), &ret->seg);
     if (!r->sent_at)
         r->sent_at = now ? now : 1;
     else if (r->retrans < UINT8_MAX)
@@ -327,8 +335,11 @@ static void agree_options(const struct tcp *t, struct tcp_req *r, const struct t
     if (l->user_mss && l->user_mss < r->mss_clamp)
         r->mss_clamp = l->user_mss;
     r->ts_ok = o->timestamps_ok && t->config->tcp_timestamps;
-    r->ts_recent = r->ts_ok ? o->tsval : 0;
     r->sack_ok = o->sack_permitted && t->config->tcp_sack;
+    /* TCP-MD5 leaves no room for both timestamps and SACK blocks (tcp_synack_options). */
+    if (r->sack_ok && tcp_md5_of_listener(l, &r->tuple.remote))
+        r->ts_ok = false;
+    r->ts_recent = r->ts_ok ? o->tsval : 0;
     r->wscale_ok = o->wscale_ok && t->config->tcp_window_scaling;
     /* RFC 7323 section 2.3: more than 14 is taken as 14. */
     if (r->wscale_ok)
@@ -436,6 +447,7 @@ static void conn_identity(struct tcp *t, struct tcp_conn *c, const struct tcp_re
         c->rcvq.rcvbuf = l->rcvbuf;
         c->rcvbuf_locked = true;
     }
+    tcp_md5_inherit(t, c, l);
     tcp_table_rebind(t, c->id, TCP_KIND_CONN, c);
 }
 
@@ -614,7 +626,9 @@ static void answer_with_cookie(struct tcp *t, struct tcp_listener *l, const stru
 
     memset(&r, 0, sizeof r);
     memcpy(&plain, seg, offsetof(struct tcp_seg, slice));
-    if (!seg->opt.timestamps_ok || !t->config->tcp_timestamps)
+    /* With TCP-MD5 it never has timestamps where the peer knows SACK. */
+    if (!seg->opt.timestamps_ok || !t->config->tcp_timestamps ||
+        (seg->opt.sack_permitted && tcp_md5_of_listener(l, &seg->src)))
         plain.opt.sack_permitted = plain.opt.wscale_ok = plain.opt.timestamps_ok = false;
     fill_req(t, &r, l, &plain, path);
     a.tuple = r.tuple;
@@ -662,6 +676,8 @@ static bool try_fastopen(struct tcp *t, struct tcp_listener *l, struct tcp_req *
     struct tcp_fastopen_cookie cookie;
     struct tcp_conn *c;
 
+    if (tcp_md5_of_listener(l, &seg->src))
+        return false; /* its option has no room beside the signature */
     if (tcp_fastopen_try(t, l, seg, now, &cookie)) {
         c = make_conn(t, r, l, now);
         if (c) {

@@ -54,6 +54,8 @@ static uint32_t size_goal(const struct tcp *t, const struct tcp_conn *c)
     uint32_t half = c->max_window > TCP_MSS_DEFAULT ? c->max_window / 2 : c->max_window;
     uint32_t segs;
 
+    if (c->md5_key[0])
+        return mss; /* signed one by one */
     if (half && bytes > half)
         bytes = half;
     segs = bytes / mss;

@@ -54,6 +54,19 @@ struct tcp_secrets {
     uint64_t rng_seed;
 };
 
+/* Cryptography, handed in: pure functions, so that nothing below the shell knows a library of it. */
+struct tcp_bytes {
+    const void *data;
+    size_t len;
+};
+struct tcp_crypto {
+    void *ctx;
+    /* MD5 (RFC 1321) of `n` pieces, one behind the other; false: it can't be had. */
+    bool (*md5)(void *ctx, const struct tcp_bytes *piece, unsigned n, uint8_t ret[TCP_MD5_BYTES]);
+};
+
+#define TCP_MD5_KEYS_MAX 2047
+
 struct tcp_params {
     const struct tcp_config *config; /* stays the caller's; may be changed between calls */
     struct chunk_pool *pool;         /* stays the caller's; outlives the engine */
@@ -66,6 +79,9 @@ struct tcp_params {
     uint32_t max_metrics;   /* destinations that the metrics cache remembers, 0: 4096 */
     uint32_t generation;    /* of ids; a restart continues with another one */
     uint8_t worker;
+    const struct tcp_crypto *crypto; /* stays the caller's; NULL: no TCP-MD5 */
+    uint32_t max_md5_keys;     /* different TCP-MD5 keys, 0: 1024, at most TCP_MD5_KEYS_MAX */
+    void *md5_arena;           /* for them: max_md5_keys * tcp_md5_slot_bytes(), or NULL: own memory */
     void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
@@ -292,6 +308,37 @@ int tcp_congestion_find(const char *name, size_t bytes);
 const char *tcp_congestion_at(unsigned index);
 /* Name of its congestion control ("reno"); id 0: of new connections. NULL: no such connection. */
 const char *tcp_congestion_name(const struct tcp *t, tcp_id id);
+
+/* ---- TCP-MD5 (RFC 2385) --------------------------------------------------------------------------------------- */
+
+#define TCP_MD5_KEY_MAX 80 /* Linux TCP_MD5SIG_MAXKEYLEN */
+
+/* One key for the peers of a prefix (Linux's struct tcp_md5sig). */
+struct tcp_md5_key {
+    struct ip_addr addr; /* family IP_V4 or IP_V6; bits behind the prefix don't count */
+    uint8_t prefix;      /* bits, at most those of the family */
+    uint8_t bytes;       /* of the key, 0: forget the one of this prefix */
+    uint8_t key[TCP_MD5_KEY_MAX];
+};
+/*
+ * Sets, changes or (bytes 0) forgets a key; the longest prefix that holds the peer counts. On a connection of which the
+ * peer is not in the prefix it is refused (-EINVAL). An accepted connection has its listener's key of that moment, with
+ * the peer's whole address as prefix. From then on each segment of the peer must be signed with it, and each of ours is.
+ * 0, -ENOENT (no such connection or listener; nothing to forget), -ENOPROTOOPT (no crypto), -EINVAL, -ENOMEM (more than
+ * max_md5_keys, or than four prefixes on a connection).
+ */
+int tcp_md5_set(struct tcp *t, tcp_id id, const struct tcp_md5_key *key, uint64_t now);
+int tcp_listen_md5_set(struct tcp *t, uint32_t listener, const struct tcp_md5_key *key);
+/* Was cryptography handed in? */
+bool tcp_md5_available(const struct tcp *t);
+/* Are the segments of this connection signed? */
+bool tcp_md5_is_on(const struct tcp *t, tcp_id id);
+/*
+ * Records name their keys by their place in the key table, never by their bytes: who restores them gives the same
+ * md5_arena again. Keys that no restored record nor listener has taken by then are wiped by tcp_md5_sweep().
+ */
+size_t tcp_md5_slot_bytes(void);
+void tcp_md5_sweep(struct tcp *t);
 
 /* ---- Events --------------------------------------------------------------------------------------------------- */
 

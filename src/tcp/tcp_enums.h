@@ -118,7 +118,9 @@ enum tcp_cause {
     X(DEFER_ACCEPT, "bare ACK while the listener waits for data")                                              \
     X(SYN_COOKIE, "invalid or outdated SYN cookie")                                                            \
     X(PEER_NOT_PROVEN, "last quarter of the SYN queue: only for peers known to be alive")                      \
-    X(BAD_MD5, "TCP-MD5 expected, missing or wrong")
+    X(MD5_NOT_FOUND, "no TCP-MD5 signature, but there is a key for this peer")                                 \
+    X(MD5_UNEXPECTED, "a TCP-MD5 signature, but there is no key for this peer")                                \
+    X(MD5_FAILURE, "wrong TCP-MD5 signature")
 
 enum tcp_drop {
 #define X(name, text) TCP_DROP_##name,
@@ -263,6 +265,9 @@ enum tcp_event_bit {
     X(mtup_fail, "TCPMTUPFail", "path-MTU probes that were lost")                                              \
     X(split, "TCPFragment", "sent-segment descriptors split")                                                  \
     X(merged, "TCPSackShifted", "sent-segment descriptors merged")                                             \
+    X(md5_not_found, "TCPMD5NotFound", "segments dropped: TCP-MD5 expected but not found")                     \
+    X(md5_unexpected, "TCPMD5Unexpected", "segments dropped: TCP-MD5 found but not expected")                  \
+    X(md5_failure, "TCPMD5Failure", "segments dropped: TCP-MD5 signature wrong")                               \
     X(commits, "TCPRecordCommits", "connection records committed")
 
 struct tcp_counters {

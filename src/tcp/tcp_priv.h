@@ -14,6 +14,7 @@
  *   fastpath.c  header prediction
  *   metrics.c   what is remembered of destinations
  *   timewait.c  TIME-WAIT entries
+ *   md5.c       TCP-MD5 (RFC 2385): keys, what is signed with them, what is dropped
  *   reply.c     reply intents (RST, challenge ACKs, TIME-WAIT ACKs): bounded ring; tcp_next_reply()
  *   isn.c       ISN and timestamp offsets (RFC 6528), SipHash
  *   ack.c       the ACK pipeline: newly acked/sacked -> RTT -> recovery -> congestion control -> window update
@@ -74,6 +75,8 @@
 #define TCP_TIMEWAIT_PAWS_S (24u * 24 * 3600) /* TCP_PAWS_24DAYS */
 #define TCP_OPT_TS_ALIGNED 12u
 #define TCP_TSO_MAX_SEGS 64u
+#define TCP_OPT_MD5_ALIGNED 20u
+#define TCP_MD5_KEYS_CONN 4
 
 /* A connection's timers; deadlines are absolute, TIME_NEVER is off. RETRANS and PROBE0 never run together. */
 enum tcp_timer {
@@ -276,6 +279,10 @@ struct tcp_conn {
     uint32_t synack_ack;        /* of the SYN-ACK: behind the data of the SYN */
     uint64_t synack_sent_at;    /* first SYN-ACK, 0: not yet */
 
+    /* TCP-MD5: places in the key table, longest prefix first; [0] is the key that counts, 0: none */
+    uint16_t md5_key[TCP_MD5_KEYS_CONN];
+    uint8_t md5_prefix[TCP_MD5_KEYS_CONN];
+
     /* keepalive, user timeout, linger */
     bool keepalive;
     uint8_t keepalive_probes, syn_retries; /* 0: configuration */
@@ -321,6 +328,15 @@ struct tcp_listener {
     uint64_t overflow_at;       /* last SYN cookie, 0: none */
     uint32_t young;             /* half-open entries without a timeout */
     struct list_node unaccepted; /* struct tcp_conn.listener_link */
+    struct tcp_listener_md5 *md5; /* longest prefix first */
+    unsigned n_md5;
+};
+
+/* A key of a listener. */
+struct tcp_listener_md5 {
+    struct ip_addr addr;
+    uint8_t prefix;
+    uint16_t key; /* place in the key table */
 };
 
 struct tcp_requests;            /* request.c */
@@ -352,6 +368,8 @@ struct tcp {
     uint32_t orphans, n_conns, n_ready;
     uint32_t n_established;          /* ESTABLISHED and CLOSE_WAIT: Linux's CurrEstab */
     struct tcp_metrics_cache *metrics;
+    struct tcp_md5_table *md5;
+    uint16_t md5_in;                 /* key that signed the segment being processed: its answers are signed with it */
     struct siphash_key cookie_key[2]; /* SYN cookies */
     struct siphash_key fastopen_key[2];
     unsigned n_fastopen_keys;
@@ -466,6 +484,8 @@ void tcp_req_listener_closed(struct tcp *t, struct tcp_listener *l, uint64_t now
 void tcp_req_icmp(struct tcp *t, struct tcp_req *r, const struct tcp_icmp *icmp, uint64_t now);
 void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, struct tcp_info *ret);
 uint32_t tcp_req_count(const struct tcp *t);
+/* Its listener's key for its peer. */
+uint16_t tcp_req_md5(const struct tcp *t, const struct tcp_req *r);
 
 /* ---- timewait.c ---------------------------------------------------------------------------------------------- */
 int tcp_tw_init(struct tcp *t);
@@ -490,6 +510,7 @@ void tcp_tw_expire(struct tcp *t, uint64_t now);
 uint64_t tcp_tw_deadline(const struct tcp *t);
 void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, struct tcp_info *ret);
 uint32_t tcp_tw_count(const struct tcp *t);
+uint16_t tcp_tw_md5(const struct tcp_tw *w);
 
 /* ---- metrics.c ---- */
 int tcp_metrics_init(struct tcp *t);
@@ -568,9 +589,37 @@ static inline bool tcp_handshaking(const struct tcp_conn *c)
 /* Header prediction (RFC 1144 section 3.2.3 tells the idea): true: the segment was in order and nothing special, done. */
 bool tcp_fast_path(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
 
+/* ---- md5.c --------------------------------------------------------------------------------------------------- */
+int tcp_md5_init(struct tcp *t);
+void tcp_md5_destroy(struct tcp *t);
+/* A key is one more's, or one's less; the last one wipes it. 0 is no key. */
+uint16_t tcp_md5_ref(struct tcp *t, uint16_t key);
+void tcp_md5_unref(struct tcp *t, uint16_t key);
+/* There is such a key (restoring a record). */
+bool tcp_md5_known(const struct tcp *t, uint16_t key);
+/* The listener's key for this peer, 0: none (tcp_md5_do_lookup). */
+uint16_t tcp_md5_of_listener(const struct tcp_listener *l, const struct ip_addr *peer);
+void tcp_md5_listener_closed(struct tcp *t, struct tcp_listener *l);
+/* A connection made by l: its key for the peer, with the whole address as prefix. */
+void tcp_md5_inherit(struct tcp *t, struct tcp_conn *c, const struct tcp_listener *l);
+void tcp_md5_release(struct tcp *t, struct tcp_conn *c);
+/*
+ * Is a segment signed as this key asks (0: not at all)? False: dropped and counted; nothing answers it
+ * (tcp_inbound_md5_hash). True: answers to it will be signed with that key. c may be NULL.
+ */
+bool tcp_md5_check(struct tcp *t, struct tcp_conn *c, uint16_t key, const struct tcp_seg *seg);
+/* A signed segment for no connection and no listener: may a RST answer it? (tcp_v4_send_reset) */
+bool tcp_md5_may_reset(struct tcp *t, const struct tcp_seg *seg);
+/* refs of the table against those who name its places, or a sentence. */
+const char *tcp_md5_check_refs(const struct tcp *t);
+/* The last step of each maker: the option with the signature over all that the segment holds. 0: nothing. */
+void tcp_md5_sign(struct tcp *t, uint16_t key, struct tcp_seg *seg);
+
 /* ---- reply.c ------------------------------------------------------------------------------------------------- */
 int tcp_replies_init(struct tcp *t);
 void tcp_replies_destroy(struct tcp *t);
+/* Adds to counts[key] the intents that will be signed with it. */
+void tcp_replies_count_md5(const struct tcp *t, uint32_t *counts);
 /* RST in answer to a segment (RFC 9293 section 3.10.7.1: its ACK as our sequence, or 0 with an ACK of it). */
 void tcp_reply_rst(struct tcp *t, const struct tcp_seg *seg, enum tcp_cause cause);
 /* A pure ACK that belongs to no connection block (half-open, TIME-WAIT). wnd unscaled; tsval 0 and ts_ok false: none. */
@@ -867,6 +916,8 @@ void tcp_disconnect(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, uin
 void tcp_start_syn(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* advmss, windows and the sending half, as path, user_mss, buffers and offers ask; again after they changed. */
 void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c);
+/* Options to offer in the SYN. */
+void tcp_set_offers(struct tcp *t, struct tcp_conn *c);
 
 /* ---- record.c, check.c --------------------------------------------------------------------------------------- */
 int tcp_records_init(struct tcp *t);

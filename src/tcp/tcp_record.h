@@ -123,6 +123,8 @@
     V(uint16_t, pmtu, pmtu)                                                                                    \
     V(uint16_t, reordering, reordering)                                                                        \
     V(uint16_t, rcv_mss, rcv_mss)                                                                              \
+    B(md5_key, md5_key, 8)                                                                                     \
+    B(md5_prefix, md5_prefix, 4)                                                                               \
     V(uint8_t, state, state)                                                                                   \
     V(uint8_t, shutdown, shutdown)                                                                             \
     V(uint8_t, owned, owned)                                                                                   \
@@ -225,7 +227,7 @@ bool tcp_record_send_range(const struct tcp *t, tcp_id id, uint32_t i, struct tc
 bool tcp_record_recv_range(const struct tcp *t, tcp_id id, uint32_t i, struct tcp_record_range *ret);
 /*
  * The connection lives on under its id. [snd_una, snd_nxt) counts as sent once, at an unknown time; timers are armed
- * anew from `now`. 0, -EINVAL (record or payload don't check), -EADDRINUSE (id or tuple), -ENFILE, -ENOMEM.
+ * anew from `now`. 0, -EINVAL (record or payload don't check, or no such MD5 key), -EADDRINUSE (id or tuple), -ENFILE, -ENOMEM.
  */
 int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct tcp_record_payload *payload,
                        uint64_t now);

@@ -25,11 +25,13 @@ struct tcp_tw {
     uint16_t ts_recent_s; /* when it was set, in s */
     uint16_t invalid_at;  /* last limited ACK, in 16 ms, 0: none */
     uint16_t wnd;         /* as announced last, scaled */
-    uint8_t rcv_wscale;
-    bool ts_ok;
+    uint16_t rcv_wscale : 4;
+    uint16_t ts_ok : 1;
+    uint16_t md5_key : 11; /* the entry holds it */
 };
 
 static_assert(sizeof(struct tcp_tw) <= 96, "a TIME-WAIT entry is small");
+static_assert(TCP_MD5_KEYS_MAX < 1 << 11, "md5_key holds every place of the key table");
 
 struct tcp_timewaits {
     struct tcp_tw *slab;
@@ -65,6 +67,11 @@ void tcp_tw_destroy(struct tcp *t)
     t->timewaits = NULL;
 }
 
+uint16_t tcp_tw_md5(const struct tcp_tw *w)
+{
+    return w->md5_key;
+}
+
 uint32_t tcp_tw_count(const struct tcp *t)
 {
     return t->timewaits->count;
@@ -88,6 +95,7 @@ static void tw_free(struct tcp *t, struct tcp_tw *w)
 {
     if (w->id)
         tcp_table_leave(t, w->id);
+    tcp_md5_unref(t, w->md5_key);
     list_del(&w->link);
     list_add_head(&t->timewaits->free, &w->link);
     t->timewaits->count--;
@@ -122,7 +130,7 @@ static void tw_fill(struct tcp_tw *w, const struct tcp_conn *c, uint64_t now)
         .ts_recent = c->ts_recent,
         .ts_recent_s = seconds(c->ts_recent_at ? c->ts_recent_at : now),
         .wnd = (uint16_t)(tcp_receive_window(c) >> c->rcv_wscale),
-        .rcv_wscale = c->rcv_wscale,
+        .rcv_wscale = c->rcv_wscale & 15u,
         .ts_ok = c->ts_ok,
     };
     list_init(&w->link);
@@ -150,6 +158,7 @@ void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now)
     tcp_metrics_write(t, c, now);
     if (w) {
         tw_fill(w, c, now);
+        w->md5_key = tcp_md5_ref(t, c->md5_key[0]) & 0x7ffu;
         if (tw_enter(t, w, c)) {
             tw_schedule(t, w, now);
             t->counters.tw++;

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <string.h>
 #include "wire/bytes.h"
+#include "wire/ipv4.h"
 
 enum tcp_option_kind {
     TCPOPT_END = 0,
@@ -24,7 +25,7 @@ enum tcp_option_kind {
     TCPOPT_EXPERIMENT = 254,
 };
 
-enum { FASTOPEN_MAGIC = 0xf989, MD5_BYTES = 16, FASTOPEN_COOKIE_MIN = 4 };
+enum { FASTOPEN_MAGIC = 0xf989, FASTOPEN_COOKIE_MIN = 4 };
 
 static_assert(TCP_FASTOPEN_COOKIE_MAX == 16, "RFC 7413 section 4.1.1: 4 to 16 bytes");
 
@@ -74,9 +75,9 @@ static void read_option(uint8_t kind, const uint8_t *body, size_t n, bool is_syn
         ret->timestamps_ok = true;
         ret->tsval = get_be32(body);
         ret->tsecr = get_be32(body + 4);
-    } else if (kind == TCPOPT_MD5_SIG && n == MD5_BYTES) { /* RFC 2385 section 2.0 */
+    } else if (kind == TCPOPT_MD5_SIG && n == TCP_MD5_BYTES) { /* RFC 2385 section 2.0 */
         ret->md5_ok = true;
-        ret->md5 = body;
+        memcpy(ret->md5, body, TCP_MD5_BYTES);
     } else if (is_syn) {
         read_syn_option(kind, body, n, ret);
     } else if (kind == TCPOPT_SACK_BLOCKS) {
@@ -158,10 +159,8 @@ static void put_head(struct writer *w, unsigned nops, uint8_t kind, size_t lengt
 
 static void write_md5(struct writer *w, const struct tcp_options *opt)
 {
-    static const uint8_t unsigned_yet[MD5_BYTES];
-
-    put_head(w, 2, TCPOPT_MD5_SIG, 2 + MD5_BYTES);
-    put_bytes(w, opt->md5 ? opt->md5 : unsigned_yet, MD5_BYTES);
+    put_head(w, 2, TCPOPT_MD5_SIG, 2 + TCP_MD5_BYTES);
+    put_bytes(w, opt->md5, TCP_MD5_BYTES);
 }
 
 static void write_timestamps(struct writer *w, const struct tcp_options *opt, bool sack_permitted)
@@ -264,6 +263,7 @@ enum tcp_decode_result tcp_header_decode(const uint8_t *bytes, size_t n, struct 
     ret->seq = get_be32(bytes + 4);
     ret->ack = get_be32(bytes + 8);
     ret->flags = offset_flags & 0x1ff;
+    ret->offset = (uint8_t)(offset_flags >> 8);
     ret->wnd = get_be16(bytes + 14);
     ret->urg_ptr = get_be16(bytes + 18);
     intact = tcp_options_decode(bytes + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES,
@@ -272,10 +272,9 @@ enum tcp_decode_result tcp_header_decode(const uint8_t *bytes, size_t n, struct 
     return intact ? TCP_DECODE_OK : TCP_DECODE_BAD_OPTIONS;
 }
 
-size_t tcp_header_encode(const struct tcp_seg *seg, uint8_t out[TCP_HEADER_BYTES + TCP_OPTIONS_MAX])
+/* The 20 bytes without options, of a header that is `n` bytes long. */
+static void put_header(const struct tcp_seg *seg, size_t n, uint8_t out[TCP_HEADER_BYTES])
 {
-    size_t n = TCP_HEADER_BYTES + tcp_options_encode(&seg->opt, seg->flags & TCP_SYN, out + TCP_HEADER_BYTES);
-
     put_be16(out, seg->src_port);
     put_be16(out + 2, seg->dst_port);
     put_be32(out + 4, seg->seq);
@@ -284,5 +283,42 @@ size_t tcp_header_encode(const struct tcp_seg *seg, uint8_t out[TCP_HEADER_BYTES
     put_be16(out + 14, seg->wnd);
     put_be16(out + 16, 0);
     put_be16(out + 18, seg->urg_ptr);
+}
+
+size_t tcp_header_encode(const struct tcp_seg *seg, uint8_t out[TCP_HEADER_BYTES + TCP_OPTIONS_MAX])
+{
+    size_t n = TCP_HEADER_BYTES + tcp_options_encode(&seg->opt, seg->flags & TCP_SYN, out + TCP_HEADER_BYTES);
+
+    put_header(seg, n, out);
     return n;
+}
+
+/* RFC 2385 section 2.0, item 1; RFC 8200 section 8.1 for IPv6. The length is that of header, options and payload. */
+static size_t put_pseudo_header(const struct tcp_seg *seg, size_t tcp_bytes, uint8_t *out)
+{
+    if (seg->src.family == IP_V6) {
+        memcpy(out, seg->src.b, 16);
+        memcpy(out + 16, seg->dst.b, 16);
+        put_be32(out + 32, (uint32_t)tcp_bytes);
+        put_be32(out + 36, IP_PROTO_TCP);
+        return 40;
+    }
+    memcpy(out, seg->src.b, 4);
+    memcpy(out + 4, seg->dst.b, 4);
+    put_be16(out + 8, IP_PROTO_TCP);
+    put_be16(out + 10, (uint16_t)tcp_bytes);
+    return 12;
+}
+
+size_t tcp_signed_header(const struct tcp_seg *seg, uint8_t out[TCP_SIGNED_BYTES_MAX])
+{
+    size_t n = TCP_HEADER_BYTES + tcp_options_bytes(&seg->opt, seg->flags & TCP_SYN), at;
+
+    if (seg->offset)
+        n = (size_t)(seg->offset >> 4) * 4;
+    at = put_pseudo_header(seg, n + seg->len, out);
+    put_header(seg, n, out + at);
+    if (seg->offset)
+        out[at + 12] = seg->offset; /* reserved bits as they came */
+    return at + TCP_HEADER_BYTES;
 }

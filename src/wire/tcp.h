@@ -33,6 +33,7 @@ enum ip_ecn { IP_ECN_NOT_ECT = 0, IP_ECN_ECT1 = 1, IP_ECN_ECT0 = 2, IP_ECN_CE = 
 #define TCP_OPTIONS_MAX 40
 #define TCP_SACK_BLOCKS_MAX 4
 #define TCP_FASTOPEN_COOKIE_MAX 16
+#define TCP_MD5_BYTES 16
 
 struct tcp_sack_block {
     uint32_t start; /* first sequence number of the block */
@@ -47,7 +48,7 @@ struct tcp_options {
     bool sack_permitted : 1;
     bool fastopen_ok : 1;     /* option 34, or 254 with magic 0xF989 */
     bool fastopen_exp : 1;    /* it was the experimental one */
-    bool md5_ok : 1;          /* option 19; md5 points at 16 bytes */
+    bool md5_ok : 1;          /* option 19 (RFC 2385) */
     uint8_t wscale;           /* as received; > 14 is the engine's to clamp (RFC 7323 section 2.3) */
     uint8_t sack_count;       /* 0..4 */
     uint8_t fastopen_bytes;   /* cookie length; 0 is a cookie request */
@@ -56,7 +57,7 @@ struct tcp_options {
     uint32_t tsecr;
     struct tcp_sack_block sack[TCP_SACK_BLOCKS_MAX];
     uint8_t fastopen_cookie[TCP_FASTOPEN_COOKIE_MAX];
-    const uint8_t *md5;
+    uint8_t md5[TCP_MD5_BYTES];
 };
 
 /* A piece of payload. `chunk` is what holds it (so that a receiver can adopt it by reference), or NULL. */
@@ -82,6 +83,7 @@ struct tcp_seg {
     uint8_t ecn;       /* enum ip_ecn of the IP header */
     uint8_t tos;       /* DSCP << 2 of the IP header, without the ECN bits */
     uint8_t ttl;       /* hop limit */
+    uint8_t offset;    /* byte 12 of the header as received: data offset, reserved bits, AE; 0: as encoding will have it */
     uint16_t gso_size; /* payload bytes per segment of a super-frame, 0: a single segment */
     uint32_t len;      /* payload bytes = sum of the slices */
     uint16_t n_slices;
@@ -118,12 +120,19 @@ enum tcp_decode_result { TCP_DECODE_OK, TCP_DECODE_SHORT, TCP_DECODE_BAD_OFFSET,
 
 /*
  * Decodes header and options from `n` contiguous bytes (the header must lie in them whole; payload need not). Sets
- * ports, seq, ack, wnd, urg_ptr, flags, opt; addresses, ecn, len and slices are the caller's. *ret_header_bytes is the
+ * ports, seq, ack, wnd, urg_ptr, flags, offset, opt; addresses, ecn, len and slices are the caller's. *ret_header_bytes is the
  * data offset. BAD_OPTIONS: the segment is usable, options up to the bad one are set.
  */
 enum tcp_decode_result tcp_header_decode(const uint8_t *bytes, size_t n, struct tcp_seg *ret,
                                          size_t *ret_header_bytes);
 /* Writes header and options with a zero checksum field; returns the header's length (20..60). */
 size_t tcp_header_encode(const struct tcp_seg *seg, uint8_t out[TCP_HEADER_BYTES + TCP_OPTIONS_MAX]);
+
+/*
+ * What TCP-MD5 signs before the payload (RFC 2385 section 2.0): pseudo-header, then the header without options and with
+ * checksum zero. Returns the bytes written.
+ */
+#define TCP_SIGNED_BYTES_MAX (40 + TCP_HEADER_BYTES)
+size_t tcp_signed_header(const struct tcp_seg *seg, uint8_t out[TCP_SIGNED_BYTES_MAX]);
 
 #endif

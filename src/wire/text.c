@@ -53,6 +53,18 @@ static void format_flags(struct text *t, uint16_t flags)
     add(t, "%s", letters);
 }
 
+/* A digest of zeros is one that nobody computed. */
+static void format_md5(struct text *t, const uint8_t digest[TCP_MD5_BYTES])
+{
+    bool computed = false;
+
+    for (size_t i = 0; i < TCP_MD5_BYTES; i++)
+        computed = computed || digest[i];
+    add(t, computed ? "md5 " : "md5");
+    for (size_t i = 0; computed && i < TCP_MD5_BYTES; i++)
+        add(t, "%02x", digest[i]);
+}
+
 static void format_hex(struct text *t, const char *name, const uint8_t *bytes, size_t n)
 {
     add(t, "%s", name);
@@ -82,7 +94,7 @@ static void format_option(struct text *t, uint8_t kind, const uint8_t *body, siz
         add(t, "TS val %u ecr %u", get_be32(body), get_be32(body + 4));
         break;
     case 19:
-        add(t, "md5");
+        format_md5(t, body);
         break;
     case 34:
         format_hex(t, "FO", body, n);
@@ -335,7 +347,6 @@ static bool parse_wscale(struct parser *p, struct tcp_options *o)
 
 static bool parse_option(struct parser *p, struct tcp_options *o)
 {
-    uint8_t digest[16];
     uint8_t n;
 
     if (accept_word(p, "nop") || accept_word(p, "eol"))
@@ -360,7 +371,7 @@ static bool parse_option(struct parser *p, struct tcp_options *o)
         return parse_fastopen(p, true, o);
     if (accept_word(p, "md5")) {
         o->md5_ok = true;
-        return parse_hex(p, digest, sizeof digest, &n); /* the digest has no place to lie in */
+        return parse_hex(p, o->md5, sizeof o->md5, &n);
     }
     return fail(p, "unknown option");
 }

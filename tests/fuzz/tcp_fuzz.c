@@ -36,6 +36,7 @@ struct fuzz {
     uint64_t now;
     uint32_t listener;
     tcp_id ids[IDS];
+    bool keyed; /* a key was set: the peers sign */
     volatile uint32_t sink; /* payload that left is read */
 };
 
@@ -157,6 +158,57 @@ static uint32_t draw_len(struct fuzz *f, uint16_t *ret_gso)
     return len;
 }
 
+/* ---- TCP-MD5: a digest that is quickly computed, keys that are one letter ---- */
+
+static bool toy_md5(void *ctx, const struct tcp_bytes *piece, unsigned n, uint8_t ret[TCP_MD5_BYTES])
+{
+    uint64_t h = 14695981039346656037u;
+
+    (void)ctx;
+    for (unsigned i = 0; i < n; i++)
+        for (size_t k = 0; k < piece[i].len; k++)
+            h = (h ^ ((const uint8_t *)piece[i].data)[k]) * 1099511628211u;
+    memcpy(ret, &h, sizeof h);
+    memcpy(ret + 8, &h, sizeof h);
+    return true;
+}
+
+static const struct tcp_crypto toy_crypto = {.md5 = toy_md5};
+
+/* Mostly as the engine's key "a" asks; else with another key, or nonsense. */
+static void sign_seg(struct fuzz *f, struct tcp_seg *seg)
+{
+    uint8_t header[TCP_SIGNED_BYTES_MAX], how = byte(f);
+    struct tcp_bytes piece[TCP_SLICES_MAX + 2];
+    unsigned n = 0;
+
+    if (!(how & 15) || !f->keyed)
+        return;
+    seg->opt.md5_ok = true;
+    piece[n++] = (struct tcp_bytes){header, tcp_signed_header(seg, header)};
+    for (unsigned i = 0; i < seg->n_slices; i++)
+        piece[n++] = (struct tcp_bytes){seg->slice[i].data, seg->slice[i].len};
+    piece[n++] = (struct tcp_bytes){(how & 15) == 1 ? "b" : "a", 1};
+    toy_md5(NULL, piece, n, seg->opt.md5);
+    seg->opt.md5[0] ^= (how & 15) == 2;
+}
+
+/* Sets or forgets a key of a connection or of the listener, for a prefix that holds its peer or not. */
+static void do_key(struct fuzz *f, tcp_id id)
+{
+    uint8_t how = byte(f);
+    struct ip_tuple tuple = tuple_of(byte(f));
+    struct tcp_md5_key key = {.addr = tuple.remote, .bytes = how & 3 ? 1 : 0, .key = {how & 4 ? 'a' : 'b'}};
+
+    key.prefix = (uint8_t)(how & 8 ? (tuple.remote.family == IP_V6 ? 128 : 32) : byte(f) % 35);
+    if (how & 4)
+        f->keyed = true;
+    if (how & 16)
+        tcp_md5_set(f->t, id, &key, f->now);
+    else
+        tcp_listen_md5_set(f->t, f->listener, &key);
+}
+
 static void do_segment(struct fuzz *f)
 {
     static const uint16_t flags[] = {TCP_ACK,
@@ -207,6 +259,7 @@ static void do_segment(struct fuzz *f)
             chunks[n++] = c;
         left -= len;
     }
+    sign_seg(f, &seg);
     trace_seg(f, "<", &seg);
     tcp_input(f->t, &seg, &path, f->now);
     while (n)
@@ -462,7 +515,19 @@ static void do_call(struct fuzz *f)
         do_record(f, id);
         break;
     default:
-        byte(f) & 7 ? tcp_set_gso_max(f->t, (uint32_t)byte(f) * 257) : do_listener(f);
+        switch (byte(f) & 7) {
+        case 0:
+            do_listener(f);
+            break;
+        case 1:
+        case 2:
+        case 3:
+            do_key(f, id);
+            break;
+        default:
+            tcp_set_gso_max(f->t, (uint32_t)byte(f) * 257);
+            break;
+        }
         break;
     }
 }
@@ -499,6 +564,8 @@ static void set_up(struct fuzz *f, void *arena)
     p.max_half_open = 6;
     p.max_time_wait = 4;
     p.generation = 1;
+    p.crypto = &toy_crypto;
+    p.max_md5_keys = 2;
     f->t = tcp_create(&p);
     do_listener(f);
     if (how & 128)

@@ -79,7 +79,7 @@ class Commands:
             method = self.do_restore
         elif name.endswith('.sh'):
             method = self.do_shell_file
-        if not method or (len(parts) > 1 and name != 'nstat'):
+        if not method or (len(parts) > 1 and name not in ('nstat', 'grep')):
             raise UnknownCommand(text.strip())
         method(words, parts[1:])
 
@@ -192,6 +192,14 @@ class Commands:
                 raise UnknownCommand('nstat counter ' + name)
             if value == self.counters.get(drop, 0):
                 raise CommandFailed('nstat: %s has not moved' % name)
+
+    def do_grep(self, words, pipes):
+        """`grep " 0A " /proc/net/tcp ... | grep ":PORT"`: is there a listener on that port?"""
+        port = re.fullmatch(r':([0-9A-F]{4})', pipes[0][1]) if len(pipes) == 1 and len(pipes[0]) == 2 else None
+        if words[1] != ' 0A ' or not port or not all(w.startswith('/proc/net/tcp') for w in words[2:]):
+            raise UnknownCommand(' '.join(words))
+        if not self.host.listens(int(port.group(1), 16)):
+            raise CommandFailed('no listener on port %d' % int(port.group(1), 16))
 
     def do_echo(self, words, _):
         raise UnknownCommand(' '.join(words))

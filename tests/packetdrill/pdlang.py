@@ -305,7 +305,7 @@ class Parser:
         if name == 'TS' and len(w) == 5 and w[1] == 'val' and w[3] == 'ecr':
             return (KIND_TS, (int(w[2]), int(w[4])))
         if name == 'md5':
-            return (KIND_MD5, self.cookie(w[1:]).ljust(16, b'\0'))
+            return (KIND_MD5, self.cookie(w[1:]))
         if name == 'FO':
             return (KIND_FO, self.cookie(w[1:]))
         if name == 'FOEXP':

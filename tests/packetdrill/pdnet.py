@@ -1,6 +1,7 @@
 """Raw IP packets: building what a script injects, reading what the engine sent, and both as packetdrill lines."""
 
 import array
+import hashlib
 import socket
 import struct
 import sys
@@ -103,7 +104,7 @@ def option_text(kind, value):
     if kind == KIND_EXP and value[:2] == b'\xf9\x89':
         return ('FOEXP ' + value[2:].hex()).strip()
     if kind == KIND_MD5:
-        return 'md5 ' + value.hex()
+        return ('md5 ' + value.hex()).strip()
     return {KIND_NOP: 'nop', KIND_EOL: 'eol', KIND_SACKOK: 'sackOK'}.get(kind, 'option%d' % kind)
 
 
@@ -163,8 +164,15 @@ class Live:
         self.reserved = off >> 9 & 7
         data = (off >> 12) * 4
         self.options = decode_options(tcp[20:data])
+        self.tcp, self.data = tcp, data
         self.payload = tcp[data:]
         self.fragments = 1
+
+
+    def options_with(self, key):
+        """Its options; "md5" with nothing where the signature is right."""
+        right = md5_digest(self.src, self.dst, self.tcp, self.data, key)
+        return [(k, b'' if k == KIND_MD5 and v == right else v) for k, v in self.options]
 
 
 def build_ip(src, dst, proto, payload, tos, ttl):
@@ -180,8 +188,25 @@ def pseudo_header(src, dst, proto, n):
     return src + dst + struct.pack('!IHBB', n, 0, 0, proto)
 
 
-def build_tcp(src, dst, sport, dport, seq, ack, flags, win, urg, options, payload, tos=0, ttl=255):
+def md5_digest(src, dst, tcp, options_end, key):
+    """RFC 2385 section 2.0: pseudo-header, header without options and with checksum zero, payload, key."""
+    return hashlib.md5(pseudo_header(src, dst, socket.IPPROTO_TCP, len(tcp)) + tcp[:16] + bytes(2) + tcp[18:20] +
+                       tcp[options_end:] + key).digest()
+
+
+def sign(options, src, dst, tcp, options_end, key):
+    """An "md5" without a digest is the right one."""
+    digest = md5_digest(src, dst, tcp, options_end, key)
+    return [(k, digest if k == KIND_MD5 and not any(v) else v) for k, v in options]
+
+
+def build_tcp(src, dst, sport, dport, seq, ack, flags, win, urg, options, payload, tos=0, ttl=255, md5_key=b''):
+    options = [(k, v or bytes(16)) if k == KIND_MD5 else (k, v) for k, v in options]
     opt = encode_options(options)
+    if any(k == KIND_MD5 for k, _ in options):
+        bare = struct.pack('!HHIIHHHH', sport, dport, seq & 0xffffffff, ack & 0xffffffff,
+                           (20 + len(opt)) // 4 << 12 | flags, win, 0, urg)
+        opt = encode_options(sign(options, src, dst, bare + opt + payload, 20 + len(opt), md5_key))
     off = (20 + len(opt)) // 4 << 12 | flags
     head = struct.pack('!HHIIHHHH', sport, dport, seq & 0xffffffff, ack & 0xffffffff, off, win, 0, urg) + opt
     sum_ = checksum(pseudo_header(src, dst, socket.IPPROTO_TCP, len(head) + len(payload)) + head + payload)

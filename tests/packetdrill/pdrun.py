@@ -93,6 +93,7 @@ class Runner:
         self.fds, self.streams = {}, {}
         self.conns, self.conn = [], None
         self.next_port = FIRST_REMOTE_PORT
+        self.md5_key = b''  # of the last TCP_MD5SIG
         self.blocked = None  # (event, call, finish)
         self.last = None
         self.event = None
@@ -291,7 +292,7 @@ class Runner:
         ours, theirs = self.offsets(c, live.flags & pdnet.SYN)
         seq = (live.seq - ours) & MASK
         items = []
-        for kind, value in live.options:
+        for kind, value in live.options_with(self.md5_key):
             if kind == pdlang.KIND_SACK:
                 value = [((a - theirs) & MASK, (b - theirs) & MASK) for a, b in value]
             elif kind == pdlang.KIND_TS and c.ts_base:
@@ -483,7 +484,7 @@ class Runner:
         raw = pdnet.build_tcp(
             c.remote[0], c.local[0], p.src_port or c.remote[1], p.dst_port or c.local[1], p.seq + theirs,
             p.ack + ours if flags & pdnet.ACK else p.ack, flags, p.win or 0, p.urg,
-            self.inbound_options(p, c, flags), pdnet.pattern(position, p.length), tos, p.ttl or 255)
+            self.inbound_options(p, c, flags), pdnet.pattern(position, p.length), tos, p.ttl or 255, self.md5_key)
         self.note(pdnet.packet_text(p))
         self.input(raw)
 
@@ -851,10 +852,26 @@ class Runner:
         level, name = self.value(args[1]), self.value(args[2])
         if (level, name) in self.SKIP_OPTIONS:
             raise Skip(self.SKIP_OPTIONS[(level, name)])
-        raw = self.option_bytes(args[3])[:max(self.value(args[4]), 0)]
+        if (level, name) in ((6, 14), (6, 32)) and args[3][0] in ('str', 'list'):
+            raw = self.md5sig(args[3], self.value(args[4]), name == 32)
+        else:
+            raw = self.option_bytes(args[3])[:max(self.value(args[4]), 0)]
         r = self.host.set_option(self.fd(args[0]), level, name, raw)
         self.expect(r, 'setsockopt(%d, %d, %d)' % (self.value(args[0]), level, name))
         self.collect()
+
+    def md5sig(self, text, n, ext):
+        """setsockopt(3, SOL_TCP, TCP_MD5SIG, "key", 3): Linux's struct tcp_md5sig for the peer; EXT: for its prefix of 16
+        bits. The peer signs with that key from then on; ("", 0) forgets it here, not there."""
+        key = text[1].encode()[:n] if text[0] == 'str' else b''
+        peer = self.remote
+        if self.variant['mapped'] or self.variant['family'] == 6:
+            peer = bytes(10) + b'\xff\xff' + peer if len(peer) == 4 else peer
+            address = struct.pack('=HHI16sI', socket.AF_INET6, 0, 0, peer, 0)
+        else:
+            address = struct.pack('=HH4s', socket.AF_INET, 0, peer)
+        self.md5_key = key or self.md5_key
+        return address.ljust(128, b'\0') + struct.pack('=BBHi80s', int(ext), 16 if ext else 0, n, 0, key)
 
     def sys_getsockopt(self, args):
         level, name = self.value(args[1]), self.value(args[2])

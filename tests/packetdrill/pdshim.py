@@ -45,6 +45,7 @@ _PROTOTYPES = {
     'drill_destroy': (None, [C.c_void_p]),
     'drill_check': (C.c_char_p, [C.c_void_p]),
     'drill_fastopen_key': (C.c_int, [C.c_void_p, C.c_char_p, C.c_uint32]),
+    'drill_listens': (C.c_bool, [C.c_void_p, C.c_uint16]),
     'drill_metrics_flush': (C.c_uint32, [C.c_void_p]),
     'drill_sysctl': (C.c_int, [C.c_void_p, C.c_char_p, C.c_int64]),
     'drill_sysctl_text': (C.c_int, [C.c_void_p, C.c_char_p, C.c_char_p]),
@@ -120,6 +121,9 @@ class Host:
     def drop_names(self):
         self.lib.drill_drops(self.d, self.room, self.ROOM)
         return self.room.value.decode()
+
+    def listens(self, port):
+        return self.lib.drill_listens(self.d, port)
 
     def set_option(self, fd, level, name, raw):
         return self.lib.drill_setsockopt(self.d, fd, level, name, raw, len(raw))

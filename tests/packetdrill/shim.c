@@ -7,6 +7,7 @@
  */
 #include <sys/mman.h>
 #include "base/rng.h"
+#include "daemon/crypto.h"
 #include "shim_priv.h"
 
 #define ARENA_BYTES  (64u << 20)
@@ -73,7 +74,7 @@ static struct siphash_key draw_key(struct rng *rng)
 static bool create_engine(struct drill *d, uint64_t seed)
 {
     struct tcp_params p = {.config = &d->config, .pool = d->pool, .now = d->now, .max_conns = 1024,
-                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .check = true};
+                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .check = true, .crypto = daemon_crypto()};
     struct socks_params sp = {.config = &d->config, .net = {.ctx = d, .route = route, .is_local = is_local}};
     struct rng rng;
 
@@ -171,6 +172,17 @@ int drill_fastopen_key(struct drill *d, const uint8_t *keys, uint32_t bytes)
         return -EINVAL;
     memcpy(key, keys, bytes);
     return tcp_fastopen_set_keys(d->tcp, 0, (const uint8_t(*)[16])key, bytes / sizeof key[0]);
+}
+
+bool drill_listens(const struct drill *d, uint16_t port)
+{
+    struct tcp_listen_info info;
+
+    for (struct sock *s = sock_next_listener(d->ss, NULL); s; s = sock_next_listener(d->ss, s)) {
+        if (sock_listen_info(s, &info) == 0 && info.port == port)
+            return true;
+    }
+    return false;
 }
 
 uint32_t drill_metrics_flush(struct drill *d)

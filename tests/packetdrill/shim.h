@@ -77,6 +77,8 @@ int drill_sysctl(struct drill *d, const char *name, int64_t value);
 int drill_sysctl_text(struct drill *d, const char *name, const char *value);
 /* tcp_fastopen_key: one key or two, of 16 bytes each. 0 or -EINVAL. */
 int drill_fastopen_key(struct drill *d, const uint8_t *keys, uint32_t bytes);
+/* Is there a listener on this port? */
+bool drill_listens(const struct drill *d, uint16_t port);
 /* `ip tcp_metrics flush`: returns how many destinations are forgotten. */
 uint32_t drill_metrics_flush(struct drill *d);
 /* The one route: advmss, initcwnd, initrwnd 0: not given. Told to connections that begin afterwards. */

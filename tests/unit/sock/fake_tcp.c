@@ -332,6 +332,28 @@ void tcp_set_write_pending(struct tcp *t, tcp_id id, bool on)
     (void)on;
 }
 
+bool tcp_md5_available(const struct tcp *t)
+{
+    return !t->no_md5;
+}
+
+int tcp_md5_set(struct tcp *t, tcp_id id, const struct tcp_md5_key *key, uint64_t now)
+{
+    (void)now;
+    t->md5_conn = id;
+    t->md5 = *key;
+    t->n_md5++;
+    return t->md5_result;
+}
+
+int tcp_listen_md5_set(struct tcp *t, uint32_t listener, const struct tcp_md5_key *key)
+{
+    t->md5_listener = listener;
+    t->md5 = *key;
+    t->n_md5++;
+    return t->md5_result;
+}
+
 int tcp_fastopen_set_keys(struct tcp *t, uint32_t listener, const uint8_t (*keys)[16], unsigned n)
 {
     (void)t;

@@ -47,6 +47,11 @@ struct tcp {
     struct ip_tuple busy[4]; /* tuples that tcp_tuple_in_use() says yes to; port 0: none */
     char tx[256];
     size_t tx_len;
+    bool no_md5;
+    int md5_result, n_md5;  /* calls that set a key: the last one's */
+    tcp_id md5_conn;
+    uint32_t md5_listener;
+    struct tcp_md5_key md5;
 };
 
 struct fake_conn *fake_conn(struct tcp *t, tcp_id id);

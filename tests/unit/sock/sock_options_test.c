@@ -286,11 +286,104 @@ static void test_tcp_info(void **state)
     env_free(&e);
 }
 
+/* Linux's struct tcp_md5sig for `text`. */
+static int set_md5(struct sock *s, int name, const char *text, int flags, int prefix, const char *key)
+{
+    uint8_t raw[216] = {0};
+    struct ip_addr a;
+    uint16_t family, n = (uint16_t)strlen(key);
+
+    assert_true(ip_addr_parse(text, &a));
+    family = a.family == IP_V4 ? 2 : 10;
+    memcpy(raw, &family, 2);
+    memcpy(raw + (a.family == IP_V4 ? 4 : 8), a.b, a.family == IP_V4 ? 4 : 16);
+    raw[128] = (uint8_t)flags;
+    raw[129] = (uint8_t)prefix;
+    memcpy(raw + 130, &n, 2);
+    memcpy(raw + 136, key, n < 80 ? n : 80);
+    return sock_setopt(s, T, name, raw, sizeof raw, 0);
+}
+
+/* Every refusal is one of tcp_v4_parse_md5_keys() or tcp_v6_parse_md5_keys(). */
+static void test_md5_refused(void **state)
+{
+    static const char long_key[] = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901";
+    uint8_t raw[216] = {2};
+    struct env e;
+    struct sock *s, *s6;
+
+    (void)state;
+    env_init(&e);
+    s = sock_new(e.ss, IP_V4, NULL);
+    s6 = sock_new(e.ss, IP_V6, NULL);
+    assert_int_equal(sock_setopt(s, T, SOCK_TCP_MD5SIG, raw, 215, 0), -EINVAL);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "2001:db8::1", 0, 0, "k"), -EINVAL);
+    assert_int_equal(set_md5(s6, SOCK_TCP_MD5SIG, "192.0.2.1", 0, 0, "k"), -EINVAL);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "192.0.2.1", 0, 0, ""), -ENOENT);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "192.0.2.1", 0, 0, long_key), -EINVAL);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG_EXT, "192.0.2.1", 1, 33, "k"), -EINVAL);
+    assert_int_equal(set_md5(s6, SOCK_TCP_MD5SIG_EXT, "2001:db8::1", 1, 129, "k"), -EINVAL);
+    assert_int_equal(set_md5(s6, SOCK_TCP_MD5SIG_EXT, "::ffff:192.0.2.1", 1, 33, "k"), -EINVAL);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG_EXT, "192.0.2.1", 2, 0, "k"), -EINVAL); /* an interface */
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "192.0.2.1", 1, 33, "k"), 0); /* flags are EXT's */
+    e.tcp->no_md5 = true;
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "192.0.2.1", 0, 0, "k"), -ENOPROTOOPT);
+    assert_int_equal(e.tcp->n_md5, 0);
+    sock_close(s, 0);
+    sock_close(s6, 0);
+    env_free(&e);
+}
+
+/* Kept until there is something to give them to: all to a listener, to a connection what holds its peer. */
+static void test_md5_kept(void **state)
+{
+    struct ip_addr peer = ip_addr_v4(192, 0, 2, 1);
+    struct env e;
+    struct sock *s, *l;
+
+    (void)state;
+    env_init(&e);
+    s = sock_new(e.ss, IP_V6, NULL);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "::ffff:192.0.2.1", 0, 0, "mapped"), 0);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "2001:db8::1", 0, 0, "other"), 0);
+    peer = ip_addr_v6_bytes((const uint8_t[16]){[10] = 0xff, 0xff, 192, 0, 2, 1}, 0);
+    assert_int_equal(sock_connect(s, &peer, 179, 0), -EINPROGRESS);
+    assert_int_equal(e.tcp->n_md5, 1);
+    assert_int_equal(e.tcp->md5_conn, sock_conn_id(s));
+    assert_int_equal(e.tcp->md5.addr.family, IP_V4);
+    assert_int_equal(e.tcp->md5.prefix, 32);
+    assert_int_equal(e.tcp->md5.bytes, 6);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "2001:db8::1", 0, 0, ""), 0); /* the connection's are left alone */
+    assert_int_equal(e.tcp->n_md5, 1);
+    assert_int_equal(set_md5(s, SOCK_TCP_MD5SIG, "::ffff:192.0.2.1", 0, 0, ""), 0);
+    assert_int_equal(e.tcp->n_md5, 2);
+    assert_int_equal(e.tcp->md5.bytes, 0);
+    sock_close(s, 0);
+
+    l = sock_new(e.ss, IP_V4, NULL);
+    assert_int_equal(set_md5(l, SOCK_TCP_MD5SIG_EXT, "192.0.2.0", 1, 24, "net"), 0);
+    assert_int_equal(set_md5(l, SOCK_TCP_MD5SIG, "192.0.2.9", 0, 0, "host"), 0);
+    assert_int_equal(set_md5(l, SOCK_TCP_MD5SIG, "192.0.2.9", 0, 0, "host again"), 0);
+    assert_int_equal(sock_listen(l, 1), 0);
+    assert_int_equal(e.tcp->n_md5, 4);
+    assert_int_equal(e.tcp->md5_listener, 1);
+    assert_int_equal(e.tcp->md5.bytes, 10);
+    sock_close(l, 0);
+
+    e.tcp->md5_result = -ENOMEM; /* no listener without its keys */
+    l = sock_new(e.ss, IP_V4, NULL);
+    assert_int_equal(set_md5(l, SOCK_TCP_MD5SIG, "192.0.2.9", 0, 0, "host"), 0);
+    assert_int_equal(sock_listen(l, 1), -ENOMEM);
+    sock_close(l, 0);
+    env_free(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),     cmocka_unit_test(test_kept),       cmocka_unit_test(test_inherited),
         cmocka_unit_test(test_odd_sizes), cmocka_unit_test(test_congestion), cmocka_unit_test(test_tcp_info),
+        cmocka_unit_test(test_md5_refused), cmocka_unit_test(test_md5_kept),
     };
 
     printf("seed %u\n", SEED);

@@ -85,7 +85,7 @@ static void names(void **unused)
     assert_string_equal(tcp_state_name((enum tcp_state)99), "?");
     assert_string_equal(tcp_cause_name(TCP_CAUSE_SYN), "SYN");
     assert_string_equal(tcp_cause_name((enum tcp_cause)TCP_CAUSE_MAX), "?");
-    assert_string_equal(tcp_drop_name(TCP_DROP_BAD_MD5), "BAD_MD5");
+    assert_string_equal(tcp_drop_name(TCP_DROP_MD5_FAILURE), "MD5_FAILURE");
     assert_string_equal(tcp_drop_text((enum tcp_drop) - 1), "?");
     assert_string_equal(tcp_limit_name(TCP_LIMIT_CWND), "CWND");
     assert_string_equal(tcp_limit_text(TCP_LIMIT_CWND), "congestion window");

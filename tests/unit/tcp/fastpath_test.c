@@ -62,7 +62,7 @@ static bool same_segment(const struct tcp_out *a, const struct tcp_out *b)
 {
     return a->cause == b->cause && a->seg.seq == b->seg.seq && a->seg.ack == b->seg.ack && a->seg.wnd == b->seg.wnd &&
            a->seg.flags == b->seg.flags && a->seg.len == b->seg.len && a->seg.gso_size == b->seg.gso_size &&
-           memcmp(&a->seg.opt, &b->seg.opt, offsetof(struct tcp_options, md5)) == 0;
+           memcmp(&a->seg.opt, &b->seg.opt, sizeof a->seg.opt) == 0;
 }
 
 static bool next(struct side *s, uint64_t now, struct tcp_out *out)

@@ -4,6 +4,9 @@
  */
 #include "harness.h"
 
+#include <openssl/evp.h>
+#include "daemon/crypto.h"
+
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +120,8 @@ struct harness *h_new_args(const struct h_args *args)
     p.max_half_open = args->max_half_open ? args->max_half_open : 256;
     p.max_time_wait = args->max_time_wait ? args->max_time_wait : 256;
     p.generation = 1;
+    p.crypto = args->no_crypto ? NULL : daemon_crypto();
+    p.max_md5_keys = args->max_md5_keys;
     h->t = tcp_create(&p);
     assert_non_null(h->t);
     for (int k = 0; k < H_FLOWS; k++)
@@ -260,8 +265,33 @@ static void check_payload(struct harness *h, const struct tcp_seg *seg, const st
         h_fail(h, file, line, "slices hold %u bytes, len is %u", sum, seg->len);
 }
 
-static void took(struct harness *h, const struct tcp_out *o, const char *file, int line)
+/* RFC 2385 section 2.0, from the bytes of the header: pseudo-header, header without options, payload, key. */
+void h_sign(const struct tcp_seg *seg, const char *key, uint8_t ret[16])
 {
+    bool v6 = seg->src.family == IP_V6;
+    uint8_t header[TCP_HEADER_BYTES + TCP_OPTIONS_MAX], pseudo[40] = {0};
+    uint32_t n = (uint32_t)tcp_header_encode(seg, header), total = n + seg->len, at = v6 ? 16 : 4;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+
+    memcpy(pseudo, seg->src.b, at);
+    memcpy(pseudo + at, seg->dst.b, at);
+    at *= 2;
+    pseudo[at + (v6 ? 7 : 1)] = 6;
+    pseudo[at + 2] = (uint8_t)(total >> 8);
+    pseudo[at + 3] = (uint8_t)total;
+    EVP_DigestInit_ex(ctx, EVP_md5(), NULL);
+    EVP_DigestUpdate(ctx, pseudo, v6 ? 40 : 12);
+    EVP_DigestUpdate(ctx, header, TCP_HEADER_BYTES);
+    for (unsigned i = 0; i < seg->n_slices; i++)
+        EVP_DigestUpdate(ctx, seg->slice[i].data, seg->slice[i].len);
+    EVP_DigestUpdate(ctx, key, strlen(key));
+    EVP_DigestFinal_ex(ctx, ret, NULL);
+    EVP_MD_CTX_free(ctx);
+}
+
+static void took(struct harness *h, struct tcp_out *o, const char *file, int line)
+{
+    uint8_t digest[16];
     struct h_flow *f = flow_of_port(h, o->seg.dst_port);
     struct h_out *q = &h->queue[h->q_tail];
     size_t n;
@@ -276,6 +306,11 @@ static void took(struct harness *h, const struct tcp_out *o, const char *file, i
     q->port = o->seg.dst_port;
     q->cause = o->cause;
     q->tsval = o->seg.opt.tsval;
+    if (o->seg.opt.md5_ok && h->md5_key) {
+        h_sign(&o->seg, h->md5_key, digest);
+        if (memcmp(digest, o->seg.opt.md5, sizeof digest) == 0)
+            memset(o->seg.opt.md5, 0, sizeof digest);
+    }
     text_format_seg(&o->seg, f->iss, f->irs, q->text, sizeof q->text);
     n = strlen(q->text);
     if (o->seg.gso_size)
@@ -606,6 +641,8 @@ void h_in(struct harness *h, const char *text, const char *file, int line)
     seg.gso_size = (uint16_t)gso;
     seg.ttl = 64;
     n = fill_payload(h, &seg, chunks, plain);
+    if (seg.opt.md5_ok && h->md5_key && !seg.opt.md5[0] && !seg.opt.md5[1])
+        h_sign(&seg, h->md5_key, seg.opt.md5);
     h_log(h, "< %s  [flow %d]", text, h->cur);
     tcp_input(h->t, &seg, &h->path, h->now);
     while (n)

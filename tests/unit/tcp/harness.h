@@ -16,6 +16,9 @@
  * asserts that tcp_deadline() lies in the future (no busy loop); when time passes it stops 1 ns before each
  * deadline and asserts that nothing changes there (no early work).
  *
+ * With h->md5_key the peer knows TCP-MD5: its "md5" means a right signature, "md5 HEX" a given one; an expected "md5"
+ * means that the engine's was right. Signatures are computed here by libcrypto, apart from the engine's code.
+ *
  * A harness has up to H_FLOWS connections, told apart by the peer's port; one is selected (flow()).
  */
 #ifndef TAUT_TESTS_HARNESS_H
@@ -67,6 +70,7 @@ struct harness {
     uint32_t tsval;       /* of that segment, if it had one */
     bool hold;            /* collect marks, do not drain: for bursts */
     bool hold_events;
+    const char *md5_key;  /* the peer's: signs what says "md5" without a digest; right digests of the engine read "md5" */
     char *log;
     size_t log_len;
 };
@@ -74,7 +78,8 @@ struct harness {
 struct h_args {
     uint32_t max_conns, max_half_open, max_time_wait; /* 0: 256 */
     size_t arena_bytes;                               /* 0: 32 MiB */
-    bool ipv6;
+    bool ipv6, no_crypto;
+    uint32_t max_md5_keys;
     struct tcp_config
         *config; /* NULL: defaults with tcp_timestamps = 2, so that TS val is ms of virtual time */
 };
@@ -87,6 +92,8 @@ struct harness *h_new_args(const struct h_args *args);
 void h_free(struct harness *h); /* strict: nothing unexpected may be left */
 
 uint8_t h_pattern(uint64_t pos);
+/* The signature that RFC 2385 asks for. */
+void h_sign(const struct tcp_seg *seg, const char *key, uint8_t ret[16]);
 
 void h_fail(struct harness *h, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5), noreturn));

@@ -1,0 +1,254 @@
+"""
+TCP-MD5 (RFC 2385) against the kernel's own, in both directions and both families: the kernel checks every signature of
+taut, taut every one of the kernel's. Wrong, missing and unexpected signatures are dropped, and counted by their names.
+"""
+import os
+import socket
+import struct
+import subprocess
+import threading
+
+from harness import (HOST4, HOST6, STACK4, STACK6, TAUTD, Skip, check, equal, exchange, pattern, read_all, reset_of,
+                     reset_on_close, same_bytes, tcp, wait_for)
+
+TCP_MD5SIG, TCP_MD5SIG_EXT, MD5SIG_PREFIX = 14, 32, 1
+KEY = 'rfc2385 secret'
+FAMILIES = ((HOST4, STACK4), (HOST6, STACK6))
+
+
+def set_key(s, peer, key, prefix=None):
+    """struct tcp_md5sig: a sockaddr_storage, flags, prefix, length, interface, key"""
+    if ':' in peer:
+        address = struct.pack('=HHI16sI', socket.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, peer), 0)
+    else:
+        address = struct.pack('=HH4s', socket.AF_INET, 0, socket.inet_aton(peer))
+    value = address.ljust(128, b'\0') + struct.pack('=BBHi80s', MD5SIG_PREFIX if prefix else 0, prefix or 0, len(key), 0,
+                                                    key.encode())
+    try:
+        s.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG_EXT if prefix else TCP_MD5SIG, value)
+    except OSError as e:
+        raise Skip(f'this kernel has no TCP-MD5: {e}') from e
+
+
+def keyed(address, port=7, key=KEY, timeout=20):
+    """A socket of the kernel that signs, connected; key None: it does not."""
+    s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_STREAM)
+    s.settimeout(timeout)
+    if key is not None:
+        set_key(s, address, key)
+    s.connect((address, port))
+    return s
+
+
+def refused(address, key, timeout=1.5):
+    """Nothing answers a segment that is not signed as it must be: no RST, no SYN-ACK."""
+    try:
+        keyed(address, key=key, timeout=timeout).close()
+    except TimeoutError:
+        return True
+    return False
+
+
+def nstat():
+    with open('/proc/net/netstat', encoding='ascii') as f:
+        lines = f.read().splitlines()
+    out = {}
+    for names, values in zip(lines[::2], lines[1::2]):
+        out.update(zip(names.split()[1:], map(int, values.split()[1:])))
+    return {k: v for k, v in out.items() if k.startswith('TCPMD5')}
+
+
+def key_file(net, key=KEY, mode=0o640, name='key'):
+    path = os.path.join(net.tmp, name)
+    with open(path, 'w', encoding='ascii') as f:
+        f.write(key + '\n')
+    os.chmod(path, mode)
+    return path
+
+
+def sections(path, port='any'):
+    return ''.join(f'[md5 {name}]\npeer = {peer}\nport = {port}\nkey_file = {path}\n'
+                   for name, peer in (('four', HOST4 + '/24'), ('six', HOST6)))
+
+
+def counters(d):
+    return {k: v for k, v in d.stats()['tcp'].items() if k.startswith('TCPMD5')}
+
+
+def established(d):
+    return wait_for(lambda: d.conns(state='ESTABLISHED'), 5, 'an established connection')[0]['id']
+
+
+class Listener:
+    """A listener of the kernel that signs, and answers each connection with what it read."""
+
+    def __init__(self, address, peer, key=KEY, port=0):
+        self.s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_STREAM)
+        if key is not None:
+            set_key(self.s, peer, key)
+        self.s.bind((address, port))
+        self.s.listen(16)
+        self.port = self.s.getsockname()[1]
+        threading.Thread(target=self.loop, daemon=True).start()
+
+    def loop(self):
+        while True:
+            try:
+                s, _ = self.s.accept()
+            except OSError:
+                return
+            with s:
+                s.sendall(read_all(s))
+
+
+def test_kernel_connects(net):
+    """Echo of some MB by both families; every segment of both sides carries the option."""
+    d = net.tautd(sections(key_file(net), 7), v6=True)
+    before, data = nstat(), pattern(3 << 20)
+    capture = net.capture()
+    for _, address in FAMILIES:
+        with keyed(address) as s:
+            check(d.call('conn.get', id=established(d))['md5'], 'conn.get says so')
+            same_bytes(exchange(s, data), data, f'echo by {address}')
+    capture.stop()
+    equal(capture.tshark('tcp && !tcp.options.md5', ('tcp.flags',)), [], 'segments without a signature')
+    check(len(capture.tshark('tcp.options.md5', ('tcp.len',))) > 4000, 'segments with one')
+    equal(nstat(), before, 'counters of the kernel: it refused nothing')
+    equal(counters(d), {'TCPMD5NotFound': 0, 'TCPMD5Unexpected': 0, 'TCPMD5Failure': 0}, 'counters of taut')
+    equal(d.stats()['tcp_drops'].get('MD5_FAILURE', 0), 0, 'drops')
+
+
+def test_wrong_or_missing_is_refused(net):
+    """limit: 90 s"""
+    d = net.tautd(sections(key_file(net), 7), v6=True)
+    for _, address in FAMILIES:
+        before = counters(d)
+        check(refused(address, None), f'{address}: unsigned')
+        check(refused(address, 'another'), f'{address}: wrong key')
+        grown = {k: v - before[k] for k, v in counters(d).items()}
+        check(grown['TCPMD5NotFound'] >= 2, f'unsigned SYNs: {grown}')
+        check(grown['TCPMD5Failure'] >= 2, f'wrongly signed SYNs: {grown}')
+    # Another port has no key: there the signature is what nobody expects.
+    try:
+        keyed(STACK4, 9, timeout=1.5)
+        check(False, 'connected to a service without a key')
+    except TimeoutError:
+        pass
+    check(counters(d)['TCPMD5Unexpected'] >= 2, 'unexpected signatures are counted')
+    with tcp(port=9) as s:
+        s.sendall(b'unsigned')
+    equal(d.stats()['tcp']['OutRsts'], 0, 'RSTs in answer')
+
+
+def test_taut_connects(net):
+    """`taut connect --md5-key-file` to listeners of the kernel."""
+    d = net.tautd(v6=True)
+    path, data = key_file(net), ''.join(f'{i:07}\n' for i in range(3 << 17))
+    before = nstat()
+    for address, peer in FAMILIES:
+        server = Listener(address, peer)
+        out = d.cli('connect', '--md5-key-file', path, address, str(server.port), stdin=data.encode())
+        check(out == data, f'echo by {address}: {len(out)} of {len(data)} bytes')
+    equal(nstat(), before, 'counters of the kernel: it refused nothing')
+    server = Listener(HOST4, STACK4)
+    wrong = key_file(net, 'another', name='wrong')
+    status, _, err = d.cli('connect', '-t', '2', '--md5-key-file', wrong, HOST4, str(server.port), stdin=b'', check_status=False)
+    equal((status, 'ETIMEDOUT' in err or 'timed out' in err), (1, True), f'wrong key: {err}')
+    status, _, err = d.cli('connect', '-t', '2', HOST4, str(server.port), stdin=b'', check_status=False)
+    equal(status, 1, f'no key: {err}')
+    grown = {k: v - before[k] for k, v in nstat().items()}
+    check(grown['TCPMD5Failure'] >= 2 and grown['TCPMD5NotFound'] >= 2, f'the kernel counts the same: {grown}')
+
+
+def test_taut_connects_by_configuration(net):
+    d = net.tautd(sections(key_file(net), 5001))
+    server = Listener(HOST4, STACK4, port=5001)
+    equal(d.cli('connect', HOST4, str(server.port), stdin=b'signed'), 'signed', 'echo')
+
+
+def test_taut_listens(net):
+    """`taut listen --md5-key-file`, for one prefix and for everybody."""
+    d = net.tautd(v6=True)
+    path = key_file(net)
+    for address, more in ((STACK4, ['--md5-peer', HOST4 + '/24']), (STACK6, [])):
+        p = net.start('taut', os.path.join(os.path.dirname(TAUTD), '../cli/taut'), '-S', d.dir, 'listen', '--md5-key-file',
+                      path, *more, '9000', stdin=subprocess.PIPE)
+        wait_for(lambda: '9000' in str(d.call('server.status')['listeners']), 5, 'the listener')
+        with keyed(address, 9000) as s:
+            s.sendall(b'good day')
+            s.shutdown(socket.SHUT_WR)
+            p.popen.stdin.close()
+            equal(read_all(s), b'', 'nothing came back')
+        equal(p.wait(), 0, 'exit status')
+
+
+def test_resets_are_signed(net):
+    """A reset of either side ends the other's connection: it was signed right."""
+    d = net.tautd(sections(key_file(net), 7), v6=True)
+    for _, address in FAMILIES:
+        s = keyed(address)
+        d.call('conn.abort', id=established(d))
+        check(reset_of(lambda s=s: s.recv(1)), f'{address}: the kernel believes the reset')
+        s.close()
+        s = keyed(address)
+        reset_on_close(s)
+        wait_for(lambda: not d.conns(state='ESTABLISHED'), 5, f'{address}: taut believes the reset')
+    equal(counters(d), {'TCPMD5NotFound': 0, 'TCPMD5Unexpected': 0, 'TCPMD5Failure': 0}, 'counters of taut')
+
+
+def test_time_wait(net):
+    """taut closes first: the ACK of the kernel's FIN is signed, by an entry that has outlived its connection."""
+    d = net.tautd(sections(key_file(net), 19) + '[services]\nchargen = 19\n')
+    with keyed(STACK4, 19) as s:
+        check(len(s.recv(1000)) > 0, 'chargen speaks')
+        d.call('conn.close', id=established(d))
+        read_all(s)
+    wait_for(lambda: d.call('server.status')['totals']['time_wait'] == 1, 5, 'TIME-WAIT')
+    equal(counters(d)['TCPMD5NotFound'], 0, 'the last ACK was signed')
+
+
+def test_reload_and_secrecy(net):
+    """New keys hold for new connections; no answer and no line of the log has one."""
+    path = key_file(net)
+    d = net.tautd(sections(path, 7))
+    old = keyed(STACK4)
+    key_file(net, 'the second one')
+    d.call('server.reload')
+    check(refused(STACK4, KEY), 'the old key')
+    with keyed(STACK4, key='the second one') as s:
+        equal(exchange(s, b'new'), b'new', 'the new key')
+    old.sendall(b'old')
+    equal(old.recv(10), b'old', 'a live connection keeps its key')
+    old.close()
+    d.write_config('')
+    d.call('server.reload')
+    with tcp() as s:
+        equal(exchange(s, b'none'), b'none', 'without a key')
+    d.write_config(sections(path, 7))
+    d.call('server.reload')
+    check(refused(STACK4, None), 'with one again')
+    said = str(d.call('config.get')) + str(d.call('server.status')) + str(d.stats()) + d.output()
+    for key in (KEY, 'the second one'):
+        check(key not in said, 'a key in an answer or in the log')
+
+
+def test_exposed_keys_are_refused(net):
+    """A key that everybody can read is an error of the configuration that does not repeat it."""
+    def complaint(text, mode=0o640):
+        path = os.path.join(net.tmp, 'bad.conf')
+        with open(path, 'w', encoding='ascii') as f:
+            f.write(text)
+        os.chmod(path, mode)
+        r = subprocess.run([TAUTD, '-c', path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, check=False)
+        check(r.returncode != 0, 'it started')
+        return r.stdout.decode()
+
+    peer = '[md5 a]\npeer = 10.0.0.1\n'
+    check('chmod 640' in complaint(peer + f'key_file = {key_file(net, mode=0o644)}\n'), 'a key file for everybody')
+    said = complaint(peer + 'key = sesame\n', 0o644)
+    check('md5 a.key' in said and 'sesame' not in said, f'a configuration for everybody: {said}')
+    check('1 to 80' in complaint(peer + f'key_file = {key_file(net, "x" * 81)}\n'), 'too long')
+    check('peer' in complaint('[md5 a]\nkey = sesame\n'), 'no peer')
+    check('key_file' in complaint(peer), 'no key')
+    said = complaint(peer + 'key = ' + 'y' * 81 + '\n')
+    check('1 to 80' in said and 'yyy' not in said, f'a long key: {said}')
