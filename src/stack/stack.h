@@ -62,6 +62,7 @@ struct stack_params {
     uint16_t ifindex; /* scope of link-local addresses, > 0 */
     uint32_t max_conns, max_half_open, max_time_wait;
     uint32_t generation;
+    size_t trace_bytes; /* pool of the engine's flight recorder, 0: none */
     bool check; /* run tcp_check() after every verb */
 };
 struct stack *stack_create(const struct stack_params *params);

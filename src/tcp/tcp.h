@@ -67,6 +67,7 @@ struct tcp_params {
     uint32_t generation;    /* of ids; a restart continues with another one */
     uint8_t worker;
     void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
+    size_t trace_bytes;        /* pool of the flight recorder (tcp_trace.h), 0: none */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 

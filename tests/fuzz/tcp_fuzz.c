@@ -499,6 +499,7 @@ static void set_up(struct fuzz *f, void *arena)
     p.max_half_open = 6;
     p.max_time_wait = 4;
     p.generation = 1;
+    p.trace_bytes = how & 16 ? 48 << 10 : 1 << 20; /* the former is never enough */
     f->t = tcp_create(&p);
     do_listener(f);
     if (how & 128)

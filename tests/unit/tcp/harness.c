@@ -117,6 +117,7 @@ struct harness *h_new_args(const struct h_args *args)
     p.max_half_open = args->max_half_open ? args->max_half_open : 256;
     p.max_time_wait = args->max_time_wait ? args->max_time_wait : 256;
     p.generation = 1;
+    p.trace_bytes = args->trace_bytes ? args->trace_bytes : 1 << 20;
     h->t = tcp_create(&p);
     assert_non_null(h->t);
     for (int k = 0; k < H_FLOWS; k++)
