@@ -51,6 +51,8 @@ int cmd_abort(struct cli *c, int argc, char **argv);
 int cmd_set(struct cli *c, int argc, char **argv);
 /* metrics.c */
 int cmd_metrics(struct cli *c, int argc, char **argv);
+/* trace.c */
+int cmd_trace(struct cli *c, int argc, char **argv);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);
