@@ -33,6 +33,8 @@ static const struct command commands[] = {
     {"metrics", "[flush] [ADDRESS]", "what was learnt of destinations; flush: forgets it", cmd_metrics, true},
     {"events", "[-k KINDS]", "what happens, line by line; KINDS: conn,listener,addr,neigh,link,log",
      cmd_events, true},
+    {"trace", "[--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]",
+     "what a connection did and why; --dead: of those that ended badly", cmd_trace, false},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key", cmd_config, true},
     {"reload", "", "reads the configuration file again", cmd_reload, true},
     {"version", "", "version of this command and of the daemon", cmd_version, false},

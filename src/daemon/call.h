@@ -171,6 +171,7 @@ struct control_out {
 };
 
 struct events_sub; /* events.c */
+struct trace_sub;  /* method_trace.c */
 
 struct control_client {
     struct list_node link;
@@ -190,6 +191,7 @@ struct control_client {
     struct list_node pending;
     unsigned n_pending;
     struct events_sub *sub;
+    struct trace_sub *trace;
 };
 
 struct control {
@@ -243,11 +245,15 @@ json_t *listener_row(struct sock *s);
 /* method_misc.c: the answer to a ping; and all pings end (control_close()). */
 void ping_event(struct control *c, const struct stack_event *e, uint64_t now);
 
+/* method_trace.c: the client goes; the time of day. */
+void trace_unfollow(struct control_client *cl);
+uint64_t trace_wall_ns(void);
+
 /* Handlers, in the order of the table. */
 #define CONTROL_HANDLERS(X)                                                                                  \
     X(server_hello)                                                                                          \
     X(server_status) X(server_reload) X(rpc_discover) X(tcp_listen) X(tcp_connect) X(conn_list) X(conn_get)  \
-        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(metrics_list) X(metrics_flush) X(stats_get) X(config_get) X(config_set)       \
+        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(metrics_list) X(metrics_flush) X(trace_list) X(trace_get) X(trace_follow) X(stats_get) X(config_get) X(config_set)       \
             X(events_subscribe) X(icmp_ping)
 #define X(name) enum control_outcome method_##name(struct control_call *call);
 CONTROL_HANDLERS(X)

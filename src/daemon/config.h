@@ -87,6 +87,10 @@ struct daemon_config {
     char control_group[32]; /* "": root and the daemon's user only */
     /* [log] */
     int log_level;
+    /* [trace] */
+    uint64_t trace_bytes;  /* pool = 16M, 0: no flight recorder */
+    char trace_dir[CONFIG_PATH_MAX];
+    uint32_t trace_files;  /* black boxes in it at most */
     /* [services] echo, discard, chargen = port or off */
     struct config_service echo, discard, chargen;
     /* [forward NAME] */

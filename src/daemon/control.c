@@ -171,6 +171,7 @@ static void client_free(struct control_client *cl)
     uint64_t now = daemon_now();
 
     events_unsubscribe(cl);
+    trace_unfollow(cl);
     while (!list_empty(&cl->pending)) {
         struct control_pending *p = list_entry(list_pop(&cl->pending), struct control_pending, link);
 

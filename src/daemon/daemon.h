@@ -95,6 +95,13 @@ struct daemon_counters {
 #undef X
 };
 
+/* blackbox.c: what was written down of connections that ended badly. */
+struct blackbox {
+    uint64_t seen, second_at;
+    unsigned written; /* in that second */
+    struct log_limit limit;
+};
+
 struct daemon {
     struct ev_loop *loop;
     struct daemon_config *config;
@@ -116,6 +123,7 @@ struct daemon {
     uint8_t mac[STACK_MAC_BYTES]; /* of taut's end, for server.status; set by main */
     uint16_t mtu;                 /* as last given to stack_set_mtu() */
     bool link_up;                 /* as last given to stack_set_link() */
+    struct blackbox blackbox;
     bool draining;         /* SIGTERM came: no new connections, FINs are out */
     int exit_status;       /* of the process when the loop ends */
     struct list_node deferred;
@@ -138,6 +146,8 @@ void daemon_defer(struct daemon *d, struct deferred *w);
 void daemon_starve(struct daemon *d, struct deferred *w);
 /* Runs what is queued now (the loop does; at the end main does once more). True if there was any. */
 bool daemon_run_deferred(struct daemon *d);
+/* blackbox.c: once a turn. */
+void blackbox_turn(struct daemon *d, uint64_t now);
 /* The loop is to run a turn even if nothing is readable (something was marked outside of one). */
 void daemon_kick(struct daemon *d);
 /* Begins an orderly end: drains, then leaves the loop. */

@@ -209,6 +209,7 @@ static bool drain_events(struct daemon *d, uint64_t now)
     }
     if (d->on_turn)
         d->on_turn(d, now);
+    blackbox_turn(d, now);
     return any;
 }
 

@@ -189,6 +189,7 @@ static int open_stack(struct process *p, char *error, size_t bytes)
         .ifindex = (uint16_t)p->tap.ifindex,
         .max_conns = p->config.max_conns,
         .max_half_open = p->config.max_half_open,
+        .trace_bytes = (size_t)p->config.trace_bytes,
         .max_time_wait = (uint32_t)p->config.tcp.tcp_max_tw_buckets,
         .generation = 1,
         .crypto = daemon_crypto(),

@@ -194,6 +194,51 @@ static const struct control_field flush_result[] = {
     END_FIELDS,
 };
 
+static const struct control_param trace_list_params[] = {
+    {"dead", PARAM_BOOL, false, "false", 0, 0, "only black boxes: connections that ended badly and are gone"},
+    {"limit", PARAM_INT, false, "1000", 1, 5000, "rows at most"},
+    {"after", PARAM_INT, false, "0", 0, INT32_MAX, "go on there: the \"next\" of the answer before"},
+    END_PARAMS,
+};
+static const struct control_field trace_list_result[] = {
+    {"records", "array",
+     "objects {id (\"engine\": what belongs to no connection), kind (connection, dead, engine), local, peer, events, lost "
+     "(older ones, overwritten), bytes (of the pool), begun_s, silent_s (seconds ago), end, error (of dead ones)}"},
+    {"next", "integer or null", "give it as \"after\" to go on; null: that was all"},
+    {"totals", "object",
+     "pool_bytes, used_bytes, records; since the start: events, stolen (records that gave way to others), dead"},
+    END_FIELDS,
+};
+static const struct control_param trace_get_params[] = {
+    {"id", PARAM_STRING, true, NULL, 1, 32, "a connection's id, also of one that is gone; \"engine\": what belongs to none"},
+    {"after", PARAM_INT, false, "0", 0, INT64_MAX, "go on there: the \"next\" of the answer before"},
+    {"max", PARAM_INT, false, "262144", 4096, 1048576, "bytes of events at most"},
+    {"format", PARAM_STRING, false, "\"binary\"", 0, 8, "binary, or json: objects in place of data"},
+    END_PARAMS,
+};
+static const struct control_field trace_get_result[] = {
+    {"id", "string", "as asked"},
+    {"kind", "string", "connection, dead or engine"},
+    {"data", "string", "base64 of a section (docs/trace-format.md): a head, and events from \"after\" on"},
+    {"head, events", "object, array", "the same, with format json"},
+    {"next", "integer", "number of the event behind the last one: give it as \"after\" to go on"},
+    {"lost", "integer", "events that were overwritten between \"after\" and the first one here"},
+    END_FIELDS,
+};
+static const struct control_param trace_follow_params[] = {
+    {"id", PARAM_STRING, true, NULL, 1, 32, "a connection's id, or \"engine\""},
+    {"after", PARAM_INT, false, "0", 0, INT64_MAX, "number of the first event wanted"},
+    END_PARAMS,
+};
+static const struct control_field trace_follow_result[] = {
+    {"id", "string", "as asked"},
+    {"next", "integer", "where it begins"},
+    {"(events)", "notification",
+     "method \"trace\", params {id, data, next, lost, gone}: data as in trace.get; lost: events that were overwritten before "
+     "you had read, since the beginning; gone: the connection is, nothing follows"},
+    END_FIELDS,
+};
+
 static const struct control_param stats_params[] = {
     {"help", PARAM_BOOL, false, "false", 0, 0, "each counter as {value, help} instead of its value"},
     END_PARAMS,
@@ -297,6 +342,12 @@ const struct control_method control_methods[] = {
      "The neighbour cache (ARP and ND)."},
     {"metrics.list", method_metrics_list, metrics_params, metrics_result, READ, false,
      "What closed connections learnt of their destinations, for the next ones (Linux's tcp_metrics)."},
+    {"trace.list", method_trace_list, trace_list_params, trace_list_result, READ, false,
+     "What the flight recorder has: of connections, and of those that ended badly."},
+    {"trace.get", method_trace_get, trace_get_params, trace_get_result, READ, false,
+     "Events of a record: segments with their causes, ACK results, timers, states, calls, limits."},
+    {"trace.follow", method_trace_follow, trace_follow_params, trace_follow_result, READ, false,
+     "The same as it grows, as notifications; one record per client."},
     {"metrics.flush", method_metrics_flush, flush_params, flush_result, CONTROL, false,
      "Forgets it, Fast Open cookies too."},
     {"stats.get", method_stats_get, stats_params, stats_result, READ, false, "All counters."},

@@ -111,7 +111,8 @@ static int create_layers(struct stack *st, const struct stack_params *p)
                             .max_half_open = p->max_half_open,
                             .max_time_wait = p->max_time_wait,
                             .generation = p->generation,
-                            .crypto = p->crypto};
+                            .crypto = p->crypto,
+                            .trace_bytes = p->trace_bytes};
     struct socks_params sp = {.config = p->tcp_config,
                               .net = {.ctx = st, .route = st_net_route, .is_local = st_net_is_local},
                               .port_key = p->secrets.port,

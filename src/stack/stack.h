@@ -63,6 +63,7 @@ struct stack_params {
     uint32_t max_conns, max_half_open, max_time_wait;
     uint32_t generation;
     const struct tcp_crypto *crypto; /* NULL: no TCP-MD5 */
+    size_t trace_bytes; /* pool of the engine's flight recorder, 0: none */
     bool check; /* run tcp_check() after every verb */
 };
 struct stack *stack_create(const struct stack_params *params);

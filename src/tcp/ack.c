@@ -519,6 +519,8 @@ static void old_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg
     if (v->sack.segs > 0 || v->dsack)
         tcp_recovery_ack(t, c, v, now);
     take_counts(t, c);
+    if (t->rec && v->sack.segs > 0)
+        tcp_rec_put_ack(t, c, v, now);
 }
 
 static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, struct tcp_ack_value *v,
@@ -575,6 +577,8 @@ enum tcp_ack_verdict tcp_ack_in(struct tcp *t, struct tcp_conn *c, const struct 
     stages(t, c, seg, &v, now);
     take_counts(t, c);
     tcp_follow_path(t, c);
+    if (t->rec)
+        tcp_rec_put_ack(t, c, &v, now);
     tcp_check_space(t, c, now);
     if (!v.has_data)
         t->counters.pure_acks++;

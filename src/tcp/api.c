@@ -7,7 +7,7 @@
  * is unread first, then the connection's error once, then EPIPE or the end of the stream. A call that ends a
  * connection whose owner has left frees it before it returns.
  */
-#include "tcp/tcp_priv.h"
+#include "tcp/recovery.h"
 
 static struct tcp_conn *owned_conn(const struct tcp *t, tcp_id id)
 {
@@ -25,6 +25,7 @@ static void kick(struct tcp *t, struct tcp_conn *c, uint64_t now)
         else
             tcp_note_limit(t, c, now);
     }
+    tcp_rec_settle(t, c, now);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
 }
@@ -114,6 +115,7 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
     tcp_set_offers(t, c);
     c->ts_recent = ts_recent;
     tcp_prepare_syn(t, c);
+    tcp_rec_call(t, c, TCP_REC_CALL_CONNECT, args->fastopen, 0, 0, 0, now);
     tcp_set_state(t, c, TCP_STATE_SYN_SENT, now);
     c->defer_connect = args->fastopen;
     if (!args->fastopen)
@@ -260,8 +262,10 @@ int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint
     if (!takes_bytes(c))
         return -EPIPE;
     tcp_sndbuf_commit(&c->sndbuf, t->pool, bytes);
-    if (bytes)
+    if (bytes) {
         tcp_stream_append(t, c, (uint32_t)bytes, flags, now);
+        tcp_rec_call(t, c, TCP_REC_CALL_SEND, flags, (int64_t)bytes, (uint32_t)bytes, tcp_unsent_bytes(c), now);
+    }
     kick(t, c, now);
     return 0;
 }
@@ -309,6 +313,8 @@ int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsig
         tcp_stream_append(t, c, done, done < bytes ? 0 : flags, now);
     if (done < bytes)
         send_full(t, c);
+    tcp_rec_call(t, c, TCP_REC_CALL_SEND, flags, done ? (int64_t)done : -EAGAIN,
+                 bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX, tcp_unsent_bytes(c), now);
     kick(t, c, now);
     if (done)
         return done;
@@ -358,6 +364,7 @@ void tcp_recv_consume(struct tcp *t, tcp_id id, size_t bytes, uint64_t now)
         return;
     tcp_rcvq_consume(&c->rcvq, t->pool, n);
     c->copied_seq += n;
+    tcp_rec_call(t, c, TCP_REC_CALL_RECV, 0, n, n, c->rcvq.bytes, now);
     tcp_rcv_read(t, c, n, now);
     kick(t, c, now);
 }
@@ -397,6 +404,7 @@ int tcp_shutdown_write(struct tcp *t, tcp_id id, uint64_t now)
     if (c->state == TCP_STATE_CLOSE)
         return -ENOTCONN;
     c->shutdown |= TCP_SHUT_WR;
+    tcp_rec_call(t, c, TCP_REC_CALL_SHUTDOWN_WR, 0, 0, 0, tcp_unsent_bytes(c), now);
     if (c->state == TCP_STATE_SYN_SENT)
         tcp_done(t, c, ECONNRESET, false, now); /* inet_shutdown() disconnects */
     else
@@ -413,6 +421,7 @@ int tcp_shutdown_read(struct tcp *t, tcp_id id, uint64_t now)
         return -ENOENT;
     if (c->state == TCP_STATE_CLOSE)
         return -ENOTCONN;
+    tcp_rec_call(t, c, TCP_REC_CALL_SHUTDOWN_RD, 0, 0, 0, c->rcvq.bytes, now);
     tcp_recv_consume(t, id, c->rcvq.bytes, now);
     c->shutdown |= TCP_SHUT_RD;
     kick(t, c, now);
@@ -454,6 +463,8 @@ int tcp_abort(struct tcp *t, tcp_id id, uint64_t now)
 
     if (!c || (!c->owned && !c->orphan))
         return -ENOENT;
+    tcp_rec_verb(t, NULL, now);
+    tcp_rec_call(t, c, TCP_REC_CALL_ABORT, 0, 0, 0, 0, now);
     tcp_disconnect(t, c, TCP_CAUSE_RST_ABORT, now);
     return 0;
 }
@@ -491,6 +502,8 @@ int tcp_close(struct tcp *t, tcp_id id, uint64_t now)
     if (!c)
         return -ENOENT;
     unread = c->rcvq.bytes != 0;
+    tcp_rec_verb(t, NULL, now);
+    tcp_rec_call(t, c, TCP_REC_CALL_CLOSE, 0, 0, 0, c->rcvq.bytes, now);
     c->shutdown = TCP_SHUT_RD | TCP_SHUT_WR;
     tcp_disown(t, c);
     if (c->state == TCP_STATE_CLOSE) {

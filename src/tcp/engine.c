@@ -42,7 +42,7 @@ struct tcp *tcp_create(const struct tcp_params *params)
     tcp_cookies_init(t);
     tcp_fastopen_init(t);
     if (tcp_table_init(t) || tcp_requests_init(t) || tcp_tw_init(t) || tcp_replies_init(t) ||
-        tcp_metrics_init(t) || tcp_md5_init(t) || tcp_records_init(t)) {
+        tcp_metrics_init(t) || tcp_md5_init(t) || tcp_records_init(t) || tcp_rec_init(t)) {
         tcp_destroy(t);
         return NULL;
     }
@@ -83,6 +83,7 @@ void tcp_destroy(struct tcp *t)
     tcp_metrics_destroy(t);
     tcp_md5_destroy(t);
     tcp_records_destroy(t);
+    tcp_rec_destroy(t);
     tcp_table_destroy(t);
     tcp_desc_slab_destroy(&t->descs);
     free(t);
@@ -140,6 +141,8 @@ void tcp_conn_free(struct tcp *t, struct tcp_conn *c)
 {
     enum tcp_kind kind = TCP_KIND_FREE;
 
+    if (t->rec)
+        tcp_rec_put_freed(t, c);
     tcp_fastopen_release(t, c, false, 0);
     leave_accept_queue(t, c);
     tcp_unmark_ready(t, c);
@@ -219,6 +222,7 @@ void tcp_done(struct tcp *t, struct tcp_conn *c, int error, bool keep_unread, ui
             tcp_table_unhash(t, c->id);
     }
     release_queues(t, c, keep_unread && c->owned);
+    tcp_rec_error(t, c, error);
     if (error) {
         c->error = error;
         c->error_final = error;
@@ -236,6 +240,7 @@ void tcp_send_reset(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, int
 {
     c->rst_pending = true;
     c->rst_cause = cause;
+    tcp_rec_put_reset(c, cause);
     tcp_done(t, c, error, keep_unread, now);
     tcp_mark_ready(t, c);
 }
@@ -251,10 +256,11 @@ void tcp_set_state(struct tcp *t, struct tcp_conn *c, enum tcp_state state, uint
 {
     unsigned before = c->state;
 
-    (void)now;
     if (before == state)
         return;
+    tcp_rec_time(t, now);
     c->state = (uint8_t)state;
+    tcp_rec_state(t, c, before);
     if (counts_established(state) && !counts_established(before))
         t->n_established++;
     if (counts_established(before) && !counts_established(state))
@@ -272,6 +278,7 @@ void tcp_drop(struct tcp *t, struct tcp_conn *c, enum tcp_drop reason)
     t->drops[reason]++;
     if (c)
         c->drops[reason]++;
+    tcp_rec_drop(t, c, reason);
 }
 
 void tcp_raise(struct tcp *t, struct tcp_conn *c, unsigned event_bits)
@@ -309,7 +316,7 @@ static void count_out_conn(struct tcp_conn *c, const struct tcp_out *out, uint32
     }
 }
 
-void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out)
+void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out, uint64_t now)
 {
     uint32_t segs = wire_segments(&out->seg);
 
@@ -325,6 +332,8 @@ void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out)
         t->counters.out_rsts++;
     if (c)
         count_out_conn(c, out, segs);
+    if (t->rec)
+        tcp_rec_put_seg(t, c, TCP_REC_T_SEG_OUT, out->cause, out->retransmission ? TCP_REC_F_RETRANS : 0u, &out->seg, now);
 }
 
 /* ---- READY ---- */
@@ -371,6 +380,7 @@ void tcp_suspend(struct tcp *t, tcp_id id)
         return;
     tcp_unmark_ready(t, c);
     c->suspended = true;
+    tcp_rec_bare(t, c, TCP_REC_T_NEIGHBOUR, TCP_REC_NEIGHBOUR_WAITING, 0);
 }
 
 void tcp_resume(struct tcp *t, tcp_id id)
@@ -380,6 +390,7 @@ void tcp_resume(struct tcp *t, tcp_id id)
     if (!c || !c->suspended)
         return;
     c->suspended = false;
+    tcp_rec_bare(t, c, TCP_REC_T_NEIGHBOUR, TCP_REC_NEIGHBOUR_RESOLVED, 0);
     tcp_mark_ready(t, c);
 }
 
@@ -394,6 +405,8 @@ void tcp_unreachable(struct tcp *t, tcp_id id, int error, uint64_t now)
     if (!c)
         return;
     c->suspended = false;
+    tcp_rec_verb(t, NULL, now);
+    tcp_rec_bare(t, c, TCP_REC_T_NEIGHBOUR, TCP_REC_NEIGHBOUR_UNREACHABLE, (uint32_t)error);
     tcp_unmark_ready(t, c);
     if (c->rst_pending) {
         t->counters.abort_failed++;

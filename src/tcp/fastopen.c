@@ -241,6 +241,7 @@ int64_t tcp_fastopen_connect(struct tcp *t, tcp_id id, const void *data, size_t 
     }
     c->fastopen_cookie = cookie;
     c->defer_connect = false;
+    tcp_rec_call(t, c, TCP_REC_CALL_FASTOPEN, 0, c->syn_data, (uint32_t)bytes, 0, now);
     tcp_start_syn(t, c, now);
     tcp_conn_reap(t, c);
     return c->syn_data;

@@ -64,6 +64,9 @@ static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint
 
 static void conn_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *icmp, uint64_t now)
 {
+    tcp_rec_verb(t, NULL, now);
+    if (t->rec)
+        tcp_rec_put_icmp(t, c, icmp, now);
     if (!in_flight(c, icmp->seq)) {
         tcp_drop(t, c, TCP_DROP_ICMP_BAD_SEQ);
         t->counters.out_of_window_icmps++;
@@ -80,6 +83,7 @@ static void conn_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *
     }
     if (c->state != TCP_STATE_CLOSE && tcp_may_send(t, c, now))
         tcp_mark_ready(t, c);
+    tcp_rec_settle(t, c, now);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
 }
@@ -89,6 +93,7 @@ void tcp_icmp(struct tcp *t, const struct tcp_icmp *icmp, uint64_t now)
     enum tcp_kind kind = TCP_KIND_FREE;
     void *entry = tcp_lookup_tuple(t, &icmp->tuple, &kind);
 
+    tcp_rec_verb(t, NULL, now);
     if (entry && kind == TCP_KIND_CONN)
         conn_icmp(t, entry, icmp, now);
     else if (entry && kind == TCP_KIND_REQ)

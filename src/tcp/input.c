@@ -489,6 +489,7 @@ static bool data_after_close(const struct tcp_conn *c, const struct tcp_seg *seg
 static void reset_after_close(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, int error, uint64_t now)
 {
     tcp_drop(t, c, TCP_DROP_DATA_AFTER_CLOSE);
+    tcp_rec_put_reset(c, TCP_CAUSE_RST_DATA_AFTER_CLOSE);
     t->counters.abort_on_data++;
     tcp_reply_rst(t, seg, TCP_CAUSE_RST_DATA_AFTER_CLOSE);
     tcp_done(t, c, error, true, now);
@@ -652,6 +653,7 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 {
     uint32_t segs = segments_of(seg);
 
+    tcp_rec_verb(t, c, now);
     c->segs_in += segs;
     if (seg->len)
         c->data_segs_in += segs;
@@ -666,6 +668,7 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
             tcp_note_limit(t, c, now);
         tcp_mark_dirty(t, c);
     }
+    tcp_rec_settle(t, c, now);
     tcp_conn_reap(t, c);
 }
 
@@ -710,6 +713,8 @@ static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
     void *entry = tcp_lookup_tuple(t, &tuple, &kind);
     struct tcp_conn *c;
 
+    tcp_rec_verb(t, NULL, now);
+    tcp_rec_seg_in(t, entry && kind == TCP_KIND_CONN ? entry : NULL, seg, now);
     if (!entry)
         return false;
     if (!tcp_md5_check(t, kind == TCP_KIND_CONN ? entry : NULL, entry_md5(t, entry, kind, seg), seg))

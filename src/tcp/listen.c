@@ -128,6 +128,7 @@ void tcp_listen_accepted(struct tcp *t, uint32_t listener)
         return;
     c = list_entry(node, struct tcp_conn, listener_link);
     c->in_accept_queue = false;
+    tcp_rec_call(t, c, TCP_REC_CALL_ACCEPT, 0, 0, 0, 0, tcp_rec_time_of(t));
     l->accept_queue--;
     tcp_mark_dirty(t, c);
 }

@@ -406,6 +406,7 @@ int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint6
     if ((unsigned)opt >= TCP_OPT_MAX)
         return -EINVAL;
     r = options[opt].set(t, c, value, now);
+    tcp_rec_call(t, c, TCP_REC_CALL_SETOPT, opt, r, (uint32_t)value, 0, now);
     if (r == 0 && c->state != TCP_STATE_CLOSE && tcp_may_send(t, c, now))
         tcp_mark_ready(t, c);
     tcp_mark_dirty(t, c);

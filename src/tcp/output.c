@@ -988,6 +988,7 @@ static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (c->state == TCP_STATE_CLOSE || c->suspended || c->state == TCP_STATE_SYN_SENT)
         return;
     limit = plan_data(t, c, now, &p);
+    tcp_rec_limit(t, c, c->sndq.lost_pending ? tcp_send_limit(t, c, now) : limit, now);
     if (limit == TCP_LIMIT_TSO_DEFER && !c->tso_deferred) {
         c->tso_deferred = true;
         c->tso_deferred_end = c->write_seq;
@@ -1029,14 +1030,18 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
     made = make_segment(t, c, now, ret);
     if (made) {
         tcp_md5_sign(t, c->md5_key[0], &ret->seg);
-        tcp_count_out(t, c, ret);
+        tcp_count_out(t, c, ret, now);
     } else {
         settle(t, c, now);
     }
-    if (made && tcp_may_send(t, c, now))
+    if (made && tcp_may_send(t, c, now)) {
         tcp_mark_ready(t, c);
-    else
+        if (c->sndq.lost_pending || c->writeq.count)
+            tcp_rec_limit(t, c, TCP_LIMIT_READY, now);
+    } else {
         tcp_note_limit(t, c, now);
+    }
+    tcp_rec_settle(t, c, now);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
     return made;
@@ -1045,6 +1050,9 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
 /* Nothing is undone: it counts as sent, its timer runs, and the peer's silence brings it back. */
 void tcp_tx_failed(struct tcp *t, const struct tcp_out *out)
 {
-    (void)out;
+    struct tcp_conn *c = out->id ? tcp_conn_by_id(t, out->id) : NULL;
+
     t->counters.tx_failed++;
+    if (c)
+        tcp_rec_bare(t, c, TCP_REC_T_DEVICE, TCP_REC_DEVICE_FAILED, out->seg.seq);
 }

@@ -258,6 +258,7 @@ static bool try_undo_recovery(struct tcp *t, struct tcp_conn *c, const struct tc
             t->counters.loss_undo++;
         else
             t->counters.full_undo++;
+        tcp_rec_undo(t, c, c->ca_state == TCP_CA_LOSS ? TCP_REC_UNDO_LOSS : TCP_REC_UNDO_FULL);
     } else if (c->rack.reo_wnd_persist) {
         c->rack.reo_wnd_persist--;
     }
@@ -275,6 +276,7 @@ static bool try_undo_dsack(struct tcp *t, struct tcp_conn *c, uint64_t now)
         c->rack.reo_wnd_persist++;
     undo_cwnd_reduction(c, false, now);
     t->counters.dsack_undo++;
+    tcp_rec_undo(t, c, TCP_REC_UNDO_DSACK);
     return true;
 }
 
@@ -293,6 +295,7 @@ static bool try_undo_partial(struct tcp *t, struct tcp_conn *c, const struct tcp
         c->retrans_stamp = 0;
     undo_cwnd_reduction(c, true, now);
     t->counters.partial_undo++;
+    tcp_rec_undo(t, c, TCP_REC_UNDO_PARTIAL);
     keep_open(c);
     return false;
 }
@@ -305,6 +308,7 @@ static bool try_undo_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_ac
         return false;
     undo_cwnd_reduction(c, true, now);
     t->counters.loss_undo++;
+    tcp_rec_undo(t, c, TCP_REC_UNDO_LOSS);
     if (by_frto)
         t->counters.spurious_rto++;
     c->retransmits = 0;

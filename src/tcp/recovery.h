@@ -111,6 +111,8 @@ static inline uint32_t tcp_wnd_end(const struct tcp_conn *c)
 {
     return c->snd_una + c->snd_wnd;
 }
+/* rec.c: what that ACK changed. */
+void tcp_rec_put_ack(struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now);
 /* Payload per segment now: mss less what SACK blocks take (tcp_current_mss). */
 uint32_t tcp_current_mss(const struct tcp_conn *c);
 

@@ -77,6 +77,8 @@ void tcp_tx_refused(struct tcp *t, const struct tcp_out *out, uint64_t now)
     t->counters.tx_failed++;
     if (!c || c->state == TCP_STATE_CLOSE)
         return;
+    tcp_rec_time(t, now);
+    tcp_rec_bare(t, c, TCP_REC_T_DEVICE, TCP_REC_DEVICE_FULL, out->seg.seq);
     if (out->retransmission && take_again_back(c, out)) {
         c->tx_refused = true;
         tcp_mark_dirty(t, c);

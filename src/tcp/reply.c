@@ -28,6 +28,8 @@ struct tcp_replies {
 
 static_assert((RING_SIZE & (RING_SIZE - 1)) == 0, "the ring is indexed by a mask");
 
+static void note(struct tcp *t, const struct reply *r);
+
 int tcp_replies_init(struct tcp *t)
 {
     t->replies = calloc(1, sizeof *t->replies);
@@ -82,6 +84,7 @@ void tcp_reply_rst(struct tcp *t, const struct tcp_seg *seg, enum tcp_cause caus
         r->flags |= TCP_ACK;
         r->ack = seg->seq + tcp_seg_seq_len(seg);
     }
+    note(t, r);
 }
 
 void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *a)
@@ -102,6 +105,7 @@ void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *a)
         .ts_ok = a->ts_ok,
         .cause = a->cause,
     };
+    note(t, r);
 }
 
 void tcp_reply_rst_at(struct tcp *t, const struct ip_tuple *tuple, uint32_t seq, uint32_t ack,
@@ -142,6 +146,20 @@ void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *a)
     };
 }
 
+static void make(const struct reply *r, struct tcp_out *ret);
+
+/* The flight recorder: it belongs to the story of the connection whose segment is being processed. */
+static void note(struct tcp *t, const struct reply *r)
+{
+    struct tcp_conn *c = t->rec ? tcp_rec_current(t, &r->tuple) : NULL;
+    struct tcp_out out;
+
+    if (!c)
+        return;
+    make(r, &out);
+    tcp_rec_put_seg(t, c, TCP_REC_T_SEG_OUT, r->cause, TCP_REC_F_REPLY, &out.seg, tcp_rec_time_of(t));
+}
+
 static void make(const struct reply *r, struct tcp_out *ret)
 {
     memset(ret, 0, sizeof *ret);
@@ -175,7 +193,7 @@ bool tcp_next_reply(struct tcp *t, uint64_t now, struct tcp_out *ret)
     tcp_md5_unref(t, q->ring[q->head].md5_key);
     q->head = (q->head + 1) & (RING_SIZE - 1);
     q->count--;
-    tcp_count_out(t, NULL, ret);
+    tcp_count_out(t, NULL, ret, now);
     return true;
 }
 

@@ -197,7 +197,7 @@ bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret)
     else if (r->retrans < UINT8_MAX)
         r->retrans++;
     wait_for_ack(t, r, now);
-    tcp_count_out(t, NULL, ret);
+    tcp_count_out(t, NULL, ret, now);
     return true;
 }
 

@@ -83,6 +83,7 @@ struct tcp_params {
     uint32_t max_md5_keys;     /* different TCP-MD5 keys, 0: 1024, at most TCP_MD5_KEYS_MAX */
     void *md5_arena;           /* for them: max_md5_keys * tcp_md5_slot_bytes(), or NULL: own memory */
     void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
+    size_t trace_bytes;        /* pool of the flight recorder (tcp_trace.h), 0: none */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 

@@ -83,6 +83,11 @@
     X(tcp_probe_interval, 600, 0, 4294967, "s", "now", "path-MTU search begins anew after this time")          \
     X(tcp_user_timeout, 0, 0, 2147483647, "ms", "new", "give up after this long unacknowledged; 0: retries2")  \
     X(tcp_stdurg, 0, 0, 1, "", "now", "urgent pointer as RFC 9293 (1) or as BSD (0)")                          \
+    X(trace_level, 2, 0, 2, "", "now", "flight recorder: 0 off, 1 segments, states and calls, 2 also ACK results, timers " \
+      "and limits")                                                                                            \
+    X(trace_ring, 262144, 8192, 16777216, "bytes", "now", "flight recorder: most that one connection keeps")   \
+    X(trace_boxes, 64, 0, 65536, "", "now", "flight recorder: connections kept that are gone")                 \
+    X(trace_keep, 1, 0, 2, "", "now", "of these: 0 none, 1 those that ended badly, 2 all")                     \
     X(ip_local_port_low, 32768, 1, 65535, "", "now", "first ephemeral port")                                   \
     X(ip_local_port_high, 60999, 1, 65535, "", "now", "last ephemeral port")
 

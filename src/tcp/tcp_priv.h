@@ -40,6 +40,7 @@
  *   icmp.c      ICMP errors
  *   record.c    the flat record: save, restore, check, dump, commit
  *   info.c      tcp_info; check.c: tcp_check()
+ *   rec.c       the flight recorder; recread.c: what its readers call; events.c: its format as tables
  *
  * Marks: input, expiry and programs change the state and call tcp_mark_ready(); only reply.c, request.c (SYN-ACK) and
  * output.c fill a struct tcp_out.
@@ -61,6 +62,7 @@
 #include "tcp/ackowed.h"
 #include "tcp/rack.h"
 #include "tcp/rcvq.h"
+#include "tcp/rec.h"
 #include "tcp/rtt.h"
 #include "tcp/sndbuf.h"
 #include "tcp/sndq.h"
@@ -300,6 +302,7 @@ struct tcp_conn {
     uint32_t dsack_dups, reord_seen, rcv_ooopack;
     uint32_t causes[TCP_CAUSE_MAX];
     uint32_t drops[TCP_DROP_MAX];
+    struct tcp_rec_conn rec;    /* the flight recorder's */
 };
 
 enum { TCP_SHUT_RD = 1, TCP_SHUT_WR = 2 };
@@ -370,6 +373,7 @@ struct tcp {
     struct tcp_metrics_cache *metrics;
     struct tcp_md5_table *md5;
     uint16_t md5_in;                 /* key that signed the segment being processed: its answers are signed with it */
+    struct tcp_rec *rec;             /* the flight recorder, NULL: none */
     struct siphash_key cookie_key[2]; /* SYN cookies */
     struct siphash_key fastopen_key[2];
     unsigned n_fastopen_keys;
@@ -442,7 +446,7 @@ void tcp_unmark_ready(struct tcp *t, struct tcp_conn *c);
 void tcp_send_reset(struct tcp *t, struct tcp_conn *c, enum tcp_cause cause, int error, bool keep_unread, uint64_t now);
 void tcp_mark_dirty(struct tcp *t, struct tcp_conn *c);
 /* Counts a segment that leaves: causes, out_segs, retrans_segs, bytes. Called by the three makers of tcp_out. */
-void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out);
+void tcp_count_out(struct tcp *t, struct tcp_conn *c, const struct tcp_out *out, uint64_t now);
 /*
  * The connection ends now: state CLOSE, timers off, queues released (unread data is kept if keep_unread), error to
  * the owner (0: clean). Orphans become dead. tcp_done() of Linux.
@@ -926,5 +930,74 @@ void tcp_records_destroy(struct tcp *t);
 void tcp_record_clear(struct tcp *t, tcp_id id);
 /* Debug builds: asserts tcp_check(); called at the end of every verb for the connection it touched. */
 void tcp_assert(const struct tcp *t, const struct tcp_conn *c);
+
+/* ---- rec.c: the hooks of the flight recorder ------------------------------------------------------------------ */
+void tcp_rec_put_error(struct tcp *t, struct tcp_conn *c, int error);
+void tcp_rec_put_reset(struct tcp_conn *c, enum tcp_cause cause);
+/* A verb begins, for that connection or for none. */
+static inline void tcp_rec_verb(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_begin(t, c, now);
+}
+void tcp_rec_set_time(struct tcp *t, uint64_t now);
+uint64_t tcp_rec_time_of(const struct tcp *t); /* of the last event; 0: nothing records */
+static inline void tcp_rec_time(struct tcp *t, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_set_time(t, now);
+}
+static inline void tcp_rec_seg_in(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_put_seg(t, c, TCP_REC_T_SEG_IN, 0, 0, seg, now);
+}
+static inline void tcp_rec_drop(struct tcp *t, struct tcp_conn *c, enum tcp_drop reason)
+{
+    if (t->rec)
+        tcp_rec_put_bare(t, c, TCP_REC_T_DROP, reason, 0);
+}
+static inline void tcp_rec_state(struct tcp *t, struct tcp_conn *c, unsigned before)
+{
+    if (t->rec)
+        tcp_rec_put_bare(t, c, TCP_REC_T_STATE, c->state, before);
+}
+static inline void tcp_rec_call(struct tcp *t, struct tcp_conn *c, enum tcp_rec_call call, uint32_t arg, int64_t result,
+                                uint32_t want, uint32_t left, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_put_call(t, c, call, arg, result, want, left, now);
+}
+static inline void tcp_rec_limit(struct tcp *t, struct tcp_conn *c, enum tcp_limit limit, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_put_limit(t, c, limit, now);
+}
+static inline void tcp_rec_undo(struct tcp *t, struct tcp_conn *c, enum tcp_rec_undo kind)
+{
+    if (t->rec)
+        tcp_rec_put_cong(t, c, TCP_REC_T_UNDO, kind, 0);
+}
+static inline void tcp_rec_fired(struct tcp *t, struct tcp_conn *c, enum tcp_timer timer, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_put_fired(t, c, timer, now);
+}
+static inline void tcp_rec_error(struct tcp *t, struct tcp_conn *c, int error)
+{
+    if (t->rec)
+        tcp_rec_put_error(t, c, error);
+}
+static inline void tcp_rec_bare(struct tcp *t, struct tcp_conn *c, enum tcp_rec_type type, unsigned code, uint32_t arg)
+{
+    if (t->rec)
+        tcp_rec_put_bare(t, c, type, code, arg);
+}
+/* At the end of a verb: timers and congestion state, where they changed. */
+static inline void tcp_rec_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_put_settle(t, c, now);
+}
 
 #endif

@@ -305,6 +305,7 @@ void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
         if (c->timer_at[i] > now)
             continue;
         c->timer_at[i] = TIME_NEVER;
+        tcp_rec_fired(t, c, (enum tcp_timer)i, now);
         expired[i](t, c, now);
         tcp_mark_dirty(t, c);
     }
@@ -314,6 +315,7 @@ void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
     else
         wheel_arm(&t->wheel, &c->timer,
                   time_max(at, now + 1)); /* a timer set for now has its turn next time */
+    tcp_rec_settle(t, c, now);
     tcp_conn_reap(t, c);
 }
 
@@ -321,6 +323,7 @@ void tcp_expire(struct tcp *t, uint64_t now)
 {
     struct wheel_timer *timer;
 
+    tcp_rec_verb(t, NULL, now);
     while ((timer = wheel_expire(&t->wheel, now)) != NULL)
         tcp_conn_expire(t, list_entry(timer, struct tcp_conn, timer), now);
     tcp_req_expire(t, now);

@@ -566,6 +566,7 @@ static void set_up(struct fuzz *f, void *arena)
     p.generation = 1;
     p.crypto = &toy_crypto;
     p.max_md5_keys = 2;
+    p.trace_bytes = how & 16 ? 48 << 10 : 1 << 20; /* the former is never enough */
     f->t = tcp_create(&p);
     do_listener(f);
     if (how & 128)

@@ -74,7 +74,7 @@ static struct siphash_key draw_key(struct rng *rng)
 static bool create_engine(struct drill *d, uint64_t seed)
 {
     struct tcp_params p = {.config = &d->config, .pool = d->pool, .now = d->now, .max_conns = 1024,
-                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .check = true, .crypto = daemon_crypto()};
+                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .trace_bytes = 4 << 20, .check = true, .crypto = daemon_crypto()};
     struct socks_params sp = {.config = &d->config, .net = {.ctx = d, .route = route, .is_local = is_local}};
     struct rng rng;
 

@@ -465,6 +465,7 @@ static void engine_init(struct sim *s, int i)
     p.now = s->now;
     p.max_conns = p.max_half_open = p.max_time_wait = 16;
     p.generation = ++me->generation;
+    p.trace_bytes = 256 << 10;
     me->t = tcp_create(&p);
     tcp_set_gso_max(me->t, me->gso_max);
 }

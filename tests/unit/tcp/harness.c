@@ -122,6 +122,7 @@ struct harness *h_new_args(const struct h_args *args)
     p.generation = 1;
     p.crypto = args->no_crypto ? NULL : daemon_crypto();
     p.max_md5_keys = args->max_md5_keys;
+    p.trace_bytes = args->trace_bytes ? args->trace_bytes : 1 << 20;
     h->t = tcp_create(&p);
     assert_non_null(h->t);
     for (int k = 0; k < H_FLOWS; k++)

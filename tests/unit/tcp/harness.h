@@ -77,6 +77,7 @@ struct harness {
 
 struct h_args {
     uint32_t max_conns, max_half_open, max_time_wait; /* 0: 256 */
+    size_t trace_bytes; /* 0: 1 MiB */
     size_t arena_bytes;                               /* 0: 32 MiB */
     bool ipv6, no_crypto;
     uint32_t max_md5_keys;

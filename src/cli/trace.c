@@ -1,0 +1,403 @@
+/*
+ * cli/trace.c: `taut trace`: what the flight recorder has, from the daemon or from a file that was saved.
+ *
+ * A record is fetched as one or more sections (trace.get, base64), each a head and events; they are decoded and turned
+ * into text by src/trace. Following asks again every FOLLOW_MS: what was overwritten meanwhile is told as lost. Files
+ * are dumps as docs/trace-format.md has them; anything else is refused with a sentence.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "cli/out.h"
+#include "trace/trace.h"
+
+#define FOLLOW_MS 100
+#define FILE_MAX  (256u << 20)
+
+struct bytes {
+    uint8_t *at;
+    size_t n;
+};
+
+struct options {
+    bool follow, pkt, dead, format;
+    const char *out;
+};
+
+/* ---- base64 ---- */
+
+static int digit(char ch)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = ch ? strchr(digits, ch) : NULL;
+
+    return at ? (int)(at - digits) : -1;
+}
+
+/* Appends what `text` stands for; false: it is no base64, or no memory. */
+static bool append_base64(struct bytes *b, const char *text)
+{
+    size_t len = strlen(text);
+    uint8_t *more = realloc(b->at, b->n + len / 4 * 3 + 4);
+    uint32_t v = 0;
+    unsigned bits = 0;
+
+    if (!more)
+        return false;
+    b->at = more;
+    for (; *text && *text != '='; text++) {
+        int d = digit(*text);
+
+        if (d < 0)
+            return false;
+        v = v << 6 | (uint32_t)d;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            b->at[b->n++] = (uint8_t)(v >> bits);
+        }
+    }
+    return true;
+}
+
+/* ---- showing ---- */
+
+static int damaged(const char *why)
+{
+    fprintf(stderr, "taut: %s\n", why);
+    return EXIT_REFUSED;
+}
+
+/* Prints the events of one section. */
+static int show_events(const struct cli *c, const struct trace *tr, struct trace_story *story)
+{
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+    int r;
+
+    while ((r = trace_next(tr, &cursor, &ev)) == 1) {
+        struct trace_text text = {0};
+
+        if (c->json) {
+            trace_json_event(tr, &ev, &text);
+            trace_print(&text, "\n");
+        } else {
+            trace_story_event(tr, &ev, story, &text);
+        }
+        if (text.at)
+            fwrite(text.at, 1, text.len, stdout);
+        trace_text_free(&text);
+    }
+    return r < 0 ? damaged("the trace is damaged from here on") : EXIT_OK;
+}
+
+static void show_head(const struct cli *c, const struct trace *tr)
+{
+    struct trace_text text = {0};
+
+    if (c->json) {
+        trace_json_head(tr, &text);
+        trace_print(&text, "\n");
+    } else {
+        trace_story_head(tr, &text);
+    }
+    if (text.at)
+        fwrite(text.at, 1, text.len, stdout);
+    trace_text_free(&text);
+}
+
+static int show_packetdrill(const struct trace *tr)
+{
+    struct trace_text text = {0};
+    const char *why = "?";
+    int r = trace_packetdrill(tr, &text, &why);
+
+    if (r == 0)
+        fwrite(text.at, 1, text.len, stdout);
+    trace_text_free(&text);
+    return r == 0 ? EXIT_OK : damaged(why);
+}
+
+/* Every section of a dump. */
+static int show_dump(const struct cli *c, const struct options *o, const struct bytes *b)
+{
+    struct trace_story story = {0};
+    size_t pos = 0;
+    int status = EXIT_OK;
+
+    while (status == EXIT_OK && pos < b->n) {
+        const char *why = "?";
+        size_t used;
+        struct trace tr;
+
+        if (trace_open(b->at + pos, b->n - pos, &tr, &used, &why) < 0)
+            return damaged(why);
+        pos += used;
+        if (o->pkt) {
+            status = show_packetdrill(&tr);
+            continue;
+        }
+        if (!story.began || tr.head.first_event == 0)
+            show_head(c, &tr);
+        status = show_events(c, &tr, &story);
+    }
+    return status;
+}
+
+static int save(const char *path, const struct bytes *b)
+{
+    FILE *f = fopen(path, "wb");
+    bool ok = f && fwrite(b->at, 1, b->n, f) == b->n;
+
+    ok = f && fclose(f) == 0 && ok;
+    if (!ok)
+        fprintf(stderr, "taut: %s: %s\n", path, strerror(errno));
+    return ok ? EXIT_OK : EXIT_REFUSED;
+}
+
+static int finish(const struct cli *c, const struct options *o, const struct bytes *b)
+{
+    return o->out ? save(o->out, b) : show_dump(c, o, b);
+}
+
+/* ---- from the daemon ---- */
+
+/* The next piece of a record, appended to b; *inout_next moves on. False with the status. */
+static bool fetch(struct cli *c, const char *id, json_int_t *inout_next, struct bytes *b, bool *ret_dead, int *ret_status)
+{
+    json_t *j = cli_call(c, "trace.get", json_pack("{s:s, s:I, s:i}", "id", id, "after", *inout_next, "max", 1048576),
+                         ret_status);
+    bool ok;
+
+    if (!j)
+        return false;
+    ok = append_base64(b, jstr(j, "data"));
+    *inout_next = jint(j, "next");
+    *ret_dead = strcmp(jstr(j, "kind"), "dead") == 0;
+    json_decref(j);
+    if (!ok)
+        *ret_status = damaged("the daemon's answer can't be read");
+    return ok;
+}
+
+/* Makes one section of several pieces of one record: the last head with all the events. */
+static bool join(struct bytes *b)
+{
+    size_t pos = 0, used, to = 0;
+    struct trace first, tr;
+    uint32_t events = 0;
+
+    if (trace_open(b->at, b->n, &first, &used, NULL) < 0)
+        return false;
+    to = first.head.head_bytes;
+    while (pos < b->n && trace_open(b->at + pos, b->n - pos, &tr, &used, NULL) == 0) {
+        memmove(b->at + to, tr.events, tr.bytes);
+        to += tr.bytes;
+        events += (uint32_t)tr.bytes;
+        pos += used;
+        first.head.next_event = tr.head.next_event;
+    }
+    first.head.event_bytes = events;
+    memcpy(b->at, &first.head, first.head.head_bytes < sizeof first.head ? first.head.head_bytes : sizeof first.head);
+    b->n = to;
+    return true;
+}
+
+static int trace_record(struct cli *c, const struct options *o, const char *id)
+{
+    struct bytes b = {0};
+    json_int_t next = 0, before = -1;
+    bool dead = false;
+    int status = EXIT_OK;
+
+    while (next != before) {
+        before = next;
+        if (!fetch(c, id, &next, &b, &dead, &status)) {
+            free(b.at);
+            return status;
+        }
+    }
+    status = join(&b) ? finish(c, o, &b) : damaged("the daemon's answer can't be read");
+    free(b.at);
+    return status;
+}
+
+static int follow_record(struct cli *c, const char *id)
+{
+    const struct timespec wait = {.tv_nsec = FOLLOW_MS * 1000000L};
+    struct trace_story story = {0};
+    json_int_t next = 0;
+    bool began = false, dead = false;
+    int status = EXIT_OK;
+
+    while (!*c->stopped && status == EXIT_OK) {
+        struct bytes b = {0};
+        json_int_t before = next;
+        struct trace tr;
+
+        if (!fetch(c, id, &next, &b, &dead, &status)) {
+            free(b.at);
+            return began && status == EXIT_REFUSED ? EXIT_OK : status; /* it ended in good order */
+        }
+        if (next != before && trace_open(b.at, b.n, &tr, NULL, NULL) == 0) {
+            if (!began)
+                show_head(c, &tr);
+            else if (tr.head.first_event > (uint64_t)before && !c->json)
+                printf("# %llu events lost\n", (unsigned long long)(tr.head.first_event - (uint64_t)before));
+            began = true;
+            status = show_events(c, &tr, &story);
+            fflush(stdout);
+        }
+        free(b.at);
+        if (next == before && dead)
+            break;
+        if (next == before)
+            nanosleep(&wait, NULL);
+    }
+    return status;
+}
+
+/* ---- the list ---- */
+
+static void list_table(const json_t *rows)
+{
+    static const char *const head[] = {"ID", "KIND", "LOCAL", "PEER", ">EVENTS", ">LOST", ">SILENT", "END"};
+    struct table t;
+    size_t i;
+    const json_t *row;
+
+    table_init(&t, head, 8);
+    json_array_foreach(rows, i, row)
+    {
+        char events[32], lost[32], silent[32], end[64];
+        const char *error = jstr(row, "error");
+
+        snprintf(events, sizeof events, "%lld", (long long)jint(row, "events"));
+        snprintf(lost, sizeof lost, "%lld", (long long)jint(row, "lost"));
+        snprintf(end, sizeof end, "%s%s%s", jstr(row, "end"), *error ? " " : "", error);
+        table_row(&t, (const char *[]){jstr(row, "id"), jstr(row, "kind"), jstr(row, "local"), jstr(row, "peer"), events,
+                                       lost,
+                                       human_us(json_number_value(json_object_get(row, "silent_s")) * 1e6, silent,
+                                                sizeof silent),
+                                       end});
+    }
+    table_print(&t, stdout);
+}
+
+static int list_records(struct cli *c, const struct options *o)
+{
+    json_t *all = json_array(), *next = NULL;
+    int status = EXIT_OK;
+
+    do {
+        json_t *page = cli_call(c, "trace.list", json_pack("{s:b, s:o*}", "dead", (int)o->dead, "after", next), &status);
+
+        next = NULL;
+        if (!page)
+            break;
+        json_array_extend(all, json_object_get(page, "records"));
+        next = json_incref(json_object_get(page, "next"));
+        json_decref(page);
+    } while (json_is_integer(next) && !*c->stopped);
+    json_decref(next);
+    if (status == EXIT_OK && c->json)
+        cli_print_json(all);
+    else if (status == EXIT_OK)
+        list_table(all);
+    json_decref(all);
+    return status;
+}
+
+/* ---- from a file ---- */
+
+static int trace_file(struct cli *c, const struct options *o, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    struct bytes b = {0};
+    struct stat st;
+    int status = EXIT_REFUSED;
+
+    if (!f || fstat(fileno(f), &st) < 0 || !S_ISREG(st.st_mode)) {
+        fprintf(stderr, "taut: %s: %s\n", path, f ? "no file" : strerror(errno));
+    } else if (st.st_size > FILE_MAX) {
+        fprintf(stderr, "taut: %s: too long to be a trace\n", path);
+    } else if (!(b.at = malloc((size_t)st.st_size + 1))) {
+        fprintf(stderr, "taut: %s: no memory\n", path);
+    } else {
+        b.n = fread(b.at, 1, (size_t)st.st_size, f);
+        status = b.n ? finish(c, o, &b) : damaged("the file is empty");
+    }
+    if (f)
+        fclose(f);
+    free(b.at);
+    return status;
+}
+
+static bool is_id(const char *text)
+{
+    size_t n = strspn(text, "0123456789");
+
+    if (strcmp(text, "engine") == 0)
+        return true;
+    return n > 0 && text[n] == '.' && text[n + 1] && strspn(text + n + 1, "0123456789abcdef") == strlen(text + n + 1);
+}
+
+static int describe(void)
+{
+    struct trace_text text = {0};
+
+    trace_describe(&text);
+    if (text.at)
+        fwrite(text.at, 1, text.len, stdout);
+    trace_text_free(&text);
+    return EXIT_OK;
+}
+
+int cmd_trace(struct cli *c, int argc, char **argv)
+{
+    static const struct option longs[] = {{"follow", no_argument, NULL, 'f'}, {"pkt", no_argument, NULL, 'p'},
+                                          {"dead", no_argument, NULL, 'd'},   {"output", required_argument, NULL, 'o'},
+                                          {"format", no_argument, NULL, 'F'}, {NULL, 0, NULL, 0}};
+    struct options o = {0};
+    const char *what;
+    int opt;
+
+    while ((opt = getopt_long(argc, argv, "fpdo:", longs, NULL)) != -1) {
+        switch (opt) {
+        case 'f':
+            o.follow = true;
+            break;
+        case 'p':
+            o.pkt = true;
+            break;
+        case 'd':
+            o.dead = true;
+            break;
+        case 'o':
+            o.out = optarg;
+            break;
+        case 'F':
+            return describe();
+        default:
+            return EXIT_USAGE;
+        }
+    }
+    if (argc - optind > 1 || (o.follow && (o.pkt || o.out || optind == argc)))
+        return cli_usage("trace [--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]");
+    what = optind < argc ? argv[optind] : NULL;
+    if (what && !is_id(what))
+        return trace_file(c, &o, what);
+    if (!c->t) {
+        fprintf(stderr, "taut: no daemon reachable\n");
+        return EXIT_NO_DAEMON;
+    }
+    if (!what)
+        return list_records(c, &o);
+    return o.follow ? follow_record(c, what) : trace_record(c, &o, what);
+}

@@ -1,0 +1,153 @@
+/*
+ * trace/read.c: sections, cursors, and what every reader needs of an event: time, relative sequence numbers, addresses.
+ *
+ * Bytes may be anybody's: tcp_rec_decode() checks lengths, everything here takes any value of any field.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trace/trace.h"
+
+static uint64_t zero_of(const struct trace *tr);
+
+int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used, const char **ret_error)
+{
+    struct tcp_rec_head head;
+    int r = tcp_rec_decode_head(bytes, n, &head, ret_error);
+
+    if (r < 0)
+        return r;
+    *ret = (struct trace){
+        .head = head, .events = (const uint8_t *)bytes + head.head_bytes, .bytes = head.event_bytes};
+    ret->zero = zero_of(ret);
+    if (ret_used)
+        *ret_used = (size_t)head.head_bytes + head.event_bytes;
+    return 0;
+}
+
+void trace_more(struct trace *tr, const void *events, size_t bytes)
+{
+    tr->events = events;
+    tr->bytes = bytes;
+}
+
+int trace_next(const struct trace *tr, struct trace_cursor *cursor, struct trace_event *ret)
+{
+    int r = tcp_rec_decode(tr->events, tr->bytes, &cursor->pos, &ret->e, &ret->tuple);
+
+    if (r <= 0)
+        return r;
+    ret->type = (enum tcp_rec_type)ret->e.h.type;
+    ret->number = 0;
+    if (ret->type != TCP_REC_T_CONFIG)
+        ret->number = tr->head.first_event + cursor->number++;
+    return 1;
+}
+
+/* Where time begins: events that were adopted of a handshake may be older than the connection. */
+static uint64_t zero_of(const struct trace *tr)
+{
+    uint64_t zero = tr->head.created_at;
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+
+    for (unsigned i = 0; i < 64 && trace_next(tr, &cursor, &ev) == 1; i++) {
+        if (ev.type == TCP_REC_T_SEG_IN && ev.e.h.at < zero)
+            zero = ev.e.h.at;
+    }
+    return zero;
+}
+
+int64_t trace_time(const struct trace *tr, uint64_t at)
+{
+    return (int64_t)(at - tr->zero);
+}
+
+void trace_seg(const struct tcp_ev_seg *e, struct tcp_seg *ret)
+{
+    struct tcp_options *o = &ret->opt;
+
+    memset(ret, 0, sizeof *ret);
+    ret->seq = e->seq;
+    ret->ack = e->ack;
+    ret->len = e->len;
+    ret->wnd = e->wnd;
+    ret->flags = e->tcp_flags & 0x1ff;
+    ret->gso_size = e->gso_size;
+    ret->urg_ptr = e->urg_ptr;
+    ret->ecn = e->ecn & 3;
+    ret->tos = e->tos;
+    o->timestamps_ok = (e->opt_bits & TCP_REC_OPT_TS) != 0;
+    o->mss_ok = (e->opt_bits & TCP_REC_OPT_MSS) != 0;
+    o->wscale_ok = (e->opt_bits & TCP_REC_OPT_WSCALE) != 0;
+    o->sack_permitted = (e->opt_bits & TCP_REC_OPT_SACK_OK) != 0;
+    o->fastopen_ok = (e->opt_bits & TCP_REC_OPT_FASTOPEN) != 0;
+    o->fastopen_exp = (e->opt_bits & TCP_REC_OPT_FASTOPEN_EXP) != 0;
+    o->tsval = e->tsval;
+    o->tsecr = e->tsecr;
+    o->mss = e->mss;
+    o->wscale = e->wscale;
+    o->sack_count = e->sack_count < TCP_SACK_BLOCKS_MAX ? e->sack_count : TCP_SACK_BLOCKS_MAX;
+    for (unsigned i = 0; i < o->sack_count; i++)
+        o->sack[i] = (struct tcp_sack_block){e->sack[2 * i], e->sack[2 * i + 1]};
+    o->fastopen_bytes = e->fastopen_bytes < TCP_FASTOPEN_COOKIE_MAX ? e->fastopen_bytes : TCP_FASTOPEN_COOKIE_MAX;
+    memcpy(o->fastopen_cookie, e->cookie, sizeof o->fastopen_cookie);
+}
+
+void trace_bases(const struct trace *tr, const struct trace_event *ev, uint32_t *ret_seq, uint32_t *ret_ack)
+{
+    bool in = ev->type == TCP_REC_T_SEG_IN;
+    /* Before the peer's SYN is taken its ISN is not known; of what belongs to nobody nothing is. */
+    uint32_t irs = tr->head.irs;
+
+    if (ev->tuple.family || tr->head.kind == TCP_REC_KIND_ENGINE) {
+        *ret_seq = *ret_ack = 0;
+        return;
+    }
+    *ret_seq = in ? irs : tr->head.iss;
+    *ret_ack = in ? tr->head.iss : irs;
+}
+
+char *trace_addr_text(const uint8_t b[16], unsigned family, uint16_t port, char buf[IP_ADDR_PORT_MAX])
+{
+    struct ip_addr a = {.family = (uint8_t)(family == IP_V6 ? IP_V6 : IP_V4)};
+
+    memcpy(a.b, b, family == IP_V6 ? 16 : 4);
+    return ip_addr_port_format(&a, port, buf);
+}
+
+/* ---- text ---- */
+
+void trace_print(struct trace_text *out, const char *fmt, ...)
+{
+    va_list ap;
+    int need;
+
+    va_start(ap, fmt);
+    need = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    if (need < 0 || out->failed)
+        return;
+    if (out->len + (size_t)need + 1 > out->room) {
+        size_t room = 2 * out->room + (size_t)need + 1024;
+        char *at = realloc(out->at, room);
+
+        if (!at) {
+            out->failed = true;
+            return;
+        }
+        out->at = at;
+        out->room = room;
+    }
+    va_start(ap, fmt);
+    out->len += (size_t)vsnprintf(out->at + out->len, out->room - out->len, fmt, ap);
+    va_end(ap);
+}
+
+void trace_text_free(struct trace_text *out)
+{
+    free(out->at);
+    *out = (struct trace_text){0};
+}
