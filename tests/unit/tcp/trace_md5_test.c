@@ -99,8 +99,10 @@ static void passive_v4(void **st)
     out(h, ". 4001:4001(0) ack 101 <nop,nop,md5,nop,nop,sack 401:501 201:301>");
     in(h, ". 601:701(100) ack 4001 win 512 <nop,nop,md5>");
     out(h, ". 4001:4001(0) ack 101 <nop,nop,md5,nop,nop,sack 601:701 401:501>");
+    expect(h, h_send(h, 1420), 1420); /* data leaves room for these two blocks, not for a third */
+    out(h, "P. 4001:5421(1420) ack 101 <nop,nop,md5,nop,nop,sack 601:701 401:501>");
     h_abort(h);
-    out(h, "R. 4001:4001(0) ack 101 <nop,nop,md5>");
+    out(h, "R. 5421:5421(0) ack 101 <nop,nop,md5>");
     h_free(h);
 }
 
@@ -479,6 +481,27 @@ static void keys_change_while_connected(void **st)
     h_free(h);
 }
 
+/* Super-frames that were filled, or sent, before there was a key leave one segment at a time. */
+static void no_super_frames(void **st)
+{
+    struct harness *h = h_passive("mss 1460", 65535);
+
+    (void)st;
+    h->md5_key = "secret";
+    tcp_set_gso_max(h->t, 65536);
+    expect(h, h_send(h, 29200), 29200);
+    while (h_pending(h))
+        skip_out(h);
+    expect(h, conn_key(h, "secret"), 0);
+    in(h, ". 1:1(0) ack 14601 win 65535 <nop,nop,md5>");
+    for (unsigned i = 0; i < 10; i++)
+        out(h, ". *:*(1440) ack 1 win * <nop,nop,md5>");
+    out(h, "P. 29001:29201(200) ack 1 <nop,nop,md5>");
+    h_abort(h);
+    skip_out(h);
+    h_free(h);
+}
+
 static void set_errors(void **st)
 {
     struct harness *h = h_new_args(&(struct h_args){.max_md5_keys = 2}), *bare;
@@ -625,6 +648,7 @@ int main(void)
         cmocka_unit_test(listener_resets_signed),
         cmocka_unit_test(longest_prefix),
         cmocka_unit_test(keys_change_while_connected),
+        cmocka_unit_test(no_super_frames),
         cmocka_unit_test(set_errors),
         cmocka_unit_test(syn_cookies),
         cmocka_unit_test(no_fastopen),
