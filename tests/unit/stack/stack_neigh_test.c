@@ -230,13 +230,19 @@ static void syn_ack_waits(void **state)
     struct arp_packet a;
     struct eth_addr dst;
 
+    const uint8_t *p;
+
     (void)state;
+    seg.opt.md5_ok = true; /* signed when it was made: the signature waits with it */
+    memset(seg.opt.md5, 0x5a, sizeof seg.opt.md5);
     t->reply[t->n_reply++] = (struct tcp_out){.cause = TCP_CAUSE_SYNACK, .seg = seg};
     env_pull(e);
     a = next_arp(e, &dst);
     assert_int_equal(a.target_ip.b[3], 254);
     in_arp(e, ARP_REPLY, "192.0.2.254", &mac_router, "192.0.2.1");
-    assert_memory_equal(env_next(e)->bytes, mac_router.b, 6);
+    p = env_next(e)->bytes;
+    assert_memory_equal(p, mac_router.b, 6);
+    assert_memory_equal(p + 14 + 20 + 20 + 4, seg.opt.md5, sizeof seg.opt.md5);
     env_free(e);
 }
 

@@ -3,6 +3,7 @@
  * dropped, and that nothing answers what is dropped. The harness computes the peer's signatures by itself.
  */
 #include "harness.h"
+#include "daemon/crypto.h"
 #include "tcp/tcp_record.h"
 
 static struct tcp_md5_key key_for(struct ip_addr addr, unsigned prefix, const char *key)
@@ -49,6 +50,47 @@ static uint64_t unexpected(const struct harness *h)
 static uint64_t failure(const struct harness *h)
 {
     return tcp_get_counters(h->t)->md5_failure;
+}
+
+static void digest_of(const struct tcp_seg *seg, const char *payload, const char *key, uint8_t ret[16])
+{
+    const struct tcp_crypto *crypto = daemon_crypto();
+    uint8_t header[TCP_SIGNED_BYTES_MAX];
+    struct tcp_bytes piece[] = {
+        {header, tcp_signed_header(seg, header)}, {payload, strlen(payload)}, {key, strlen(key)}};
+
+    assert_true(crypto->md5(crypto->ctx, piece, 3, ret));
+}
+
+/* Digests that hashlib made of bytes put together by hand (RFC 2385 section 2.0), and one of RFC 1321 appendix A.5. */
+static void vectors(void **st)
+{
+    static const uint8_t abc[16] = {0x90, 0x01, 0x50, 0x98, 0x3c, 0xd2, 0x4f, 0xb0,
+                                    0xd6, 0x96, 0x3f, 0x7d, 0x28, 0xe1, 0x7f, 0x72};
+    static const uint8_t v4[16] = {0xf9, 0xf7, 0x03, 0xae, 0x7a, 0x84, 0x09, 0x4f,
+                                   0xef, 0x3c, 0x87, 0x84, 0x0f, 0x78, 0x7a, 0x39};
+    static const uint8_t v6[16] = {0x71, 0x26, 0xf6, 0xa8, 0x94, 0xff, 0x0b, 0x01,
+                                   0xe1, 0x2b, 0xaa, 0x81, 0xd6, 0x9a, 0x72, 0xe5};
+    const struct tcp_crypto *crypto = daemon_crypto();
+    struct tcp_bytes piece[] = {{"a", 1}, {NULL, 0}, {"bc", 2}};
+    struct tcp_seg seg = {.src_port = 179, .dst_port = 40000, .seq = 1, .ack = 2, .wnd = 1000,
+                          .flags = TCP_ACK | TCP_PSH, .len = 5, .opt = {.md5_ok = true}};
+    uint8_t got[16];
+
+    (void)st;
+    assert_true(crypto->md5(crypto->ctx, piece, 3, got));
+    assert_memory_equal(got, abc, 16);
+    seg.src = ip_addr_v4(192, 0, 2, 1);
+    seg.dst = ip_addr_v4(192, 0, 2, 2);
+    digest_of(&seg, "hello", "secret", got);
+    assert_memory_equal(got, v4, 16);
+    assert_true(ip_addr_parse("2001:db8::1", &seg.src));
+    assert_true(ip_addr_parse("2001:db8::2", &seg.dst));
+    seg.flags = TCP_SYN;
+    seg.len = 0;
+    seg.opt.mss_ok = true;
+    digest_of(&seg, "", "secret", got);
+    assert_memory_equal(got, v6, 16);
 }
 
 static struct harness *listening(bool ipv6)
@@ -99,8 +141,10 @@ static void passive_v4(void **st)
     out(h, ". 4001:4001(0) ack 101 <nop,nop,md5,nop,nop,sack 401:501 201:301>");
     in(h, ". 601:701(100) ack 4001 win 512 <nop,nop,md5>");
     out(h, ". 4001:4001(0) ack 101 <nop,nop,md5,nop,nop,sack 601:701 401:501>");
+    expect(h, h_send(h, 1420), 1420); /* data leaves room for these two blocks, not for a third */
+    out(h, "P. 4001:5421(1420) ack 101 <nop,nop,md5,nop,nop,sack 601:701 401:501>");
     h_abort(h);
-    out(h, "R. 4001:4001(0) ack 101 <nop,nop,md5>");
+    out(h, "R. 5421:5421(0) ack 101 <nop,nop,md5>");
     h_free(h);
 }
 
@@ -479,6 +523,27 @@ static void keys_change_while_connected(void **st)
     h_free(h);
 }
 
+/* Super-frames that were filled, or sent, before there was a key leave one segment at a time. */
+static void no_super_frames(void **st)
+{
+    struct harness *h = h_passive("mss 1460", 65535);
+
+    (void)st;
+    h->md5_key = "secret";
+    tcp_set_gso_max(h->t, 65536);
+    expect(h, h_send(h, 29200), 29200);
+    while (h_pending(h))
+        skip_out(h);
+    expect(h, conn_key(h, "secret"), 0);
+    in(h, ". 1:1(0) ack 14601 win 65535 <nop,nop,md5>");
+    for (unsigned i = 0; i < 10; i++)
+        out(h, ". *:*(1440) ack 1 win * <nop,nop,md5>");
+    out(h, "P. 29001:29201(200) ack 1 <nop,nop,md5>");
+    h_abort(h);
+    skip_out(h);
+    h_free(h);
+}
+
 static void set_errors(void **st)
 {
     struct harness *h = h_new_args(&(struct h_args){.max_md5_keys = 2}), *bare;
@@ -611,6 +676,7 @@ static void records(void **st)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(vectors),
         cmocka_unit_test(passive_v4),
         cmocka_unit_test(passive_v6),
         cmocka_unit_test(timestamps_and_sack),
@@ -625,6 +691,7 @@ int main(void)
         cmocka_unit_test(listener_resets_signed),
         cmocka_unit_test(longest_prefix),
         cmocka_unit_test(keys_change_while_connected),
+        cmocka_unit_test(no_super_frames),
         cmocka_unit_test(set_errors),
         cmocka_unit_test(syn_cookies),
         cmocka_unit_test(no_fastopen),
