@@ -86,8 +86,10 @@ static void too_little_to_send(void **st)
     skip_out(h);
     h_free(h);
     h = probing_of(1460, PROBE + 4 * MSS - 1);
+    expect(h, h_send(h, 100), 100);
+    out(h, "P. 1:101(100) ack 1");
     expect(h, h_send(h, 8000), 8000);
-    out(h, ". 1:1025(1024) ack 1");
+    out(h, ". 101:1125(1024) ack 1"); /* nor is it waited for */
     skip_out(h);
     h_abort(h);
     skip_out(h);
@@ -161,6 +163,16 @@ static void not_beyond_our_link(void **st)
     send_probe(h, 6000);
     h_abort(h);
     skip_out(h);
+    flow(h, 1);
+    in(h, "S 0:0(0) win 60000 <mss 8960,nop,nop,sackOK>");
+    skip_out(h);
+    in(h, ". 1:1(0) ack 1 win 60000"); /* the window never grows: the search was never limited by the path's MTU */
+    h_accept(h);
+    expect(h, h_send(h, 8000), 8000);
+    out(h, ". 1:1243(1242) ack 1");
+    assert_int_equal(h->cause, TCP_CAUSE_MTU_PROBE);
+    h_abort(h);
+    skip_out(h);
     h_free(h);
 }
 
@@ -229,15 +241,15 @@ static void inconclusive(void **st)
     h_free(h);
 }
 
-/* The probe is the tail: a tail loss probe sends some of it, cut, and the path-MTU probe is inconclusive. */
+/* A tail loss probe sends again: the path-MTU probe is inconclusive. */
 static void tail_loss_probe(void **st)
 {
     struct harness *h = probing();
 
     (void)st;
     send_probe(h, 6000);
-    in(h, ". 1:1(0) ack 1 win 60000");
-    pass_ms(h, 1000);
+    while (count(h)->loss_probes == 0)
+        pass_ms(h, 1);
     skip_out(h);
     in(h, ". 1:1(0) ack 6001 win 60000");
     assert_int_equal(count(h)->mtup_success, 0);
@@ -252,13 +264,15 @@ static void timeout_while_out(void **st)
 
     (void)st;
     h->cfg.tcp_early_retrans = 0;
-    send_probe(h, 6000);
-    pass_ms(h, 1100);
+    send_probe(h, 30000);
+    while (h_info(h).ca_state != TCP_CA_LOSS)
+        pass_ms(h, 1);
     out(h, ". 1:1025(1024) ack 1");
     assert_int_equal(h->cause, TCP_CAUSE_RETRANS_MTU);
-    assert_int_equal(h_info(h).ca_state, TCP_CA_LOSS);
+    in(h, ". 1:1(0) ack 1025 win 60000");
+    out(h, ". 1025:2049(1024) ack 1"); /* F-RTO would send new data */
     skip_out(h);
-    in(h, ". 1:1(0) ack 6001 win 60000");
+    in(h, ". 1:1(0) ack 19457 win 60000");
     skip_out(h);
     assert_int_equal(count(h)->mtup_success, 0);
     assert_int_equal(count(h)->mtup_fail, 0);
