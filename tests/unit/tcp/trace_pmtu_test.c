@@ -220,6 +220,42 @@ static void lost_with_another(void **st)
     h_free(h);
 }
 
+/* The path became larger, the connection has not followed yet: a router's word below the probe, above mss. */
+static void too_big_for_the_probe_alone(void **st)
+{
+    struct tcp_config cfg;
+    struct h_args args = {.config = &cfg};
+    struct harness *h;
+
+    (void)st;
+    tcp_config_defaults(&cfg);
+    cfg.tcp_timestamps = 0;
+    cfg.tcp_mtu_probing = 2;
+    cfg.tcp_initcwnd = 20;
+    h = h_new_args(&args);
+    h->path.mtu = 1000;
+    h_listen(h, 10);
+    h_passive_on(h, "mss 1460,nop,nop,sackOK", 60000);
+    h->hold = true;
+    expect(h, h_send(h, 6000), 6000);
+    tcp_path_mtu(h->t, h_id(h), 1500);
+    h->hold = false;
+    flush(h);
+    out(h, ". 1:1243(1242) ack 1");
+    assert_int_equal(h->cause, TCP_CAUSE_MTU_PROBE);
+    skip_out(h);
+    h_icmp(h, 1, EMSGSIZE, false, 1100);
+    assert_int_equal(h_info(h).snd_cwnd, 20);
+    assert_int_equal(h_info(h).snd_mss, 960);
+    assert_int_equal(count(h)->mtup_fail, 1);
+    out(h, "* 1:961(960) ack 1 win *");
+    assert_int_equal(h->cause, TCP_CAUSE_RETRANS_MTU);
+    skip_out(h);
+    in(h, ". 1:1(0) ack 6001 win 60000");
+    skip_out(h);
+    h_free(h);
+}
+
 /* Something behind the probe goes again first: nothing is known of the probe, though it is acknowledged later. */
 static void inconclusive(void **st)
 {
@@ -360,6 +396,7 @@ int main(void)
         cmocka_unit_test(not_beyond_our_link),
         cmocka_unit_test(refused_by_the_device),
         cmocka_unit_test(lost_with_another),
+        cmocka_unit_test(too_big_for_the_probe_alone),
         cmocka_unit_test(inconclusive),
         cmocka_unit_test(tail_loss_probe),
         cmocka_unit_test(timeout_while_out),
