@@ -4,20 +4,40 @@
  * New data that did not leave is taken back: its descriptor becomes a cell of the write queue again, so that nothing
  * counts as in flight that never was, and no RTO, cwnd reduction or RTT sample comes of it. A retransmission is to be
  * made once more. tx_refused then holds both back until a send, an ACK or a timer tries again: no busy loop at a full
- * device. Of new data only the last descriptor can be taken back; anything else stays as good as lost. Called by the shell, between batches.
+ * device. Of new data only the last descriptor can be taken back; anything else stays as good as lost. Where the shell
+ * had cut a super-frame, what is refused may begin within a descriptor, which is split there. Called by the shell,
+ * between batches.
  */
 #include "tcp/recovery.h"
 
-/* Is it the last thing this connection sent, for the first time, and not acknowledged meanwhile? */
-static bool may_take_back(const struct tcp_conn *c, const struct tcp_out *out)
+/* Descriptor i begins at `seq`, if need be after a split; NULL: it can't. *ret_at: where it is then. */
+static struct tcp_desc *desc_from(struct tcp_conn *c, uint32_t i, uint32_t seq, uint32_t *ret_at)
 {
+    struct tcp_desc *d = tcp_sndq_at(&c->sndq, i);
+    uint32_t before = seq - d->seq;
+
+    *ret_at = i;
+    if (before == 0)
+        return d;
+    if (seq_lt(seq, d->seq) || before % d->mss != 0 || before / d->mss >= d->pcount || (d->flags & TCP_DESC_SYN) ||
+        !tcp_sndq_split(&c->sndq, i, before / d->mss))
+        return NULL;
+    *ret_at = i + 1;
+    return tcp_sndq_at(&c->sndq, i + 1);
+}
+
+/* Is it the last thing this connection sent, for the first time, and not acknowledged meanwhile? */
+static bool may_take_back(struct tcp_conn *c, const struct tcp_out *out)
+{
+    const unsigned no = TCP_DESC_SYN | TCP_DESC_SACKED | TCP_DESC_LOST;
     const struct tcp_desc *d;
+    uint32_t at;
 
     if (tcp_handshaking(c) || c->state == TCP_STATE_CLOSE || c->fastopen_rsk || tcp_sndq_empty(&c->sndq))
         return false;
     d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
-    return d->tx_count == 1 && d->seq == out->seg.seq && d->end == c->snd_nxt &&
-           !(d->flags & (TCP_DESC_SYN | TCP_DESC_SACKED | TCP_DESC_LOST));
+    return d->tx_count == 1 && d->end == c->snd_nxt && !(d->flags & no) &&
+           desc_from(c, c->sndq.count - 1, out->seg.seq, &at);
 }
 
 static void take_back(struct tcp_conn *c)
@@ -37,9 +57,10 @@ static bool take_again_back(struct tcp_conn *c, const struct tcp_out *out)
 {
     const unsigned again = TCP_DESC_LOST | TCP_DESC_RETRANS;
     uint32_t i = tcp_sndq_find(&c->sndq, out->seg.seq);
-    struct tcp_desc *d = i < c->sndq.count ? tcp_sndq_at(&c->sndq, i) : NULL;
+    struct tcp_desc *d;
 
-    if (!d || d->seq != out->seg.seq || (d->flags & again) != again)
+    if (i >= c->sndq.count || (tcp_sndq_at(&c->sndq, i)->flags & again) != again ||
+        !(d = desc_from(c, i, out->seg.seq, &i)))
         return false;
     tcp_sndq_unsent_again(&c->sndq, d);
     if (tcp_in_cwnd_reduction(c))

@@ -328,6 +328,9 @@ static void do_output(struct fuzz *f, unsigned max)
             case 254:
                 tcp_tx_refused(f->t, &o, f->now);
                 break;
+            case 253:
+                tcp_path_mtu(f->t, o.id, (uint16_t)(byte(f) * 7));
+                break;
             default:
                 break;
             }
@@ -555,6 +558,9 @@ static void set_up(struct fuzz *f, void *arena)
     f->cfg.tcp_congestion_control = how >> 1 & 3;
     f->cfg.tcp_ecn = how & 32 ? 1 : 2;
     f->cfg.tcp_pacing = how & 64 ? 1 : 0;
+    f->cfg.tcp_mtu_probing = how >> 5 & 3 ? (how >> 5 & 3) - 1 : 2;
+    f->cfg.tcp_base_mss = how & 4 ? 600 : 1024;
+    f->cfg.tcp_initcwnd = how & 32 ? 10 : 20;
     f->pool = chunk_pool_create(arena, ARENA_BYTES);
     p.config = &f->cfg;
     p.pool = f->pool;

@@ -11,7 +11,7 @@
  * lies in the future after output (no busy loop) and is never "never" while something is left to do (no
  * stall); programs that wait for an event get it; the same seed gives the same trace. Some seeds also suspend
  * connections (neighbour unresolved), let the device refuse segments, make the path's MTU smaller and say so
- * by ICMP, or end an engine between two turns and restore its connection from its record in another one.
+ * by ICMP or not, or end an engine between two turns and restore its connection from its record in another one.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -80,6 +80,7 @@ struct link {
     bool whole;        /* super-frames pass whole */
     uint16_t mtu;      /* of the path, 0: the interface's; larger segments are answered by ICMP */
     uint64_t mtu_from; /* packets until it gets so small */
+    bool silent;       /* they vanish, no ICMP comes: a black hole */
 };
 
 struct sim {
@@ -197,7 +198,9 @@ static void send_one(struct sim *s, int from, const struct tcp_seg *seg)
         (seg->gso_size ? seg->gso_size : seg->len) + 40u + tcp_options_bytes(&seg->opt, false) > l->mtu) {
         struct side *me = &s->side[from];
 
-        print_seg(s, from, seg, "TOO BIG");
+        print_seg(s, from, seg, l->silent ? "BLACK HOLE" : "TOO BIG");
+        if (l->silent)
+            return;
         me->icmp = (struct tcp_icmp){.tuple = me->tuple, .seq = seg->seq, .error = EMSGSIZE, .mtu = l->mtu};
         return;
     }
@@ -799,6 +802,11 @@ static void draw(struct sim *s)
 
         l->mtu = (uint16_t)between(s, 700, 900);
         l->mtu_from = rng_below(&s->rng, 60);
+        l->silent = chance(s, 500000);
+        for (int i = 0; l->silent && i < 2; i++)
+            s->side[i].cfg.tcp_mtu_probing = (int32_t)between(s, 1, 2);
+    } else if (chance(s, 100000)) {
+        s->side[rng_below(&s->rng, 2)].cfg.tcp_mtu_probing = 2;
     }
     for (int i = 0; i < 2; i++)
         side_init(s, i, mtu);

@@ -423,8 +423,10 @@ static void path_mtu(void **state)
     assert_int_equal(mtu_to(e, "198.51.100.10"), 1500);
     in_error4(e, 3, 4, 100, "192.0.2.1", IP_PROTO_TCP); /* never below Linux's smallest */
     assert_int_equal(t->icmp[2].mtu, IPV4_MIN_PMTU);
+    assert_int_equal(mtu_to(e, "198.51.100.9"), IPV4_MIN_PMTU);
     in_error4(e, 3, 4, 0, "192.0.2.1", IP_PROTO_TCP); /* an old router: next plateau below 1500 */
     assert_int_equal(t->icmp[3].mtu, 1492);
+    assert_int_equal(mtu_to(e, "198.51.100.9"), IPV4_MIN_PMTU); /* what is known is not raised by an error */
     in_error4(e, 3, 4, 9000, "192.0.2.1", IP_PROTO_TCP);
     assert_int_equal(t->n_icmp, 4);
     env_sleep(e, 601 * SEC);

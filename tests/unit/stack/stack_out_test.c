@@ -456,6 +456,79 @@ static void failed_writes_are_told(void **state)
     env_free(e);
 }
 
+/* The device was full: with what the engine needs to take it back, and when. */
+static void refused_writes_are_told(void **state)
+{
+    struct env *e = env_known();
+    struct tcp *t = stack_tcp(e->st);
+    struct tcp_seg s = data_seg(false, 700, 0);
+    struct stack_tx tx;
+    tcp_id id;
+
+    (void)state;
+    id = fake_ready(t, &s);
+    t->conn[id - 1].out[0].retransmission = true;
+    assert_true(stack_output(e->st, e->now, &tx));
+    stack_tx_refused(e->st, &tx, e->now);
+    assert_int_equal(t->n_failed, 0);
+    assert_int_equal(t->n_refused, 1);
+    assert_int_equal(t->refused[0].id, id);
+    assert_int_equal(t->refused[0].seg.seq, s.seq);
+    assert_true(t->refused[0].retransmission);
+    assert_int_equal(stack_get_counters(e->st)->tx_failed, 1);
+    env_free(e);
+}
+
+/* What is left of a super-frame does not leave once a piece of it was refused: the engine has taken it back. */
+static void refused_cut_ends(void **state)
+{
+    struct env *e = env_known();
+    struct tcp *t = stack_tcp(e->st);
+    struct tcp_seg s = data_seg(false, 30000, 1400), other = data_seg(false, 10, 0);
+    struct stack_tx tx[3];
+
+    (void)state;
+    fake_ready(t, &s);
+    for (int i = 0; i < 3; i++)
+        assert_true(stack_output(e->st, e->now, &tx[i]));
+    for (int i = 2; i > 0; i--)
+        stack_tx_refused(e->st, &tx[i], e->now);
+    assert_int_equal(t->n_refused, 2);
+    assert_int_equal(t->refused[0].seg.seq, s.seq + 2800);
+    assert_int_equal(t->refused[1].seg.seq, s.seq + 1400);
+    fake_ready(t, &other);
+    assert_true(stack_output(e->st, e->now, &tx[0]));
+    assert_int_equal(tx[0].id, 2);
+    assert_false(stack_output(e->st, e->now, &tx[0]));
+    stack_expire(e->st, e->now);
+    env_free(e);
+}
+
+/* Before each segment the engine hears what the path carries: from the cache, from when it ends the link's again. */
+static void path_is_told(void **state)
+{
+    struct env *e = env_known();
+    struct tcp *t = stack_tcp(e->st);
+    struct tcp_seg s = data_seg(false, 100, 0);
+    struct ip_addr dst = s.dst;
+    tcp_id one = fake_ready(t, &s), two = fake_ready(t, &s);
+
+    (void)state;
+    env_pull(e);
+    assert_int_equal(t->conn[one - 1].path_mtu, 1500);
+    st_path_learn(e->st, &dst, 1400, e->now);
+    for (int i = 0; i < 2; i++) {
+        in_arp(e, ARP_REQUEST, "192.0.2.7", &mac_peer, "192.0.2.1");
+        fake_more(t, one, &s);
+        fake_more(t, two, &s);
+        env_pull(e);
+        assert_int_equal(t->conn[one - 1].path_mtu, i == 0 ? 1400 : 1500);
+        assert_int_equal(t->conn[two - 1].path_mtu, i == 0 ? 1400 : 1500);
+        env_sleep(e, 600 * SEC);
+    }
+    env_free(e);
+}
+
 static void config_rows(void **state)
 {
     struct stack_config c;
@@ -485,7 +558,8 @@ int main(void)
         cmocka_unit_test(syn_gets_a_path),    cmocka_unit_test(destinations),
         cmocka_unit_test(loops_to_ourselves), cmocka_unit_test(no_way),
         cmocka_unit_test(link_shrinks),       cmocka_unit_test(failed_writes_are_told),
-        cmocka_unit_test(config_rows),
+        cmocka_unit_test(refused_writes_are_told), cmocka_unit_test(refused_cut_ends),
+        cmocka_unit_test(path_is_told),       cmocka_unit_test(config_rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

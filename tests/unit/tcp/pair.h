@@ -52,6 +52,7 @@ struct pair {
     struct side a, b; /* a opens, b listens */
     struct rng rng;
     unsigned loss_percent;
+    uint32_t hole; /* segments with more payload vanish, 0: none */
 };
 
 static inline struct ip_tuple pair_tuple(void)
@@ -123,6 +124,8 @@ static inline void wire_put(struct pair *p, struct side *s, const struct tcp_seg
     uint32_t at = 0;
 
     if (p->loss_percent && rng_below(&p->rng, 100) < p->loss_percent)
+        return;
+    if (p->hole && (seg->gso_size && seg->gso_size < seg->len ? seg->gso_size : seg->len) > p->hole)
         return;
     w = calloc(1, sizeof *w);
     assert_non_null(w);

@@ -77,7 +77,7 @@ static void restart(struct pair *p, struct side *s)
 }
 
 /* `total` bytes with a restart of a side now and then. */
-static void transfer_with_restarts(unsigned loss, unsigned every, uint64_t seed)
+static void transfer_with_restarts(unsigned loss, unsigned every, uint64_t seed, uint32_t hole)
 {
     const uint64_t total = 400000;
     unsigned turns = 0, restarts = 0;
@@ -86,8 +86,11 @@ static void transfer_with_restarts(unsigned loss, unsigned every, uint64_t seed)
     printf("seed %llu\n", (unsigned long long)seed);
     pair_init(&p);
     rng_seed(&p.rng, seed);
+    p.a.config.tcp_mtu_probing = hole ? 2 : 0;
+    p.a.config.tcp_initcwnd = hole ? 20 : 10;
     pair_connect(&p);
     p.loss_percent = loss;
+    p.hole = hole;
     while (p.b.received < total && turns < 200000) {
         side_write(&p, &p.a, total);
         pair_turn(&p);
@@ -104,6 +107,13 @@ static void transfer_with_restarts(unsigned loss, unsigned every, uint64_t seed)
     }
     assert_int_equal(p.b.received, total);
     assert_true(restarts > 3);
+    if (hole) {
+        struct tcp_info info;
+
+        assert_int_equal(tcp_get_info(p.a.t, p.a.id, p.now, &info), 0);
+        assert_in_range(info.snd_mss, 1013, hole); /* 1012 at first */
+        assert_true(info.snd_mss + 8 >= hole);
+    }
     assert_int_equal(tcp_close(p.a.t, p.a.id, p.now), 0);
     p.loss_percent = 0;
     pair_run(&p, p.now + 500 * NSEC_PER_SEC);
@@ -115,14 +125,22 @@ static void transfer_with_restarts(unsigned loss, unsigned every, uint64_t seed)
 static void restarts_without_loss(void **unused)
 {
     (void)unused;
-    transfer_with_restarts(0, 2, 1);
+    transfer_with_restarts(0, 2, 1, 0);
 }
 
 static void restarts_with_loss(void **unused)
 {
     (void)unused;
     for (uint64_t seed = 1; seed <= 5; seed++)
-        transfer_with_restarts(5, 11, seed);
+        transfer_with_restarts(5, 11, seed, 0);
+}
+
+/* Path-MTU probes: the search goes on where it was; what was out is forgotten. Above 1200 bytes all vanishes. */
+static void restarts_with_probes(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 5; seed++)
+        transfer_with_restarts(0, 5, seed, 1200);
 }
 
 /* A restart within the handshake, and one with the FIN in flight. */
@@ -250,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restarts_without_loss),   cmocka_unit_test(restarts_with_loss),
+        cmocka_unit_test(restarts_with_probes),
         cmocka_unit_test(restart_in_other_states), cmocka_unit_test(damage_is_found),
         cmocka_unit_test(payload_must_fit),        cmocka_unit_test(commit_publishes),
     };

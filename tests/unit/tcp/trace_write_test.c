@@ -460,6 +460,41 @@ static void refused_out_of_order(void **st)
     h_free(h);
 }
 
+/* The shell cut a super-frame, and the device took its first half: the other half is not in flight. */
+static void refused_in_the_middle(void **st)
+{
+    struct harness *h = plain();
+    struct tcp_out o;
+
+    (void)st;
+    tcp_set_gso_max(h->t, 65535);
+    h->hold = true;
+    expect(h, h_send(h, 4000), 4000);
+    assert_true(tcp_next_ready(h->t, &o));
+    assert_true(tcp_output(h->t, o.id, h->now, &o));
+    assert_true(o.seg.len >= 2000 && o.seg.gso_size == 1000);
+    while (tcp_next_ready(h->t, &o) && tcp_output(h->t, o.id, h->now, &o))
+        ;
+    assert_int_equal(h_info(h).unacked, 4);
+    o = (struct tcp_out){.id = h_id(h), .cause = TCP_CAUSE_DATA};
+    for (uint32_t at = 3001; at >= 1001; at -= 1000) {
+        o.seg.seq = h_flow(h)->iss + at;
+        tcp_tx_refused(h->t, &o, h->now);
+    }
+    assert_int_equal(h_info(h).unacked, 1);
+    o.seg.seq = h_flow(h)->iss + 501; /* no segment begins there */
+    tcp_tx_refused(h->t, &o, h->now);
+    assert_int_equal(h_info(h).unacked, 1);
+    assert_null(tcp_check_all(h->t));
+    h->hold = false;
+    in(h, ". 1:1(0) ack 1001 win 60000");
+    skip_out(h);
+    assert_int_equal(h_info(h).unacked, 3);
+    assert_int_equal(h_info(h).total_retrans, 0);
+    in(h, ". 1:1(0) ack 4001 win 60000");
+    h_free(h);
+}
+
 /* A retransmission that the device refuses is to be made still; an ACK tries it again, or the RTO. */
 static void refused_retransmission(void **st)
 {
@@ -508,6 +543,7 @@ int main(void)
         cmocka_unit_test(refused_data_goes_with_an_ack),
         cmocka_unit_test(refused_probes),
         cmocka_unit_test(refused_out_of_order),
+        cmocka_unit_test(refused_in_the_middle),
         cmocka_unit_test(refused_retransmission),
     };
 
