@@ -17,6 +17,7 @@
  *     mark       bytes: an ECN-capable IPv4 packet that finds more waiting gets CE
  *     loss, duplicate, corrupt, reorder      share of data segments
  *     reorder_by microseconds at most by which a reordered one comes later (evenly distributed)
+ *     jitter_seed  of jitter alone
  *     mtu        larger packets are dropped
  *     seed       of all these choices
  *
@@ -68,7 +69,7 @@
 #define NSEC        1000000000ull
 
 struct model {
-    double rate, delay, jitter, queue, mark, loss, duplicate, corrupt, reorder, reorder_by, mtu, seed;
+    double rate, delay, jitter, jitter_seed, queue, mark, loss, duplicate, corrupt, reorder, reorder_by, mtu, seed;
 };
 
 enum drop { DROP_LOSS, DROP_QUEUE, DROP_MTU, DROP_LONG, DROP_MEMORY, DROP_NOWHERE, N_DROPS };
@@ -552,7 +553,7 @@ static void arrive(struct frame *f, uint64_t now)
     }
     f->ports = 0;
     f->order = order++;
-    f->due = now + us(d->model.jitter * chance(d, f->from, f->order, 6));
+    f->due = now + us(d->model.jitter * chance(d, f->from, f->order + (uint64_t)d->model.jitter_seed * 1000000007u, 6));
     if (f->due < *last)
         f->due = *last;
     *last = f->due;
@@ -767,7 +768,7 @@ static bool parse_model(char *text, struct model *m)
     const struct {
         const char *key;
         double *value;
-    } keys[] = {{"rate", &m->rate}, {"delay", &m->delay}, {"jitter", &m->jitter}, {"queue", &m->queue}, {"mark", &m->mark}, {"loss", &m->loss},
+    } keys[] = {{"rate", &m->rate}, {"delay", &m->delay}, {"jitter", &m->jitter}, {"jitter_seed", &m->jitter_seed}, {"queue", &m->queue}, {"mark", &m->mark}, {"loss", &m->loss},
                 {"duplicate", &m->duplicate}, {"corrupt", &m->corrupt}, {"reorder", &m->reorder},
                 {"reorder_by", &m->reorder_by}, {"mtu", &m->mtu}, {"seed", &m->seed}};
 

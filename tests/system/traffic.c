@@ -2,15 +2,16 @@
  * tests/system/traffic.c: the two ends of tests/system/compare (theory of operation).
  *
  *     traffic receive ADDRESS PORT N SECONDS
- *     traffic send ADDRESS PORT N SECONDS kernel|taut:DIRECTORY CONGESTION [RATE]
+ *     traffic send ADDRESS PORT N SECONDS PAUSE kernel|taut:DIRECTORY CONGESTION [RATE]
  *
  * The receiver listens on N ports from PORT on and takes one connection on each. A flow's clock starts when it is
  * accepted and runs for SECONDS; what came by then is its goodput, from the first byte of slow start on. Then it is
  * reset: nothing is waited for. Bytes are counted, not copied (MSG_TRUNC). One JSON object at the end: bytes of each
  * flow, and of each tenth of a second.
  *
- * The sender connects N times and keeps every connection full, with the same calls whether they are sockets of the
- * kernel or descriptors of libtaut. CONGESTION is set on a socket of the kernel by name; of taut it is checked that the
+ * The sender connects N times, PAUSE microseconds apart (a handshake takes a round trip: without a pause the bursts of all
+ * flows would come at once), and keeps every connection full from a thread of its own, with the same calls whether they
+ * are sockets of the kernel or descriptors of libtaut. CONGESTION is set on a socket of the kernel by name; of taut it is checked that the
  * connection has it. RATE: SO_MAX_PACING_RATE in bytes a second. It ends when all flows were reset, or SECONDS + 10 are
  * over. One JSON object at the end: of each flow its congestion control and what tcp_info told last.
  */
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -172,7 +174,8 @@ static int receive(const char *address, unsigned port, double seconds)
 
 /* ---- send ------------------------------------------------------------------------------------------------------- */
 
-static int connect_kernel(struct flow *f, const char *address, unsigned port, const char *congestion, unsigned long rate)
+static int connect_kernel(struct flow *f, const char *address, unsigned port, const char *congestion,
+                          unsigned long rate)
 {
     struct sockaddr_in sa = at(address, port);
     socklen_t bytes = sizeof f->congestion;
@@ -214,23 +217,39 @@ static int connect_taut(struct taut *t, struct flow *f, const char *address, uns
     return fd;
 }
 
-/* Writes until it takes no more; false: it was reset. */
-static bool fill(struct flow *f)
+static struct {
+    const char *address, *stack, *congestion;
+    unsigned port;
+    useconds_t pause;
+    unsigned long rate;
+} to;
+
+/* One flow, from its connection to its reset. */
+static void *send_one(void *arg)
 {
     static const char block[BLOCK];
-    struct tcp_info info;
-    socklen_t bytes = sizeof info;
+    struct flow *f = arg;
+    unsigned i = (unsigned)(f - flow);
+    bool taut = strncmp(to.stack, "taut:", 5) == 0;
+    struct taut *t = taut ? taut_open(to.stack + 5) : NULL;
+    ssize_t n;
 
-    if (!f->id[0] && getsockopt(f->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_state == 1)
-        f->info = info;
-    for (unsigned i = 0; i < 16; i++) {
-        ssize_t n = send(f->fd, block, sizeof block, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (taut && !t)
+        fail(to.stack);
+    usleep(to.pause * i);
+    f->fd = t ? connect_taut(t, f, to.address, to.port + i, to.congestion, to.rate)
+              : connect_kernel(f, to.address, to.port + i, to.congestion, to.rate);
+    while ((n = send(f->fd, block, sizeof block, MSG_NOSIGNAL)) > 0) {
+        struct tcp_info info;
+        socklen_t bytes = sizeof info;
 
-        if (n < 0)
-            return errno == EAGAIN || errno == EINTR;
         f->bytes += (unsigned long long)n;
+        if (!t && getsockopt(f->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_state == 1 /* ESTABLISHED */)
+            f->info = info;
     }
-    return true;
+    close(f->fd);
+    taut_close(t);
+    return NULL;
 }
 
 static void report_sent(struct taut *t)
@@ -257,47 +276,33 @@ static void report_sent(struct taut *t)
     free(stats);
 }
 
-static int send_all(const char *address, unsigned port, double seconds, const char *stack, const char *congestion,
-                    unsigned long rate)
+static int send_all(double seconds)
 {
-    struct taut *t = strncmp(stack, "taut:", 5) == 0 ? taut_open(stack + 5) : NULL;
-    double give_up;
-    unsigned left = n_flows;
+    pthread_t thread[FLOWS_MAX];
+    struct timespec end;
+    struct taut *t = strncmp(to.stack, "taut:", 5) == 0 ? taut_open(to.stack + 5) : NULL;
+    int status = 0;
 
-    if (!t && strcmp(stack, "kernel") != 0)
-        fail(stack);
     for (unsigned i = 0; i < n_flows; i++) {
-        flow[i].fd = t ? connect_taut(t, &flow[i], address, port + i, congestion, rate)
-                       : connect_kernel(&flow[i], address, port + i, congestion, rate);
-        watch(flow[i].fd, EPOLLOUT, i);
+        if (pthread_create(&thread[i], NULL, send_one, &flow[i]) != 0)
+            fail("thread");
     }
-    give_up = now() + seconds + 10;
-    while (left && now() < give_up) {
-        struct epoll_event e[64];
-        int n = epoll_wait(epoll_fd, e, 64, 200);
-
-        for (int k = 0; k < n; k++) {
-            struct flow *f = &flow[e[k].data.u32];
-
-            if (fill(f))
-                continue;
-            close(f->fd);
-            f->done = true;
-            left--;
-        }
-    }
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += (time_t)seconds + 15;
+    for (unsigned i = 0; i < n_flows; i++)
+        status |= pthread_timedjoin_np(thread[i], NULL, &end) != 0;
     report_sent(t);
     taut_close(t);
-    return left ? 1 : 0;
+    return status;
 }
 
 int main(int argc, char **argv)
 {
-    bool to_send = argc >= 8 && argc <= 9 && strcmp(argv[1], "send") == 0;
+    bool to_send = argc >= 9 && argc <= 10 && strcmp(argv[1], "send") == 0;
 
     if (!to_send && !(argc == 6 && strcmp(argv[1], "receive") == 0)) {
         fprintf(stderr, "usage: traffic receive ADDRESS PORT N SECONDS\n"
-                        "       traffic send ADDRESS PORT N SECONDS kernel|taut:DIRECTORY CONGESTION [RATE]\n");
+                        "       traffic send ADDRESS PORT N SECONDS PAUSE kernel|taut:DIRECTORY CONGESTION [RATE]\n");
         return 2;
     }
     n_flows = (unsigned)atoi(argv[4]);
@@ -305,9 +310,16 @@ int main(int argc, char **argv)
         fprintf(stderr, "traffic: 1 to %d flows, up to %d seconds\n", FLOWS_MAX, BINS_MAX / 10);
         return 2;
     }
+    if (to_send) {
+        to.address = argv[2];
+        to.port = (unsigned)atoi(argv[3]);
+        to.pause = (useconds_t)atoi(argv[6]);
+        to.stack = argv[7];
+        to.congestion = argv[8];
+        to.rate = argc == 10 ? strtoul(argv[9], NULL, 10) : 0;
+    }
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (to_send)
-        return send_all(argv[2], (unsigned)atoi(argv[3]), atof(argv[5]), argv[6], argv[7],
-                        argc == 9 ? strtoul(argv[8], NULL, 10) : 0);
+        return send_all(atof(argv[5]));
     return receive(argv[2], (unsigned)atoi(argv[3]), atof(argv[5]));
 }
