@@ -606,6 +606,8 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
     c->reordering = (uint16_t)config->tcp_reordering;
     c->win = (struct cc_window){
         .cwnd = (uint32_t)config->tcp_initcwnd, .cwnd_clamp = UINT32_MAX, .ssthresh = CC_SSTHRESH_INFINITE};
+    c->win.app_limited = UINT32_MAX; /* until the first ACK of data or of our SYN nothing filled the path */
+    c->rate_app_limited = true;
     if (!c->cc)
         c->cc = cc_find(cc_name((unsigned)config->tcp_congestion_control));
     if (!c->max_pacing_rate)
@@ -661,6 +663,7 @@ static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct t
         clean_sent(c, seg->ack, now, &v);
         if (!c->sack_ok)
             c->delivered += v.acked_segs;
+        c->win.app_limited = 0;
         una_moved(t, c, seg->ack); /* an active open counts the SYN as a byte acknowledged, as in Linux */
     }
     c->snd_nxt = c->sndq.nxt;

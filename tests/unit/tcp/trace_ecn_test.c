@@ -254,7 +254,7 @@ static void sender_reduces(void **st)
 }
 
 /*
- * RFC 8511, ABE: with tcp_abe an echo costs a fifth of cwnd with Reno and 13 % with CUBIC, a loss what it always did;
+ * RFC 8511, ABE: with tcp_abe an echo costs a fifth of cwnd with Reno and 15 % with CUBIC, a loss what it always did;
  * without, as Linux.
  */
 static void abe(void **st)

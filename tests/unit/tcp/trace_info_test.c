@@ -145,11 +145,32 @@ static void delayed_ack_is_no_minimum(void **st)
     h_free(h);
 }
 
+/* Before anything was delivered, and for what is sent first, the program is the limit (tcp_init_sock). */
+static void first_flight_is_app_limited(void **st)
+{
+    struct harness *h = h_passive("mss 1000", 65535);
+
+    (void)st;
+    assert_true(h_info(h).delivery_rate_app_limited);
+    for (unsigned round = 0; round < 2; round++) {
+        expect(h, h_send(h, 15000), 15000); /* more than cwnd: not the program's fault */
+        skip_out(h);
+        pass_ms(h, 10);
+        in(h, round ? ". 1:1(0) ack 20001 win 65535" : ". 1:1(0) ack 5001 win 65535");
+        skip_out(h);
+        assert_int_equal(h_info(h).delivery_rate_app_limited, round == 0);
+        in(h, round ? ". 1:1(0) ack 30001 win 65535" : ". 1:1(0) ack 15001 win 65535");
+        skip_out(h);
+    }
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(timeouts_are_counted),      cmocka_unit_test(handshake_timeouts_are_counted),
         cmocka_unit_test(advmss_is_less_timestamps), cmocka_unit_test(bytes_acked_and_the_syn),
+        cmocka_unit_test(first_flight_is_app_limited),
         cmocka_unit_test(window_announced_and_left), cmocka_unit_test(delayed_ack_is_no_minimum),
     };
 
