@@ -106,7 +106,7 @@ static void pressure_keeps_send_buffers(void **st)
     (void)st;
     (void)until_pressure(h);
     before = h_info(h).sndbuf;
-    for (unsigned k = 0; k < 20; k++) {
+    for (unsigned k = 0; k < 150; k++) {
         uint32_t una = h_info(h).snd_una - h_info(h).iss;
 
         while (h_send(h, 100000) > 0)
@@ -116,7 +116,7 @@ static void pressure_keeps_send_buffers(void **st)
              una + 1000);
         skip_out(h);
     }
-    assert_true(h_info(h).snd_cwnd > 20);
+    assert_true(h_info(h).snd_cwnd > h_info(h).unacked); /* the buffer is what limits */
     assert_int_equal(h_info(h).sndbuf, before);
     h_free(h);
 }
