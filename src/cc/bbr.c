@@ -615,7 +615,8 @@ static void update_min_rtt(struct bbr *b, const struct step *st)
     bool expired;
 
     b->probe_rtt_expired = now_ms - b->probe_rtt_min_at_ms > PROBE_RTT_EVERY_MS;
-    if (st->rs->rtt_us >= 0 && ((uint64_t)st->rs->rtt_us < b->probe_rtt_min_us || b->probe_rtt_expired)) {
+    if (st->rs->rtt_us >= 0 && ((uint64_t)st->rs->rtt_us < b->probe_rtt_min_us ||
+                                (b->probe_rtt_expired && !st->rs->is_ack_delayed))) {
         b->probe_rtt_min_us = max_u32(cap_u32((uint64_t)st->rs->rtt_us), 1);
         b->probe_rtt_min_at_ms = now_ms;
     }

@@ -111,6 +111,7 @@ struct cc_rate_sample {
     uint32_t prior_in_flight; /* before this ACK */
     bool is_app_limited;
     bool is_retrans;
+    bool is_ack_delayed;   /* perhaps, by the peer: rtt_us may be more than the path's */
     bool cwnd_limited;     /* cwnd was what limited sending */
     uint32_t tx_in_flight; /* in flight when the newest segment delivered was sent, with itself */
     uint32_t lost;         /* marked lost since it was sent */

@@ -95,7 +95,7 @@ static void print_receiving(const json_t *j)
              human_bytes((uint64_t)jint(j, "bytes_received"), a, sizeof a),
              (long long)jint(j, "rcv_ooopack"));
     line("received", text);
-    snprintf(text, sizeof text, "%s  unread %s", human_bytes((uint64_t)jint(j, "rcv_wnd"), a, sizeof a),
+    snprintf(text, sizeof text, "%s  unread %s", human_bytes((uint64_t)jint(j, "rcv_open"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "unread_bytes"), b, sizeof b));
     line("our window", text);
     snprintf(text, sizeof text, "%s of %s, out of order %s",

@@ -156,7 +156,8 @@ enum control_outcome method_conn_list(struct control_call *call)
                     X(bytes_received) X(segs_out) X(segs_in) X(notsent_bytes) X(min_rtt) X(data_segs_in)     \
                         X(data_segs_out) X(delivery_rate) X(busy_time) X(rwnd_limited) X(sndbuf_limited)     \
                             X(delivered) X(delivered_ce) X(bytes_sent) X(bytes_retrans) X(dsack_dups)        \
-                                X(reord_seen) X(rcv_ooopack) X(snd_wnd) X(rcv_wnd) X(iss) X(irs) X(snd_una)  \
+                                X(reord_seen) X(rcv_ooopack) X(snd_wnd) X(rcv_wnd) X(rehash) X(total_rto) X(total_rto_recoveries)  \
+                                    X(total_rto_time) X(rcv_open) X(iss) X(irs) X(snd_una)  \
                                     X(snd_nxt) X(write_seq) X(rcv_nxt) X(copied_seq) X(unread_bytes)         \
                                         X(ooo_bytes) X(sndbuf) X(rcvbuf) X(sndbuf_used) X(rcvbuf_used)       \
                                             X(age) X(timer_left)
@@ -166,6 +167,13 @@ static const char *ca_state_name(unsigned s)
     static const char *const names[] = {"open", "disorder", "cwr", "recovery", "loss"};
 
     return s < sizeof names / sizeof *names ? names[s] : "?";
+}
+
+static const char *fastopen_fail_name(unsigned f)
+{
+    static const char *const names[] = {"none", "cookie_unavailable", "data_not_acked", "syn_retransmitted"};
+
+    return f < sizeof names / sizeof *names ? names[f] : "?";
 }
 
 static json_t *options_json(unsigned options)
@@ -250,6 +258,8 @@ enum control_outcome method_conn_get(struct control_call *call)
 #define X(name) json_object_set_new(j, #name, json_u64(info.name));
     INFO_NUMBERS(X)
 #undef X
+    json_object_set_new(j, "delivery_rate_app_limited", json_boolean(info.delivery_rate_app_limited));
+    json_object_set_new(j, "fastopen_client_fail", json_string(fastopen_fail_name(info.fastopen_client_fail)));
     json_object_set_new(j, "error", info.error ? json_string(strerrorname_np(info.error)) : json_null());
     json_object_set_new(j, "causes", nonzero_causes(&info));
     json_object_set_new(j, "drops", nonzero_drops(&info));

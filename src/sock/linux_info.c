@@ -43,6 +43,7 @@ static void copy_info(const struct tcp_info *i, struct sock_linux_info *ret)
     COPY(delivery_rate), COPY(busy_time), COPY(rwnd_limited), COPY(sndbuf_limited);
     COPY(delivered), COPY(delivered_ce), COPY(bytes_sent), COPY(bytes_retrans);
     COPY(dsack_dups), COPY(reord_seen), COPY(rcv_ooopack), COPY(snd_wnd), COPY(rcv_wnd);
+    COPY(rehash), COPY(total_rto), COPY(total_rto_recoveries), COPY(total_rto_time);
 #undef COPY
 }
 

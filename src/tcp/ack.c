@@ -347,6 +347,14 @@ static uint64_t tsecr_rtt_us(const struct tcp_conn *c, const struct tcp_ack_valu
     return ms ? ms * 1000ull : 1000ull;
 }
 
+/* A lone small segment, the only one delivered since it was sent: its ACK may have waited (FLAG_ACK_MAYBE_DELAYED). */
+static bool is_maybe_delayed(const struct tcp_conn *c, const struct tcp_ack_value *v)
+{
+    return v->acked_segs == 1 && c->snd_una - v->prior_una < c->mss && v->data_acked && v->sack.rate.any &&
+           v->sack.rate.delivered + 1 == c->delivered && tcp_sacked_out(c) == 0 && v->sack.segs == 0 && !v->dsack &&
+           !v->ece;
+}
+
 /*
  * RFC 6298 section 3 (Karn): only what was sent once gives a sample; a SACKed one as good as an acknowledged
  * one; the timestamp echo (RFC 7323 section 4) where only retransmissions were acknowledged. True: a sample
@@ -360,6 +368,7 @@ static bool take_rtt(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v,
     if (acked) {
         seq_us = time_since(now, v->first_sent_at) / NSEC_PER_USEC;
         ca_us = time_since(now, v->last_sent_at) / NSEC_PER_USEC;
+        v->maybe_delayed = is_maybe_delayed(c, v);
     }
     if (v->sack.first_sent_at) {
         ca_us = time_since(now, v->sack.last_sent_at) / NSEC_PER_USEC;
@@ -371,7 +380,9 @@ static bool take_rtt(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *v,
     v->rtt_us = ca_us;
     if (seq_us >= UINT32_MAX)
         return false;
-    tcp_rtt_update_min(&c->rtt, (uint32_t)ca_us, now);
+    /* One that the peer may have delayed does not raise the minimum. */
+    if (!v->maybe_delayed || ca_us <= c->rtt.min_rtt_us)
+        tcp_rtt_update_min(&c->rtt, (uint32_t)ca_us, now);
     tcp_rtt_sample(&c->rtt, (uint32_t)seq_us, c->snd_una, c->snd_nxt,
                    (uint32_t)t->config->tcp_rto_min * 1000u, rto_max_us(t));
     c->backoff = 0;
@@ -602,6 +613,8 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
     c->reordering = (uint16_t)config->tcp_reordering;
     c->win = (struct cc_window){
         .cwnd = (uint32_t)config->tcp_initcwnd, .cwnd_clamp = UINT32_MAX, .ssthresh = CC_SSTHRESH_INFINITE};
+    c->win.app_limited = UINT32_MAX; /* until the first ACK of data or of our SYN nothing filled the path */
+    c->rate_app_limited = true;
     if (!c->cc)
         c->cc = cc_find(cc_name((unsigned)config->tcp_congestion_control));
     if (!c->max_pacing_rate)
@@ -658,10 +671,10 @@ static void take_handshake_ack(struct tcp *t, struct tcp_conn *c, const struct t
         clean_sent(c, seg->ack, now, &v);
         if (!c->sack_ok)
             c->delivered += v.acked_segs;
-        una_moved(t, c, seg->ack);
+        c->win.app_limited = 0;
+        una_moved(t, c, seg->ack); /* an active open counts the SYN as a byte acknowledged, as in Linux */
     }
     c->snd_nxt = c->sndq.nxt;
-    c->bytes_acked = c->snd_una - (c->iss + 1);
 }
 
 void tcp_snd_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t rtt_us,

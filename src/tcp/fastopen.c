@@ -527,6 +527,7 @@ void tcp_fastopen_established(struct tcp *t, struct tcp_conn *c, const struct tc
     if (c->ca_state == TCP_CA_LOSS && !c->sndq.packets_out)
         tcp_undo_synack_loss(t, c, seg, now);
     c->retransmits = 0;
+    tcp_rto_over(c, now);
     c->syn_pending = false;
     if (c->ca_state != TCP_CA_LOSS && c->ca_state != TCP_CA_RECOVERY)
         c->retrans_stamp = 0;
@@ -546,7 +547,7 @@ void tcp_fastopen_synack_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now
     if (c->retransmits == 1)
         tcp_enter_loss(t, c, now);
     c->synack_timeouts++;
-    c->retransmits++;
+    tcp_rto_began(c, now);
     t->counters.timeouts++;
     if (!c->retrans_stamp)
         c->retrans_stamp = now;

@@ -66,6 +66,8 @@ static void fill_sending(const struct tcp *t, const struct tcp_conn *c, struct t
     r->bytes_retrans = c->bytes_retrans;
     r->dsack_dups = c->dsack_dups;
     r->reord_seen = c->reord_seen;
+    r->total_rto = c->total_rto;
+    r->total_rto_recoveries = c->total_rto_recoveries;
     r->snd_wnd = c->snd_wnd;
     r->snd_wscale = c->snd_wscale;
     r->sndbuf = c->sndbuf.limit;
@@ -95,7 +97,8 @@ static void fill_receiving(const struct tcp_conn *c, struct tcp_info *r)
     r->segs_in = c->segs_in;
     r->data_segs_in = c->data_segs_in;
     r->rcv_ooopack = c->rcv_ooopack;
-    r->rcv_wnd = tcp_receive_window(c);
+    r->rcv_wnd = c->rcv_wnd;
+    r->rcv_open = tcp_receive_window(c);
     r->rcv_wscale = c->rcv_wscale;
     r->unread_bytes = c->rcvq.bytes;
     r->ooo_bytes = c->rcvq.ooo_bytes;
@@ -152,6 +155,7 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     ret->last_data_sent = ms_since(now, c->lsndtime ? c->lsndtime : c->created_at);
     ret->last_data_recv = ms_since(now, c->last_data_recv_at);
     ret->last_ack_recv = ms_since(now, c->rcv_tstamp);
+    ret->total_rto_time = c->total_rto_time_ms + (c->rto_at ? ms_since(now, c->rto_at) : 0);
     fill_sending(t, c, ret);
     fill_chrono(c, now, ret);
     fill_receiving(c, ret);

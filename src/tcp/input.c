@@ -216,15 +216,24 @@ static void take_syn_numbers(struct tcp_conn *c, const struct tcp_seg *seg)
     c->max_window = seg->wnd;
 }
 
+/* What the peer's segments hold besides the timestamp option, which every one will carry from now on. */
+static void advmss_less_timestamps(struct tcp_conn *c)
+{
+    if (c->ts_ok && c->advmss > TCP_OPT_TS_ALIGNED)
+        c->advmss = (uint16_t)(c->advmss - TCP_OPT_TS_ALIGNED);
+}
+
 /* What both ways into ESTABLISHED have in common. */
 static void enter_established(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now)
 {
+    bool active = c->state == TCP_STATE_SYN_SENT;
     uint64_t rtt_us = UINT64_MAX;
 
     if (c->total_syn_retrans == 0 && c->retrans_stamp)
         rtt_us = time_since(now, c->retrans_stamp) / NSEC_PER_USEC;
     c->retrans_stamp = 0;
     c->retransmits = 0;
+    tcp_rto_over(c, now);
     c->backoff = 0;
     c->syn_pending = false;
     c->error_soft = 0;
@@ -232,8 +241,12 @@ static void enter_established(struct tcp *t, struct tcp_conn *c, const struct tc
     c->last_data_recv_at = now;
     tcp_timer_set(t, c, TCP_TIMER_RETRANS, TIME_NEVER);
     tcp_set_state(t, c, TCP_STATE_ESTABLISHED, now);
+    if (active)
+        advmss_less_timestamps(c);
     tcp_snd_established(t, c, seg, rtt_us, now);
     tcp_rcv_established(t, c, now);
+    if (!active) /* its first buffer is for one that is not reduced, as in Linux */
+        advmss_less_timestamps(c);
     tcp_keepalive_start(t, c, now);
     c->want_writable = false;
     tcp_raise(t, c, TCP_EVENT_CONNECTED | TCP_EVENT_WRITABLE);
@@ -433,6 +446,7 @@ static bool step5_fastopen(struct tcp *t, struct tcp_conn *c, const struct tcp_s
     }
     replace_ts_recent(c, seg, now);
     tcp_fastopen_established(t, c, seg, now);
+    advmss_less_timestamps(c);
     c->error_soft = 0;
     c->rcv_tstamp = now;
     tcp_set_state(t, c, TCP_STATE_ESTABLISHED, now);

@@ -72,6 +72,7 @@ void tcp_rate_gen(struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t no
         .interval_us = -1,
         .rtt_us = v->rtt_us == UINT64_MAX ? -1 : (int64_t)v->rtt_us,
         .losses = c->sndq.lost - v->prior_lost,
+        .is_ack_delayed = v->maybe_delayed,
         .acked_sacked = c->delivered - v->prior_delivered,
         .prior_in_flight = v->prior_in_flight,
     };

@@ -506,6 +506,8 @@ static bool loss_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *
 {
     loss_ack(t, c, v, now);
     mark_losses(t, c, v, now);
+    if (c->ca_state != TCP_CA_LOSS)
+        tcp_rto_over(c, now);
     return c->ca_state == TCP_CA_OPEN || v->lost_retrans;
 }
 
@@ -768,10 +770,29 @@ void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_se
     (void)try_undo_recovery(t, c, &v, now);
 }
 
-static void back_off(struct tcp *t, struct tcp_conn *c, uint64_t now)
+/* tcp_update_rto_stats() */
+void tcp_rto_began(struct tcp_conn *c, uint64_t now)
 {
+    if (c->retransmits == 0) {
+        c->total_rto_recoveries++;
+        c->rto_at = now;
+    }
     if (c->retransmits < UINT8_MAX)
         c->retransmits++;
+    c->total_rto++;
+}
+
+/* tcp_update_rto_time() */
+void tcp_rto_over(struct tcp_conn *c, uint64_t now)
+{
+    if (c->rto_at)
+        c->total_rto_time_ms += (uint32_t)(time_since(now, c->rto_at) / NSEC_PER_MSEC);
+    c->rto_at = 0;
+}
+
+static void back_off(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    tcp_rto_began(c, now);
     if (c->backoff < UINT8_MAX)
         c->backoff++;
     t->counters.timeouts++;

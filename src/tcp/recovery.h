@@ -32,6 +32,7 @@ struct tcp_ack_value {
     bool dsack_tlp; /* a D-SACK of the tail loss probe */
     /* RTT */
     uint64_t rtt_us; /* of the newest; UINT64_MAX: no sample */
+    bool maybe_delayed; /* by the peer's delayed ACK */
     bool rearm;      /* the RTO timer starts anew */
     /* recovery */
     uint32_t num_dupack;

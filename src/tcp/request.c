@@ -483,6 +483,9 @@ static void conn_numbers(struct tcp *t, struct tcp_conn *c, const struct tcp_req
     c->snd_nxt = r->iss + 1;
     c->retrans_stamp = r->sent_at;
     c->total_syn_retrans = r->retrans;
+    c->total_rto = r->timeouts;
+    c->total_rto_recoveries = r->timeouts > 0;
+    c->rto_at = r->timeouts ? r->sent_at : 0;
 }
 
 /* A connection in SYN-RECEIVED takes the entry's id and waits for accept; the entry is as it was. */

@@ -286,7 +286,8 @@ void tcp_sndbuf_expand(const struct tcp *t, struct tcp_conn *c)
 
 /*
  * Linux asks after it has pushed what may go. Here that is to come, so the question is how it will be then: autotuning
- * only where the program waits for room and not even all that is queued fills cwnd (tcp_new_space).
+ * only where the program waits for room and not even all that is queued fills cwnd (tcp_new_space), and not while memory
+ * is short (tcp_should_expand_sndbuf).
  */
 void tcp_check_space(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
@@ -295,7 +296,7 @@ void tcp_check_space(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (!c->want_writable)
         return;
     tcp_after_push(t, c, now, &then);
-    if (then.in_flight < c->win.cwnd)
+    if (then.in_flight < c->win.cwnd && !tcp_memory_pressure(t))
         tcp_sndbuf_expand(t, c);
     if (!writeable(t, c, then.nxt, then.skbs))
         return;

@@ -56,7 +56,10 @@ struct tcp_info {
     uint32_t delivered, delivered_ce;
     uint64_t bytes_sent, bytes_retrans;
     uint32_t dsack_dups, reord_seen, rcv_ooopack;
-    uint32_t snd_wnd, rcv_wnd; /* bytes */
+    uint32_t snd_wnd, rcv_wnd; /* bytes; rcv_wnd: as last announced */
+    uint32_t rehash;           /* 0: no other path is chosen on a timeout */
+    uint16_t total_rto, total_rto_recoveries; /* timeouts; times that the first of a row came */
+    uint32_t total_rto_time;                  /* ms spent in recoveries that a timeout began */
 
     /* taut's own */
     struct ip_tuple tuple;
@@ -68,6 +71,7 @@ struct tcp_info {
     uint32_t iss, irs, snd_una, snd_nxt, write_seq, rcv_nxt, copied_seq;
     uint32_t unread_bytes; /* in order, not yet read by the program */
     uint32_t ooo_bytes;
+    uint32_t rcv_open;     /* of rcv_wnd, what has not been used */
     uint32_t sndbuf, rcvbuf, sndbuf_used, rcvbuf_used; /* bytes, truesize */
     uint64_t age;          /* us since it was made */
     uint64_t timer_left;   /* us to its next timer, UINT64_MAX: none */

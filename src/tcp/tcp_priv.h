@@ -195,6 +195,9 @@ struct tcp_conn {
     uint8_t backoff;
     uint8_t probes_out;
     uint8_t total_syn_retrans;  /* SYN or SYN-ACK retransmissions before establishment */
+    uint16_t total_rto, total_rto_recoveries; /* timeouts of all kinds; first ones of a row */
+    uint32_t total_rto_time_ms;
+    uint64_t rto_at;            /* the first timeout of a row that is not over, 0: none */
     uint64_t retrans_stamp;     /* first retransmission of this loss, 0: none */
     uint64_t probe_begun_at;    /* first unanswered window probe, 0: none */
     bool tx_refused;            /* the device was full: new data waits for a send, an ACK or PROBE0 */
@@ -810,6 +813,9 @@ void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now);
 
 /* ---- sndmem.c ------------------------------------------------------------------------------------------------- */
 uint32_t tcp_wmem_queued(const struct tcp_conn *c);
+/* A timeout, of data, SYN or SYN-ACK: counts it. Its recovery is over: adds the time (tcpi_total_rto...). */
+void tcp_rto_began(struct tcp_conn *c, uint64_t now);
+void tcp_rto_over(struct tcp_conn *c, uint64_t now);
 /* So many descriptors, and SACK blocks split no more of them. */
 uint32_t tcp_sndq_count_max(const struct tcp_conn *c);
 /* Of `want` bytes to append those that the limits let in. */

@@ -178,7 +178,10 @@
     V(uint8_t, fastopen_rsk, fastopen_rsk)                                                                     \
     V(uint8_t, synack_timeouts, synack_timeouts)                                                               \
     V(uint8_t, mtup_enabled, mtup.enabled)                                                                     \
-    V(uint8_t, synack_retrans, synack_retrans)
+    V(uint8_t, synack_retrans, synack_retrans)                                                                 \
+    V(uint16_t, total_rto, total_rto)                                                                          \
+    V(uint16_t, total_rto_recoveries, total_rto_recoveries)                                                    \
+    V(uint32_t, total_rto_time_ms, total_rto_time_ms)
 
 struct tcp_record {
     uint32_t layout; /* tcp_record_layout() of the writer */

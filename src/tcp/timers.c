@@ -225,7 +225,7 @@ static void tcp_expired_keepalive(struct tcp *t, struct tcp_conn *c, uint64_t no
 static void expired_syn(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     if (c->snd_nxt != c->snd_una) {
-        c->retransmits++;
+        tcp_rto_began(c, now);
         c->backoff++;
         c->total_syn_retrans++;
         t->counters.timeouts++;

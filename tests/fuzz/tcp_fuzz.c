@@ -239,7 +239,7 @@ static void do_segment(struct fuzz *f)
     seg.src_port = tuple.remote_port;
     seg.dst_port = tuple.local_port;
     seg.flags = kind < 250 ? flags[kind % 13] : (uint16_t)(word(f) & 0x1ff);
-    seg.seq = near_value(f, info.rcv_nxt, info.rcv_nxt + info.rcv_wnd);
+    seg.seq = near_value(f, info.rcv_nxt, info.rcv_nxt + info.rcv_open);
     seg.ack = near_value(f, how & 8 ? info.snd_nxt : info.snd_una, info.iss);
     if (info.state == TCP_STATE_NEW_SYN_RECV && !(how & 16))
         seg.ack = info.snd_nxt;

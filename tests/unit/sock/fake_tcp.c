@@ -431,5 +431,9 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     ret->bytes_retrans = 208;
     ret->snd_wnd = 228;
     ret->rcv_wnd = 232;
+    ret->rehash = 236;
+    ret->total_rto = 240;
+    ret->total_rto_recoveries = 242;
+    ret->total_rto_time = 244;
     return 0;
 }

@@ -252,7 +252,7 @@ static void zero_window_and_reopen(void **st)
     for (int k = 0; k < 400; k++) {
         unsigned len;
 
-        wnd = h_info(h).rcv_wnd;
+        wnd = h_info(h).rcv_open;
         len = wnd < 1460 ? wnd : 1460;
         if (!len)
             break;
@@ -262,10 +262,10 @@ static void zero_window_and_reopen(void **st)
         skip_out(h);
         pass_ms(h, 50);
         skip_out(h);
-        if (h_info(h).rcv_wnd == 0)
+        if (h_info(h).rcv_open == 0)
             break;
     }
-    assert_int_equal(h_info(h).rcv_wnd, 0);
+    assert_int_equal(h_info(h).rcv_open, 0);
     assert_true(tcp_get_counters(h->t)->zero_window_adv >= 1);
     /* A probe with one byte is answered and not taken. */
     snprintf(text, sizeof text, ". %u:%u(1) ack 1 win 65535", seq, seq + 1);
@@ -285,7 +285,7 @@ static void zero_window_and_reopen(void **st)
 static void beyond_window(void **st)
 {
     struct harness *h = established();
-    uint32_t wnd = h_info(h).rcv_wnd;
+    uint32_t wnd = h_info(h).rcv_open;
     char text[128];
 
     (void)st;
@@ -521,8 +521,8 @@ static void window_never_shrinks(void **st)
         pass_ms(h, 41);
         skip_out(h);
         i = h_info(h);
-        assert_true(k == 0 || (int32_t)(i.rcv_nxt + i.rcv_wnd - edge) >= 0);
-        edge = i.rcv_nxt + i.rcv_wnd;
+        assert_true(k == 0 || (int32_t)(i.rcv_nxt + i.rcv_open - edge) >= 0);
+        edge = i.rcv_nxt + i.rcv_open;
     }
     h_free(h);
 }
