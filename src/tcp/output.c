@@ -452,8 +452,12 @@ static void put_timestamps(const struct tcp_conn *c, uint64_t now, struct tcp_se
 static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t room, uint64_t now,
                     struct tcp_seg *seg)
 {
-    uint32_t wnd = tcp_select_window(t, c) >> c->rcv_wscale, blocks = room >= 12 ? (room - 4) / 8 : 0;
+    bool no_memory = c->ackowed.pending & TCP_ACK_NOMEM;
+    uint32_t wnd = tcp_select_window(t, c), blocks = room >= 12 ? (room - 4) / 8 : 0;
 
+    if (!no_memory) /* a fact may be older than rcv_nxt; the edge that it announces must not move back (RFC 7323, 2.4) */
+        wnd += c->rcv_nxt - ack;
+    wnd >>= c->rcv_wscale;
     if (blocks > sack_blocks_max(c))
         blocks = sack_blocks_max(c);
     seg->flags |= TCP_ACK;
@@ -515,6 +519,13 @@ static void pace(struct tcp *t, struct tcp_conn *c, uint32_t bytes, uint64_t now
         from = now - PACING_CREDIT_NS;
     c->pacing_next_at = from + bytes * NSEC_PER_SEC / (rate ? rate : 1);
     tcp_timer_set(t, c, TCP_TIMER_PACING, c->pacing_next_at > now ? c->pacing_next_at : TIME_NEVER);
+}
+
+void tcp_open_gate(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (c->pacing_next_at > now)
+        c->pacing_next_at = now;
+    tcp_timer_set(t, c, TCP_TIMER_PACING, TIME_NEVER);
 }
 
 /* Payload or FIN left, for the first time or again (tcp_event_data_sent). */
