@@ -86,7 +86,7 @@ static void set_options(struct net *n, struct end *e)
         tcp_set_opt(t, e->id, TCP_OPT_USER_TIMEOUT, p->user_timeout_ms, n->now);
     if (p->max_pacing_rate)
         tcp_set_max_pacing_rate(t, e->id, p->max_pacing_rate);
-    if (e->flow->may_fail)
+    if (e->flow->may_fail && !e->flow->cookies)
         keepalive(n, e, 20, 2, 5);
     else if (p->keepalive)
         keepalive(n, e, 1, 1, 60);
@@ -305,6 +305,10 @@ static bool accepted(struct net *n, struct node *node, const struct tcp_event *e
         f = &n->flow[info.tuple.remote_port - NET_CLIENT_PORT];
     if (!f || f->end[1].node != node)
         return net_fail(n, "n%u: accepted what nobody sent", net_node_index(n, node));
+    if (f->end[1].closed && node->cfg.tcp_syncookies == 2) { /* a cookie can be used again by a late segment */
+        tcp_abort(node->t, ev->id, n->now);
+        return true;
+    }
     if (f->end[1].id)
         return net_fail(n, "flow %u: accepted twice", f->number);
     f->end[1].id = ev->id;

@@ -54,7 +54,7 @@ struct flow {
     uint64_t start_at;
     bool started, simultaneous, fastopen;
     bool may_fail; /* resets and time-outs are in the plan */
-    bool endless;  /* it need not end */
+    bool cookies;  /* the server keeps no half-open entries: no keepalive */
     struct watch watch;
 };
 

@@ -10,7 +10,8 @@
 
 #include "wire/tcp.h"
 
-#define CODEL_MTU 1600u /* a queue no longer than that is never too long */
+#define BURST_MAX_NS (500 * NSEC_PER_MSEC)
+#define CODEL_MTU    1600u /* a queue no longer than that is never too long */
 
 enum draw { DRAW_LOSS = 1, DRAW_GE_STATE, DRAW_GE_LOSS, DRAW_CORRUPT, DRAW_DUP, DRAW_REORDER, DRAW_LATE, DRAW_JITTER };
 
@@ -64,11 +65,13 @@ static bool in_script(const struct link *l)
     return false;
 }
 
-/* A chain of two states that steps with every packet. */
-static bool burst(struct link *l)
+/* A chain of two states that steps with every packet; silence ends a burst too, or a connection that backs off dies of it. */
+static bool burst(struct link *l, uint64_t now)
 {
     if (!l->p.ge_enter_ppm)
         return false;
+    l->bad = l->bad && now - l->entered_at < BURST_MAX_NS;
+    l->entered_at = now;
     if (happens(l, DRAW_GE_STATE, l->bad ? l->p.ge_leave_ppm : l->p.ge_enter_ppm))
         l->bad = !l->bad;
     return l->bad && happens(l, DRAW_GE_LOSS, l->p.ge_loss_ppm);
@@ -76,7 +79,7 @@ static bool burst(struct link *l)
 
 static enum link_fate fate(struct link *l, const struct link_packet *p, uint64_t now)
 {
-    bool in_burst = burst(l);
+    bool in_burst = burst(l, now);
 
     if (l->p.down_ns && now >= l->p.down_at && now - l->p.down_at < l->p.down_ns)
         return LINK_DOWN;

@@ -73,6 +73,7 @@ struct link {
     uint32_t queued_bytes, queued_packets;
     uint64_t free_at;    /* the line */
     uint64_t arrives_at; /* of the last packet in order */
+    uint64_t entered_at; /* the last packet did */
     bool bad;            /* Gilbert-Elliott */
     bool dropping;       /* CoDel; RFC 8289 section 5 */
     uint64_t first_above_at, drop_next_at;

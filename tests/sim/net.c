@@ -415,7 +415,7 @@ static bool resume(struct net *n, struct end *e)
     if (net_chance(n, 200000)) {
         net_note(n, e->node, "unreachable");
         tcp_unreachable(e->node->t, e->id, EHOSTUNREACH, n->now);
-        e->flow->watch.losses++;
+        e->flow->watch.fresh++;
     } else {
         net_note(n, e->node, "resumed");
         tcp_resume(e->node->t, e->id);

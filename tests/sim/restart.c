@@ -92,7 +92,7 @@ static bool restore(struct net *n, struct node *node, const struct saved *all)
         if (!e)
             return net_fail(n, "n%u: a restored connection has another id", net_node_index(n, node));
         e->resume_at = TIME_NEVER;
-        e->flow->watch.losses++; /* what was in flight counts as sent at an unknown time */
+        e->flow->watch.fresh++; /* what was in flight counts as sent at an unknown time */
         app_wake(n, e);
     }
     return true;

@@ -159,6 +159,7 @@ static void draw_config(struct draw *d, struct tcp_config *c)
     draw_congestion(d, c);
     draw_other(d, c);
     c->tcp_timewait_len = 10;
+    c->tcp_orphan_retries = 15; /* whoever closed first must not give up where the other would not */
     if (with(d, F_ecn, 660000))
         c->tcp_ecn = (int32_t)(rng_next(&d->n->rng) & 1);
     if (with(d, F_pacing, 200000))
@@ -236,8 +237,8 @@ static struct link_params draw_link(struct draw *d, bool bottleneck)
     draw_order(d, &p);
     if (net_chance(d->n, 500000))
         draw_queue(d, &p);
-    if (d->mtu > 900 && with(d, F_mtu, 70000)) {
-        p.mtu = (uint32_t)net_between(d->n, 700, 900);
+    if (d->mtu > (d->v6 ? 1400 : 900) && with(d, F_mtu, 70000)) {
+        p.mtu = (uint32_t)net_between(d->n, d->v6 ? 1280 : 700, d->v6 ? 1400 : 900);
         p.mtu_from = rng_below(&d->n->rng, 60);
         p.mtu_silent = tcp_config_find("tcp_mtu_probing") && d->cfg[0].tcp_rmem_default >= 16384 && with(d, F_blackhole, 300000);
     }
@@ -384,6 +385,25 @@ static void draw_end(struct draw *d, struct flow *f)
     }
 }
 
+/*
+ * Without a half-open entry data whose handshake's ACK was lost is answered by RST, as by Linux: no error. A cookie takes a
+ * sequence number that is off by one to three for another MSS: no keepalive probes (one below), which would begin the stream a
+ * byte too early, and no first segments of a few bytes, without which it could begin too late.
+ */
+static void only_cookies(struct flow *f)
+{
+    f->may_fail = f->cookies = true;
+    for (int side = 0; side < 2; side++) {
+        struct plan *p = &f->end[side].plan;
+
+        p->keepalive = false;
+        p->abort_at = p->close_at = UINT64_MAX;
+        p->user_timeout_ms = 0;
+        p->exact = true;
+        p->eor_ppm = 0;
+    }
+}
+
 static void flows(struct draw *d, const struct shape *s)
 {
     unsigned count = net_chance(d->n, 500000) ? 1 : (unsigned)net_between(d->n, 2, NET_FLOWS_MAX);
@@ -399,6 +419,8 @@ static void flows(struct draw *d, const struct shape *s)
         draw_plan(d, &f->end[0].plan, budget);
         draw_plan(d, &f->end[1].plan, budget);
         draw_end(d, f);
+        if (d->cfg[1].tcp_syncookies == 2)
+            only_cookies(f);
     }
     if (d->without >> F_flows & 1)
         d->n->n_flows = 1;

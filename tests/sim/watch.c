@@ -39,7 +39,10 @@ static void syn_sent(struct flow *f, int side, const struct tcp_seg *seg)
     e->wscale = seg->opt.wscale_ok ? (int8_t)seg->opt.wscale : (int8_t)-1;
 }
 
-/* RFC 9293 section 3.8.6.2.1: the receiver should not shrink the window; Linux and we never do, but for rounding. */
+/*
+ * RFC 9293 section 3.8.6.2.1: the receiver should not shrink the window; Linux and we never do, but for rounding, and to 0
+ * where memory ran out (counted as RCVBUF).
+ */
 static bool announces(struct net *n, struct flow *f, int side, const struct tcp_seg *seg)
 {
     struct edge *e = &f->watch.edge[side];
@@ -47,6 +50,10 @@ static bool announces(struct net *n, struct flow *f, int side, const struct tcp_
 
     if (!(seg->flags & TCP_ACK) || (seg->flags & TCP_RST))
         return true;
+    if (seg->wnd == 0 && tcp_get_drops(f->end[side].node->t)[TCP_DROP_RCVBUF] > 0) {
+        e->announced = edge;
+        return true;
+    }
     if (e->announced_ok && seq_lt(edge + rounding, e->announced))
         return net_fail(n, "flow %u%c: the window shrank: right edge %u after %u", f->number, "ab"[side], edge - f->end[!side].iss,
                         e->announced - f->end[!side].iss);
@@ -55,14 +62,24 @@ static bool announces(struct net *n, struct flow *f, int side, const struct tcp_
     return true;
 }
 
-static bool within_peers_window(struct net *n, struct flow *f, int side, const struct tcp_seg *seg)
+/*
+ * A retransmission that begins within it may go on behind it: the engine cuts at multiples of the MSS only. The head may begin at
+ * the edge: into a closed window it is a probe, as for Linux.
+ */
+static bool begins_within(const struct edge *peer, const struct tcp_out *o)
 {
+    return o->retransmission && seq_leq(o->seg.seq, peer->arrived);
+}
+
+static bool within_peers_window(struct net *n, struct flow *f, int side, const struct tcp_out *o)
+{
+    const struct tcp_seg *seg = &o->seg;
     const struct edge *peer = &f->watch.edge[!side];
     uint32_t end = seg->seq + tcp_seg_seq_len(seg);
 
     if ((seg->flags & (TCP_SYN | TCP_RST)) || !peer->arrived_ok || !tcp_seg_seq_len(seg))
         return true;
-    if (seq_gt(end, peer->arrived))
+    if (seq_gt(end, peer->arrived) && !begins_within(peer, o))
         return net_fail(n, "flow %u%c sent up to %u, the peer's window ends at %u", f->number, "ab"[side],
                         end - f->end[side].iss, peer->arrived - f->end[side].iss);
     return true;
@@ -94,7 +111,7 @@ bool watch_sent(struct net *n, struct node *from, const struct tcp_out *o)
         syn_sent(f, side, &o->seg);
     if (!n->check)
         return true;
-    return announces(n, f, side, &o->seg) && within_peers_window(n, f, side, &o->seg) && within_cwnd(n, f, from, o);
+    return announces(n, f, side, &o->seg) && within_peers_window(n, f, side, o) && within_cwnd(n, f, from, o);
 }
 
 static uint64_t refusals(const struct node *to)
@@ -140,7 +157,7 @@ void watch_lost(struct net *n, const struct tcp_seg *seg)
     struct flow *f = net_flow_of(n, seg, &from);
 
     if (f)
-        f->watch.losses++;
+        f->watch.fresh++;
 }
 
 /* ---- Stalls --------------------------------------------------------------------------------------------------- */
@@ -224,11 +241,11 @@ static bool hangs(struct net *n, const struct flow *f, const struct seen *s, uin
 
         if (s->there[side] && at < sizeof text)
             at += (size_t)snprintf(text + at, sizeof text - at,
-                                   " %c: %s %s una %u nxt %u end %u rcv %u unread %u rto %u us backoff %u cwnd %u unacked %u "
+                                   " %c: %s %s %s una %u nxt %u end %u rcv %u unread %u rto %u us backoff %u pacing %" PRIu64 " B/s cwnd %u unacked %u "
                                    "lost %u snd_wnd %u timer %" PRId64 " us;",
-                                   "ab"[side], tcp_state_name(i->state), limit_of(s, side), i->snd_una - i->iss,
+                                   "ab"[side], i->congestion, tcp_state_name(i->state), limit_of(s, side), i->snd_una - i->iss,
                                    i->snd_nxt - i->iss, i->write_seq - i->iss, i->rcv_nxt - i->irs, i->unread_bytes, i->rto,
-                                   i->backoff, i->snd_cwnd, i->unacked, i->lost, i->snd_wnd, (int64_t)i->timer_left);
+                                   i->backoff, i->pacing_rate, i->snd_cwnd, i->unacked, i->lost, i->snd_wnd, (int64_t)i->timer_left);
         else if (at < sizeof text)
             at += (size_t)snprintf(text + at, sizeof text - at, " %c: gone;", "ab"[side]);
     }
@@ -257,14 +274,16 @@ static bool watch_flow(struct net *n, struct flow *f, uint64_t to)
     w->looked_at = n->now;
     if (!s.there[0] && !s.there[1])
         return true;
+    w->losses += w->fresh;
     if (s.sum != w->sum || asleep(f)) {
         w->sum = s.sum;
         w->progress_at = n->now;
-        w->losses = 0;
+        w->losses = w->fresh;
         if (asleep(f)) /* whatever it waits for, it is the program's wish */
             w->progress_at = time_max(n->now, to);
     }
-    if (w->losses == 0)
+    w->fresh = 0;
+    if (w->progress_at >= n->now)
         w->worst_ns = worst_timer(n, f, &s);
     if (time_since(to, w->progress_at) <= permitted(f))
         return true;

@@ -30,7 +30,8 @@ struct edge {
 struct watch {
     struct edge edge[2];
     uint64_t progress_at, worst_ns, sum;
-    uint32_t losses; /* since */
+    uint32_t losses; /* since, and at most one look before it */
+    uint32_t fresh;  /* since the last look */
     uint64_t looked_at;
 };
 
