@@ -271,7 +271,8 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
     if (p->len <= p->mss) {
         if (quota == 0 && !p->fin) /* the final FIN need not wait for cwnd */
             return TCP_LIMIT_CWND;
-        return plan_single(c, at, p);
+        limit = plan_single(c, at, p);
+        return limit == TCP_LIMIT_READY && quota == 0 && !p->fin ? TCP_LIMIT_CWND : limit; /* the window cut the FIN off */
     }
     if (quota == 0)
         return TCP_LIMIT_CWND;
@@ -857,10 +858,10 @@ static bool make_tlp(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
     if (d->flags & (TCP_DESC_SACKED | TCP_DESC_LOST))
         return false; /* arrived, or goes again by itself */
-    if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
-        return false;
     if (d->pcount > 1 && tcp_sndq_split(&c->sndq, c->sndq.count - 1, d->pcount - 1))
         d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
+    if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
+        return false;
     make_again(t, c, d, TCP_CAUSE_RETRANS_TLP, now, ret);
     tcp_sndq_probed(&c->sndq, d, now);
     pace(t, c, ret->seg.len, now);

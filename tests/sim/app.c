@@ -219,9 +219,11 @@ static bool app_read(struct net *n, struct end *e, bool *again)
     if (count > 0) {
         e->eof = false; /* it follows what is unread */
         tcp_recv_consume(e->node->t, e->id, got, n->now);
-        if (!e->first_read_at)
-            e->first_read_at = n->now;
         e->last_read_at = n->now;
+        if (!e->marked_at && e->read >= e->plan.mark_at) {
+            e->marked_at = n->now;
+            e->marked = e->read;
+        }
         *again = true;
     }
     return net_check(n, e->node, "recv");

@@ -23,6 +23,7 @@ struct plan {
     uint64_t pause_at, pause_ns; /* it sleeps once, having read or written so many */
     uint32_t eor_ppm, more_ppm;
     uint64_t burst_bytes, burst_ns; /* writes so many every so long; 0: as fast as it can */
+    uint64_t mark_at;               /* where measuring begins */
     bool exact;                     /* writes and reads are as large as they may be, not drawn */
 
     /* options of its connection; 0 or -1 as it was */
@@ -40,7 +41,7 @@ struct end {
     uint64_t app_at; /* the program's next call, TIME_NEVER: it waits for an event */
     uint64_t written, read;
     uint64_t asleep_until, burst_begun;
-    uint64_t first_read_at, last_read_at;
+    uint64_t last_read_at, marked, marked_at; /* marked: read when it first was mark_at or more, and when */
     uint32_t iss;
     bool connected, shut, eof, closed, paused;
     int error;

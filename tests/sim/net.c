@@ -23,6 +23,7 @@
 #define SMALL_BYTES      2048u
 #define LARGE_BYTES      65536u
 #define IDLE_EXPIRIES    2000u
+#define RESTARTS_MAX     20u /* each arms the timers anew: one in every back-off would put the next attempt off for ever */
 #define IP_TCP_BYTES(v6) ((v6) ? 60u : 40u)
 
 struct packet {
@@ -286,7 +287,7 @@ static void flip(struct net *n, struct tcp_seg *seg)
     n->flipped++;
 }
 
-static void send_one(struct net *n, struct node *from, const struct tcp_seg *seg)
+static void send_one(struct net *n, struct node *from, const struct tcp_seg *seg, enum tcp_cause cause)
 {
     struct node *to = NULL;
     struct packet *p = packet_new(n, seg->len);
@@ -310,7 +311,7 @@ static void send_one(struct net *n, struct node *from, const struct tcp_seg *seg
     net_hash(n, n->now);
     net_hash(n, (uint64_t)seg->seq << 32 | seg->ack);
     net_hash(n, (uint64_t)seg->flags << 48 | (uint64_t)seg->wnd << 32 | seg->len);
-    print_seg(n, p, "");
+    print_seg(n, p, tcp_cause_name(cause));
     if (net_chance(n, n->flip_ppm))
         flip(n, &p->seg);
     enter(n, p);
@@ -338,12 +339,12 @@ static bool emit(struct net *n, struct node *from, const struct tcp_out *o)
         return false;
     }
     if (from->whole || !seg->gso_size) {
-        send_one(n, from, seg);
+        send_one(n, from, seg, o->cause);
         return true;
     }
     gso_begin(&g, seg);
     while (gso_step(&g, &part))
-        send_one(n, from, &part);
+        send_one(n, from, &part, o->cause);
     return true;
 }
 
@@ -549,7 +550,7 @@ static bool turns(struct net *n)
     for (unsigned i = 0; i < n->n_nodes; i++)
         if (n->node[i].dirty && !turn(n, &n->node[i]))
             return false;
-    if (net_chance(n, n->restart_ppm)) {
+    if (n->restarts < RESTARTS_MAX && net_chance(n, n->restart_ppm)) {
         struct node *node = &n->node[rng_below(&n->rng, n->n_nodes)];
 
         if (!net_restart(n, node) || (node->dirty && !turn(n, node)))
@@ -566,13 +567,13 @@ static bool loop(struct net *n)
         if (!turns(n))
             return false;
         at = next_time(n);
-        if (at >= n->until) {
+        if (over(n))
+            return true;
+        if (n->until != TIME_NEVER && at >= n->until) {
             n->now = n->until;
             n->cut_short = true;
             return true;
         }
-        if (over(n))
-            return true;
         if (at == TIME_NEVER)
             return not_over(n, "stall: nothing is armed");
         if (at > n->limit)

@@ -74,7 +74,7 @@ struct net {
     bool verbose, check, cut_short;
     uint64_t hash, packets, lost, steps, restarts, flipped;
     uint64_t longest[TCP_LIMIT_MAX]; /* stall by its name */
-    char failure[768];
+    char failure[900];
 };
 
 struct net *net_create(uint64_t seed, bool check);

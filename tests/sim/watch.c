@@ -96,7 +96,8 @@ static bool within_cwnd(struct net *n, struct flow *f, struct node *from, const 
         return true;
     flying = info.unacked + info.retrans - info.sacked - info.lost;
     if (flying > info.snd_cwnd)
-        return net_fail(n, "flow %u: new data with %u segments in flight, cwnd %u", f->number, flying, info.snd_cwnd);
+        return net_fail(n, "flow %u: new data with %u segments in flight, cwnd %u (%s, state %u, unacked %u retrans %u lost %u sacked %u)", f->number, flying,
+                        info.snd_cwnd, info.congestion, info.ca_state, info.unacked, info.retrans, info.lost, info.sacked);
     return true;
 }
 
@@ -232,7 +233,7 @@ static const char *limit_of(const struct seen *s, int side)
 
 static bool hangs(struct net *n, const struct flow *f, const struct seen *s, uint64_t stood)
 {
-    char text[500];
+    char text[640];
     size_t at = 0;
 
     text[0] = 0;
@@ -242,10 +243,10 @@ static bool hangs(struct net *n, const struct flow *f, const struct seen *s, uin
         if (s->there[side] && at < sizeof text)
             at += (size_t)snprintf(text + at, sizeof text - at,
                                    " %c: %s %s %s una %u nxt %u end %u rcv %u unread %u rto %u us backoff %u pacing %" PRIu64 " B/s cwnd %u unacked %u "
-                                   "lost %u snd_wnd %u timer %" PRId64 " us;",
+                                   "lost %u snd_wnd %u timer %" PRId64 " us rcvbuf %u/%u rcv_mss %u advmss %u ssthresh %u ooo %u;",
                                    "ab"[side], i->congestion, tcp_state_name(i->state), limit_of(s, side), i->snd_una - i->iss,
                                    i->snd_nxt - i->iss, i->write_seq - i->iss, i->rcv_nxt - i->irs, i->unread_bytes, i->rto,
-                                   i->backoff, i->pacing_rate, i->snd_cwnd, i->unacked, i->lost, i->snd_wnd, (int64_t)i->timer_left);
+                                   i->backoff, i->pacing_rate, i->snd_cwnd, i->unacked, i->lost, i->snd_wnd, (int64_t)i->timer_left, i->rcvbuf_used, i->rcvbuf, i->rcv_mss, i->advmss, i->rcv_ssthresh, i->ooo_bytes);
         else if (at < sizeof text)
             at += (size_t)snprintf(text + at, sizeof text - at, " %c: gone;", "ab"[side]);
     }
