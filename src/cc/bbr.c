@@ -257,9 +257,20 @@ static void init_pacing_rate(struct bbr *b, struct cc_window *w)
     w->pacing_rate = bytes_per_second(w, cap_u32(bw), gains[BBR_STARTUP].pacing_gain, 100);
 }
 
+/*
+ * What keeps the smallest window moving, where that much was ever measured. The draft has no lower end: a short-term bound that
+ * was never raised, or fell by 0.7 too often, would end below a byte a second, and the gate would stay closed for minutes.
+ */
+static uint32_t min_pipe_bw(const struct bbr *b, const struct cc_window *w)
+{
+    uint64_t bw = w->srtt_us ? ((uint64_t)MIN_PIPE_CWND << BW_SHIFT) / w->srtt_us : 0;
+
+    return min_u32(cap_u32(bw), max_bw(b));
+}
+
 static void set_pacing_rate(struct bbr *b, struct cc_window *w, uint32_t gain)
 {
-    uint64_t rate = bytes_per_second(w, bounded_bw(b), gain, 100 - MARGIN_PERCENT);
+    uint64_t rate = bytes_per_second(w, max_u32(bounded_bw(b), min_pipe_bw(b, w)), gain, 100 - MARGIN_PERCENT);
 
     if (!b->has_seen_rtt && w->srtt_us)
         init_pacing_rate(b, w);

@@ -293,7 +293,8 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
     if (p->len <= p->mss) {
         if (quota == 0 && !p->fin) /* the final FIN need not wait for cwnd */
             return TCP_LIMIT_CWND;
-        return plan_single(c, at, p);
+        limit = plan_single(c, at, p);
+        return limit == TCP_LIMIT_READY && quota == 0 && !p->fin ? TCP_LIMIT_CWND : limit; /* the window cut the FIN off */
     }
     if (quota == 0)
         return TCP_LIMIT_CWND;
@@ -475,8 +476,12 @@ static void put_timestamps(const struct tcp_conn *c, uint64_t now, struct tcp_se
 static void put_ack(struct tcp *t, struct tcp_conn *c, uint32_t ack, uint32_t room, uint64_t now,
                     struct tcp_seg *seg)
 {
-    uint32_t wnd = tcp_select_window(t, c) >> c->rcv_wscale, blocks = room >= 12 ? (room - 4) / 8 : 0;
+    bool no_memory = c->ackowed.pending & TCP_ACK_NOMEM;
+    uint32_t wnd = tcp_select_window(t, c), blocks = room >= 12 ? (room - 4) / 8 : 0;
 
+    if (!no_memory) /* a fact may be older than rcv_nxt; the edge that it announces must not move back (RFC 7323, 2.4) */
+        wnd += c->rcv_nxt - ack;
+    wnd >>= c->rcv_wscale;
     if (blocks > sack_blocks_max(c))
         blocks = sack_blocks_max(c);
     seg->flags |= TCP_ACK;
@@ -540,6 +545,13 @@ static void pace(struct tcp *t, struct tcp_conn *c, uint32_t bytes, uint64_t now
         from = now - PACING_CREDIT_NS;
     c->pacing_next_at = from + bytes * NSEC_PER_SEC / (rate ? rate : 1);
     tcp_timer_set(t, c, TCP_TIMER_PACING, c->pacing_next_at > now ? c->pacing_next_at : TIME_NEVER);
+}
+
+void tcp_open_gate(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (c->pacing_next_at > now)
+        c->pacing_next_at = now;
+    tcp_timer_set(t, c, TCP_TIMER_PACING, TIME_NEVER);
 }
 
 /* Payload or FIN left, for the first time or again (tcp_event_data_sent). */
@@ -881,13 +893,13 @@ static bool make_tlp(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
     if (d->flags & (TCP_DESC_SACKED | TCP_DESC_LOST))
         return false; /* arrived, or goes again by itself */
-    if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
-        return false;
     c->mtup.probe_size = 0; /* inconclusive, if one was out */
     if (d->flags & TCP_DESC_PROBE)
         tcp_sndq_unprobe(&c->sndq, d, c->mss);
     if (d->pcount > 1 && tcp_sndq_split(&c->sndq, c->sndq.count - 1, d->pcount - 1))
         d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
+    if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
+        return false;
     make_again(t, c, d, TCP_CAUSE_RETRANS_TLP, now, ret);
     tcp_sndq_probed(&c->sndq, d, now);
     pace(t, c, ret->seg.len, now);

@@ -210,7 +210,9 @@ uint32_t tcp_wanted_window(struct tcp *t, struct tcp_conn *c)
     space = u32_min(space, c->rcv_ssthresh);
     if (c->rcv_wscale)
         return round_up(space, c->rcv_wscale);
-    return window_in_segments(c, space, full, mss);
+    /* While segments are larger than rcv_ssthresh it is all that is ever offered: no multiple of them would fit, for good. */
+    mss = u32_min(mss, c->rcv_ssthresh);
+    return mss == 0 ? 0 : window_in_segments(c, space, full, mss);
 }
 
 uint32_t tcp_select_window(struct tcp *t, struct tcp_conn *c)

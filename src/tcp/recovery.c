@@ -832,6 +832,7 @@ void tcp_retrans_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now)
         return;
     }
     tcp_enter_loss(t, c, now);
+    tcp_open_gate(t, c, now); /* tcp_retransmit_timer() sends the head whatever the pacing says */
     back_off(t, c, now);
 }
 

@@ -798,6 +798,8 @@ bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
 /* Only ACKs or little data owed: ready_urgent. */
 bool tcp_is_urgent(const struct tcp *t, const struct tcp_conn *c);
 enum tcp_limit tcp_send_limit(const struct tcp *t, const struct tcp_conn *c, uint64_t now);
+/* The next segment goes without waiting for its time. */
+void tcp_open_gate(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* snd_nxt, tcp_in_flight(), descriptors and cells as they will be when output has sent what may go now. */
 struct tcp_pushed {
     uint32_t nxt, in_flight, skbs;

@@ -465,6 +465,21 @@ static void autotuning_grows_the_buffer(void **state)
     rx_free(x);
 }
 
+/* Without scaling: an empty buffer never offers nothing, though segments came that are larger than rcv_ssthresh. */
+static void small_ssthresh_large_segments(void **state)
+{
+    struct rx *x = rx_new();
+
+    (void)state;
+    x->c->rcv_wscale = 0;
+    x->c->rcv_ssthresh = 4460;
+    x->c->rcv_mss = 7152;
+    x->c->rcv_wnd = 0;
+    x->c->rcv_wup = x->c->rcv_nxt;
+    assert_int_equal(tcp_wanted_window(x->t, x->c), 4460);
+    rx_free(x);
+}
+
 /* One byte in every second place: the buffer, not the peer, decides how much is held. */
 static void tiny_holes_are_bounded(void **state)
 {
@@ -561,6 +576,7 @@ int main(void)
         cmocka_unit_test(fin_behind_a_hole),
         cmocka_unit_test(shut_rd_discards),
         cmocka_unit_test(autotuning_grows_the_buffer),
+        cmocka_unit_test(small_ssthresh_large_segments),
         cmocka_unit_test(tiny_holes_are_bounded),
         cmocka_unit_test(tiny_holes_backwards_are_bounded),
         cmocka_unit_test(random_traffic_keeps_the_invariants),

@@ -244,6 +244,25 @@ static void max_pacing_rate(void **st)
     h_free(h);
 }
 
+/* The RTO's own retransmission goes at its time, though the gate is closed for longer (tcp_retransmit_timer). */
+static void rto_opens_the_gate(void **st)
+{
+    struct harness *h = server(RENO);
+
+    (void)st;
+    send_segments(h, 0, 10);
+    pass_ms(h, 100);
+    in(h, ". 1:1(0) ack 10001 win 65535");
+    expect(h, tcp_set_max_pacing_rate(h->t, h_id(h), 100), 0); /* 10 s a segment */
+    h_send(h, 1000);
+    out(h, "P. 10001:11001(1000) ack 1");
+    pass_ms(h, 1000);
+    out(h, "P. 10001:11001(1000) ack 1");
+    assert_int_equal(h->cause, TCP_CAUSE_RETRANS_RTO);
+    skip_out(h);
+    h_free(h);
+}
+
 /* tcp_pacing: every connection keeps to its rate, cwnd per round trip times 2 in slow start. */
 static void all_paced(void **st)
 {
@@ -367,6 +386,7 @@ int main(void)
         cmocka_unit_test(delivery_rate_sack),
         cmocka_unit_test(one_sample_each),
         cmocka_unit_test(max_pacing_rate),
+        cmocka_unit_test(rto_opens_the_gate),
         cmocka_unit_test(all_paced),
         cmocka_unit_test(bbr_rules),
         cmocka_unit_test(dctcp_hears_of_marks),

@@ -132,6 +132,25 @@ static void out_of_order_burst(void **st)
     h_free(h);
 }
 
+/* The ACKs of one burst have numbers of their own; the edge that they announce is the same (RFC 7323 section 2.4). */
+static void burst_keeps_the_edge(void **st)
+{
+    struct harness *h = established();
+
+    (void)st;
+    in(h, ". 1:101(100) ack 1 win 65535");
+    out(h, ". 1:1(0) ack 101 win 64140");
+    h->hold = true;
+    in(h, ". 201:301(100) ack 1 win 65535");
+    in(h, ". 101:201(100) ack 1 win 65535");
+    h->hold = false;
+    flush(h);
+    out(h, ". 1:1(0) ack 101 win 64140");
+    out(h, ". 1:1(0) ack 301 win 63940");
+    expect(h, h_recv(h, 5000), 300);
+    h_free(h);
+}
+
 static void out_of_order_burst_sack(void **st)
 {
     struct harness *h = established_sack();
@@ -568,6 +587,7 @@ int main(void)
         cmocka_unit_test(two_full_segments),
         cmocka_unit_test(ack_rides_on_data),
         cmocka_unit_test(out_of_order_burst),
+        cmocka_unit_test(burst_keeps_the_edge),
         cmocka_unit_test(out_of_order_burst_sack),
         cmocka_unit_test(sack_blocks),
         cmocka_unit_test(dsack_old),

@@ -408,6 +408,31 @@ static void newreno_partial_ack(void **st)
     h_free(h);
 }
 
+/* The final FIN need not wait for cwnd, but data whose FIN the window cuts off must. */
+static void fin_cut_off_waits_for_cwnd(void **st)
+{
+    struct harness *h = h_new();
+
+    (void)st;
+    h->cfg.tcp_initcwnd = 1;
+    h_listen(h, 8);
+    in(h, "S 0:0(0) win 2000 <mss 1000>");
+    out(h, "S. 0:0(0) ack 1 win * <...>");
+    in(h, ". 1:1(0) ack 1 win 2000");
+    h_accept(h);
+    h->hold = true;
+    h_send(h, 2000);
+    expect(h, tcp_shutdown_write(h->t, h_id(h), h->now), 0);
+    h->hold = false;
+    flush(h);
+    out(h, ". 1:1001(1000) ack 1");
+    assert_int_equal(h_pending(h), 0);
+    expect(h, h_info(h).limit, TCP_LIMIT_CWND);
+    in(h, ". 1:1(0) ack 1001 win 2000");
+    out(h, "FP. 1001:2001(1000) ack 1");
+    h_free(h);
+}
+
 static void window_update_is_no_dupack(void **st)
 {
     struct harness *h = h_passive("mss 1460", 60000);
@@ -908,6 +933,7 @@ int main(void)
         cmocka_unit_test(fast_retransmit_three_dupacks),
         cmocka_unit_test(limited_transmit),
         cmocka_unit_test(newreno_partial_ack),
+        cmocka_unit_test(fin_cut_off_waits_for_cwnd),
         cmocka_unit_test(window_update_is_no_dupack),
         cmocka_unit_test(sack_recovery),
         cmocka_unit_test(sack_recovery_one_ack),
