@@ -47,13 +47,13 @@ static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint
     uint32_t least = c->tuple.local.family == IP_V6 ? PMTU_MIN_V6 : PMTU_MIN_V4;
     uint32_t pmtu = mtu > least ? mtu : least;
 
+    if (pmtu < c->path.mtu)
+        c->path.mtu = (uint16_t)pmtu; /* until the stack says otherwise */
     if (tcp_handshaking(c)) {
         if (pmtu < c->pmtu)
             syn_data_too_big(t, c, (uint16_t)pmtu);
         return;
     }
-    if (pmtu < c->path.mtu)
-        c->path.mtu = (uint16_t)pmtu;
     if (pmtu < c->pmtu) {
         tcp_simple_retransmit(t, c, tcp_mss_at(t, c, (uint16_t)pmtu));
         tcp_sync_mss(t, c, (uint16_t)pmtu);

@@ -853,7 +853,7 @@ static bool make_new_data(struct tcp *t, struct tcp_conn *c, uint64_t now, struc
     if (!make_data(t, c, &p, cause, now, ret))
         return false;
     if (p.mtu_probe)
-        tcp_mtup_sent(t, c, tcp_sndq_at(&c->sndq, c->sndq.count - 1));
+        tcp_mtup_sent(c, tcp_sndq_at(&c->sndq, c->sndq.count - 1));
     tcp_cwnd_validate(t, c, limited_by_cwnd(t, c, now), now);
     return true;
 }

@@ -29,10 +29,8 @@ static uint32_t ip_tcp_bytes(const struct tcp_conn *c)
     return TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u);
 }
 
-uint32_t tcp_mss_to_mtu(const struct tcp *t, const struct tcp_conn *c, uint32_t mss)
+uint32_t tcp_mss_to_mtu(const struct tcp_conn *c, uint32_t mss)
 {
-    /* What options take is the difference between a large MTU's room and its mss. */
-    (void)t;
     return mss + ip_tcp_bytes(c) + tcp_mss_options(c);
 }
 
@@ -45,7 +43,7 @@ void tcp_mtup_init(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     c->mtup.enabled = t->config->tcp_mtu_probing > 1;
     c->mtup.search_high = search_high_of(c);
-    c->mtup.search_low = tcp_mss_to_mtu(t, c, (uint32_t)t->config->tcp_base_mss);
+    c->mtup.search_low = tcp_mss_to_mtu(c, (uint32_t)t->config->tcp_base_mss);
     c->mtup.probe_size = 0;
     if (c->mtup.enabled)
         c->mtup.probe_timestamp = now;
@@ -85,7 +83,7 @@ void tcp_mtup_check_reprobe(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (!tcp_mtup_may_probe(c) || worth_probing(t, c) || time_since(now, c->mtup.probe_timestamp) < interval)
         return;
     c->mtup.search_high = search_high_of(c);
-    c->mtup.search_low = tcp_mss_to_mtu(t, c, tcp_current_mss(c));
+    c->mtup.search_low = tcp_mss_to_mtu(c, tcp_current_mss(c));
     c->mtup.probe_timestamp = now;
 }
 
@@ -134,10 +132,10 @@ enum tcp_mtup_verdict tcp_mtup_plan(const struct tcp *t, const struct tcp_conn *
 
 /* ---- a probe's life ------------------------------------------------------------------------------------ */
 
-void tcp_mtup_sent(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d)
+void tcp_mtup_sent(struct tcp_conn *c, const struct tcp_desc *d)
 {
     c->win.cwnd--; /* it is worth about two */
-    c->mtup.probe_size = tcp_mss_to_mtu(t, c, tcp_desc_len(d));
+    c->mtup.probe_size = tcp_mss_to_mtu(c, tcp_desc_len(d));
     c->mtup.probe_seq_start = d->seq;
     c->mtup.probe_seq_end = d->end;
 }
@@ -158,7 +156,7 @@ void tcp_mtup_acked(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (!c->mtup.probe_size || seq_gt(c->mtup.probe_seq_end, c->snd_una))
         return;
     c->prior_ssthresh = tcp_current_ssthresh(c);
-    cwnd = (uint64_t)c->win.cwnd * tcp_mss_to_mtu(t, c, c->mss) / c->mtup.probe_size;
+    cwnd = (uint64_t)c->win.cwnd * tcp_mss_to_mtu(c, c->mss) / c->mtup.probe_size;
     c->win.cwnd = cwnd > 1 ? (uint32_t)cwnd : 1;
     c->win.cwnd_cnt = 0;
     c->snd_cwnd_stamp = now;
@@ -214,7 +212,7 @@ void tcp_mtup_black_hole(struct tcp *t, struct tcp_conn *c, uint64_t now)
             mss = (uint32_t)config->tcp_base_mss;
         mss = larger(mss, (uint32_t)config->tcp_mtu_probe_floor);
         mss = larger(mss, (uint32_t)config->tcp_min_snd_mss);
-        c->mtup.search_low = tcp_mss_to_mtu(t, c, mss);
+        c->mtup.search_low = tcp_mss_to_mtu(c, mss);
     }
     tcp_sync_mss(t, c, c->pmtu);
 }

@@ -722,7 +722,7 @@ void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_se
 /* ---- pmtu.c ---- */
 /* At the SYN, and at establishment (tcp_mtup_init). */
 void tcp_mtup_init(struct tcp *t, struct tcp_conn *c, uint64_t now);
-uint32_t tcp_mss_to_mtu(const struct tcp *t, const struct tcp_conn *c, uint32_t mss);
+uint32_t tcp_mss_to_mtu(const struct tcp_conn *c, uint32_t mss);
 /* ack.c: payload of a packet of that size; what options take of each segment. */
 uint32_t tcp_mtu_to_mss(const struct tcp *t, const struct tcp_conn *c, uint32_t mtu);
 uint32_t tcp_mss_options(const struct tcp_conn *c);
@@ -734,7 +734,7 @@ bool tcp_mtup_may_probe(const struct tcp_conn *c);
 /* Before planning: is a new search due? */
 void tcp_mtup_check_reprobe(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* It left; it was refused by the device; snd_una moved. */
-void tcp_mtup_sent(struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d);
+void tcp_mtup_sent(struct tcp_conn *c, const struct tcp_desc *d);
 void tcp_mtup_unsent(struct tcp_conn *c, uint32_t seq);
 void tcp_mtup_acked(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* Something is lost: is it the probe, and no congestion? True: it goes again, in pieces, and that was all. */

@@ -434,6 +434,48 @@ static void path_mtu(void **state)
     env_free(e);
 }
 
+static void in_too_big6(struct env *e, uint32_t mtu)
+{
+    uint8_t packet[52] = {0}, icmp[128];
+    struct ipv6_header h = {
+        .src = ip(US_LL), .dst = ip(PEER6), .next = IP_PROTO_TCP, .hop_limit = 64, .payload_bytes = 1460};
+    struct ip_addr s = ip("fe80::9"), d = ip(US_LL);
+    size_t n;
+
+    ipv6_header_encode(&h, packet);
+    put_be16(packet + 40, 1234);
+    put_be16(packet + 42, 80);
+    put_be32(packet + 44, 0xabcdef01);
+    n = icmp_error_encode(&s, &d, ICMP6_TYPE_TOO_BIG, 0, mtu, packet, sizeof packet, icmp, sizeof icmp);
+    env_in(e, frame, mk_ip6(frame, "fe80::9", US_LL, IP_PROTO_ICMPV6, 64, icmp, n));
+}
+
+/* Packet Too Big (RFC 8201): no less than every IPv6 path carries, whatever it says. */
+static void path_mtu6(void **state)
+{
+    struct env *e = env_known();
+    struct tcp *t = stack_tcp(e->st);
+
+    (void)state;
+    t->icmp_taken = true;
+    in_too_big6(e, 1400);
+    assert_int_equal(t->n_icmp, 1);
+    assert_int_equal(t->icmp[0].error, EMSGSIZE);
+    assert_int_equal(t->icmp[0].mtu, 1400);
+    assert_int_equal(mtu_to(e, PEER6), 1400);
+    in_too_big6(e, 600);
+    assert_int_equal(t->icmp[1].mtu, 1280);
+    in_too_big6(e, 0);
+    assert_int_equal(t->icmp[2].mtu, 1280);
+    assert_int_equal(mtu_to(e, PEER6), 1280);
+    in_too_big6(e, 70000); /* not smaller than the link's */
+    in_too_big6(e, 1500);
+    assert_int_equal(t->n_icmp, 3);
+    env_sleep(e, 601 * SEC);
+    assert_int_equal(mtu_to(e, PEER6), 1500);
+    env_free(e);
+}
+
 /* ---- Ping --------------------------------------------------------------------------------------------- */
 
 static void ping(void **state)
@@ -692,6 +734,7 @@ int main(void)
         cmocka_unit_test(errors_that_must_not_be),
         cmocka_unit_test(errors_reach_the_engine),
         cmocka_unit_test(path_mtu),
+        cmocka_unit_test(path_mtu6),
         cmocka_unit_test(ping),
         cmocka_unit_test(ping_hears_errors),
         cmocka_unit_test(malformed_frames),
