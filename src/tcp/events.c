@@ -128,6 +128,7 @@ static const struct word ends[] = {TCP_REC_ENDS(X)};
 static const struct word causes[] = {TCP_CAUSES(X)};
 static const struct word drops[] = {TCP_DROPS(X)};
 static const struct word limits[] = {TCP_LIMITS(X)};
+static const struct word options[] = {TCP_REC_OPTS(X)};
 #undef X
 
 #define LIST(name, list) {name, list, sizeof list / sizeof list[0]}
@@ -165,6 +166,16 @@ const char *tcp_rec_code_name(unsigned type, unsigned code)
 const char *tcp_rec_code_text(unsigned type, unsigned code)
 {
     return type == TCP_REC_T_STATE ? "" : find_word(type, code)->text;
+}
+
+const char *tcp_rec_option_name(unsigned option)
+{
+    return option < TCP_REC_OPTION_MAX ? options[option].name : "?";
+}
+
+const char *tcp_rec_option_text(unsigned option)
+{
+    return option < TCP_REC_OPTION_MAX ? options[option].text : "?";
 }
 
 /* ---- decoding ---- */

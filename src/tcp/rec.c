@@ -21,6 +21,10 @@ static_assert(sizeof(struct rec_page) == REC_PAGE_BYTES, "a page is 4 KiB");
 static_assert((int)TCP_REC_TIMER_MAX == (int)TCP_TIMER_MAX && (int)TCP_REC_TIMER_PACING == (int)TCP_TIMER_PACING &&
                   (int)TCP_REC_TIMER_DELACK == (int)TCP_TIMER_DELACK,
               "timers are told by their number");
+#define X(name, text) static_assert((int)TCP_REC_OPTION_##name == (int)TCP_OPT_##name, "options are told by their number");
+TCP_REC_OPTS(X)
+#undef X
+static_assert((int)TCP_REC_OPTION_MAX == (int)TCP_OPT_MAX, "every option has a name");
 static_assert((int)TCP_REC_CA_LOSS == (int)TCP_CA_LOSS, "ca_state is told by its number");
 
 /* ---- the pool ---- */
@@ -353,7 +357,7 @@ static void adopt_options(struct tcp *t, struct tcp_conn *c)
         {TCP_OPT_RCVBUF, l ? l->rcvbuf / 2 : 0},
         {TCP_OPT_FASTOPEN, l ? l->fastopen_max_qlen : 0},
         {TCP_OPT_FASTOPEN_NO_COOKIE, l ? l->fastopen_no_cookie : 0},
-        {TCP_OPT_DEFER_ACCEPT, l ? l->defer_accept : 0},
+        {TCP_OPT_DEFER_ACCEPT, l && l->defer_accept ? (1 << (l->defer_accept < 16 ? l->defer_accept : 16)) - 1 : 0},
         {TCP_OPT_CONGESTION, l ? l->cc : 0},
     };
 
@@ -398,15 +402,17 @@ static uint32_t engine_ring(struct tcp *t)
 }
 
 /* Room for an event of that connection, or of none; NULL: nowhere. */
-static void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *h)
+static void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *from)
 {
+    struct tcp_rec_hdr h = *from;
     uint32_t i;
 
     if (!t->config->trace_level)
         return NULL;
-    t->rec->now = h->at;
-    i = c ? conn_ring(t, c, h->at) : engine_ring(t);
-    return i == REC_NIL ? NULL : ring_put(t, i, bytes, h);
+    /* Some calls come with the time of the verb before. */
+    h.at = t->rec->now = time_max(h.at, t->rec->now);
+    i = c ? conn_ring(t, c, h.at) : engine_ring(t);
+    return i == REC_NIL ? NULL : ring_put(t, i, bytes, &h);
 }
 
 static bool detailed(const struct tcp *t)
@@ -418,13 +424,13 @@ static bool detailed(const struct tcp *t)
 
 void tcp_rec_begin(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    t->rec->now = now;
+    t->rec->now = time_max(now, t->rec->now);
     t->rec->current = c;
 }
 
 void tcp_rec_set_time(struct tcp *t, uint64_t now)
 {
-    t->rec->now = now;
+    t->rec->now = time_max(now, t->rec->now);
 }
 
 uint64_t tcp_rec_time_of(const struct tcp *t)

@@ -218,6 +218,28 @@ enum tcp_rec_type {
     X(ABORT, "close with linger 0, or conn.abort")                                                             \
     X(SETOPT, "setsockopt")                                                                                    \
     X(FASTOPEN, "sendto(MSG_FASTOPEN)")
+/* SETOPT's arg, enum tcp_opt: X(NAME, "as setsockopt has it"). */
+#define TCP_REC_OPTS(X)                                                                                        \
+    X(NODELAY, "SOL_TCP, TCP_NODELAY")                                                                         \
+    X(CORK, "SOL_TCP, TCP_CORK")                                                                               \
+    X(QUICKACK, "SOL_TCP, TCP_QUICKACK")                                                                       \
+    X(KEEPALIVE, "SOL_SOCKET, SO_KEEPALIVE")                                                                   \
+    X(KEEPIDLE, "SOL_TCP, TCP_KEEPIDLE")                                                                       \
+    X(KEEPINTVL, "SOL_TCP, TCP_KEEPINTVL")                                                                     \
+    X(KEEPCNT, "SOL_TCP, TCP_KEEPCNT")                                                                         \
+    X(USER_TIMEOUT, "SOL_TCP, TCP_USER_TIMEOUT")                                                               \
+    X(LINGER2, "SOL_TCP, TCP_LINGER2")                                                                         \
+    X(SYNCNT, "SOL_TCP, TCP_SYNCNT")                                                                           \
+    X(MAXSEG, "SOL_TCP, TCP_MAXSEG")                                                                           \
+    X(WINDOW_CLAMP, "SOL_TCP, TCP_WINDOW_CLAMP")                                                               \
+    X(SNDBUF, "SOL_SOCKET, SO_SNDBUF")                                                                         \
+    X(RCVBUF, "SOL_SOCKET, SO_RCVBUF")                                                                         \
+    X(TOS, "SOL_IP, IP_TOS")                                                                                   \
+    X(FASTOPEN, "SOL_TCP, TCP_FASTOPEN")                                                                       \
+    X(FASTOPEN_NO_COOKIE, "SOL_TCP, TCP_FASTOPEN_NO_COOKIE")                                                   \
+    X(DEFER_ACCEPT, "SOL_TCP, TCP_DEFER_ACCEPT")                                                               \
+    X(CONGESTION, "SOL_TCP, TCP_CONGESTION")                                                                   \
+    X(NOTSENT_LOWAT, "SOL_TCP, TCP_NOTSENT_LOWAT")
 #define TCP_REC_DEVICES(X)                                                                                     \
     X(FAILED, "it failed: the segment is lost")                                                                \
     X(FULL, "its queue was full: the segment goes again")
@@ -251,6 +273,9 @@ enum tcp_rec_timer { TCP_REC_TIMERS(X) TCP_REC_TIMER_MAX };
 #undef X
 #define X(name, text) TCP_REC_CALL_##name,
 enum tcp_rec_call { TCP_REC_CALLS(X) TCP_REC_CALL_MAX };
+#undef X
+#define X(name, text) TCP_REC_OPTION_##name,
+enum tcp_rec_option { TCP_REC_OPTS(X) TCP_REC_OPTION_MAX };
 #undef X
 #define X(name, text) TCP_REC_DEVICE_##name,
 enum tcp_rec_device { TCP_REC_DEVICES(X) TCP_REC_DEVICE_MAX };
@@ -388,6 +413,9 @@ extern const struct tcp_rec_field tcp_rec_head_fields[];
 /* The name of an event's code, "?" where it has none, "" where the type has no codes; and what it means. */
 const char *tcp_rec_code_name(unsigned type, unsigned code);
 const char *tcp_rec_code_text(unsigned type, unsigned code);
+/* SETOPT's option: "NODELAY", and as setsockopt has it; "?": no such. */
+const char *tcp_rec_option_name(unsigned option);
+const char *tcp_rec_option_text(unsigned option);
 /* A field that is a number. */
 int64_t tcp_rec_field_value(const void *base, const struct tcp_rec_field *f);
 

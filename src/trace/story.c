@@ -137,7 +137,7 @@ static void story_call(const struct tcp_ev_call *c, struct trace_text *out)
         trace_print(out, " %" PRIu32 " = %" PRId64, c->want, c->result);
         break;
     case TCP_REC_CALL_SETOPT:
-        trace_print(out, " option %" PRIu32 " = %" PRId32 "%s", c->h.arg, (int32_t)c->want,
+        trace_print(out, " %s = %" PRId32 "%s", tcp_rec_option_name(c->h.arg), (int32_t)c->want,
                     c->result < 0 ? ": refused" : "");
         break;
     default:
