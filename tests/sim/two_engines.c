@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "../unit/coverage.h"
 #include "base/rng.h"
 #include "tcp/tcp.h"
 #include "tcp/tcp_record.h"
@@ -860,6 +861,7 @@ static void sim_free(struct sim *s)
         free(p);
     }
     for (int i = 0; i < 2; i++) {
+        coverage_tcp(s->side[i].t);
         tcp_destroy(s->side[i].t);
         if (!s->failure[0])
             chunk_pool_destroy(s->side[i].pool);
