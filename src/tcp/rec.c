@@ -384,6 +384,7 @@ static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->rec.ring = i;
     c->rec.ring_gen = r->rings[i].gen;
     c->rec.timers = 0;
+    c->rec.timers_moved = true;
     c->rec.told_limit = false;
     h.code = fresh ? TCP_REC_START_NEW : TCP_REC_START_RESUMED;
     (void)ring_put(t, i, sizeof h, &h);
@@ -600,6 +601,7 @@ void tcp_rec_put_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     unsigned running = 0, told, changed;
 
+    c->rec.timers_moved = false;
     if (!c->rec.ring_gen || !detailed(t))
         return;
     if (c->ca_state != c->rec.ca_state) {
@@ -612,8 +614,6 @@ void tcp_rec_put_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
     changed = told ^ running;
     if ((running & 1u << TCP_TIMER_RETRANS) && c->rtx != c->rec.rtx)
         changed |= 1u << TCP_TIMER_RETRANS;
-    if (!changed)
-        return;
     c->rec.timers = (uint8_t)running;
     c->rec.rtx = c->rtx;
     for (unsigned i = 0; i < TCP_TIMER_PACING; i++) {
