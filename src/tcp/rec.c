@@ -15,7 +15,8 @@
 #include "tcp/rec_priv.h"
 #include "tcp/recovery.h"
 
-#define STEAL_TRIES 64u
+#define STEAL_TRIES    64u
+#define STALL_TIMEOUTS 4u /* in a row: nothing moves any more */
 
 static_assert(sizeof(struct rec_page) == REC_PAGE_BYTES, "a page is 4 KiB");
 static_assert((int)TCP_REC_TIMER_MAX == (int)TCP_TIMER_MAX && (int)TCP_REC_TIMER_PACING == (int)TCP_TIMER_PACING &&
@@ -631,6 +632,8 @@ void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64
     if (timer == TCP_TIMER_PACING)
         return;
     put_event(t, c, &e, sizeof e);
+    if (timer == TCP_TIMER_RETRANS && c->rtx == TCP_RTX_RTO && c->retransmits == STALL_TIMEOUTS)
+        tcp_rec_put_bare(t, c, TCP_REC_T_STALL, c->rec.limit, c->retransmits);
     c->rec.timers &= (uint8_t) ~(1u << timer);
 }
 
@@ -783,24 +786,29 @@ void tcp_rec_put_freed(struct tcp *t, struct tcp_conn *c)
     r->n_boxes++;
 }
 
-void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, uint32_t which, const struct ip_addr *local,
+void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, const char *name, const struct ip_addr *local,
                      const struct ip_addr *remote, uint64_t now)
 {
-    struct tcp_rec_hdr h = header(TCP_REC_T_REPLY, what, which, now);
+    struct tcp_ev_named e = {.h = header(TCP_REC_T_REPLY, what, 0, now)};
     struct ip_tuple tuple = {0};
     struct tcp_rec_tuple out;
+    size_t n = strnlen(name, 32);
     uint8_t *at;
 
     if (!t->rec)
         return;
-    h.flags = TCP_REC_F_TUPLE;
+    e.h.flags = TCP_REC_F_TUPLE;
+    memcpy(e.name0, name, n < 16 ? n : 16);
+    if (n > 16)
+        memcpy(e.name1, name + 16, n - 16);
     if (local)
         tuple.local = *local;
     if (remote)
         tuple.remote = *remote;
-    tuple.local.family = local && local->family ? local->family : tuple.remote.family;
     tuple_out(&tuple, &out);
-    at = put(t, NULL, sizeof h + sizeof out, &h);
-    if (at)
-        memcpy(at + sizeof h, &out, sizeof out);
+    at = put(t, NULL, sizeof e + sizeof out, &e.h);
+    if (!at)
+        return;
+    memcpy(at + sizeof e.h, (const uint8_t *)&e + sizeof e.h, sizeof e - sizeof e.h);
+    memcpy(at + sizeof e, &out, sizeof out);
 }

@@ -146,6 +146,10 @@ enum tcp_rec_opt {
     F(TEXT, name1, "next 16")                                                                                  \
     F(TEXT, name2, "last 16")
 
+#define TCP_REC_NAMED(F)                                                                                       \
+    F(TEXT, name0, "name of the reason, or of what was sent: first 16 bytes")                                  \
+    F(TEXT, name1, "the rest")
+
 #define TCP_REC_NONE(F)
 
 /*
@@ -174,7 +178,7 @@ enum tcp_rec_opt {
     X(DEVICE, NONE, DEVICE, "sequence number", "the device took a segment not")                                \
     X(NEIGHBOUR, NONE, NEIGHBOUR, "errno", "the next hop's address")                                           \
     X(CONFIG, CONFIG, NONE, "", "in a dump, before the rest: a value of [tcp] that is not the default")        \
-    X(REPLY, NONE, REPLY, "a number of that reply", "the stack answered without a connection")                 \
+    X(REPLY, NAMED, REPLY, "", "the stack did something that belongs to no connection")                 \
     X(STALL, NONE, LIMIT, "timeouts in a row", "nothing moves any more")                                       \
     X(END, NONE, END, "errno", "the connection is gone; why its record is kept")
 
@@ -248,8 +252,8 @@ enum tcp_rec_type {
     X(RESOLVED, "known again")                                                                                 \
     X(UNREACHABLE, "does not answer, or there is no route")
 #define TCP_REC_REPLIES(X)                                                                                     \
-    X(DROP, "a frame or packet was not used; arg: enum stack_drop")                                            \
-    X(SENT, "a reply was sent; arg: which kind")
+    X(DROP, "a frame or packet was not used")                                            \
+    X(SENT, "sent, by no connection")
 #define TCP_REC_ENDS(X)                                                                                        \
     X(GOOD, "in order")                                                                                        \
     X(RESET_IN, "the peer reset it")                                                                           \
@@ -306,6 +310,7 @@ TCP_REC_STRUCT(call, CALL);
 TCP_REC_STRUCT(limit, LIMIT);
 TCP_REC_STRUCT(icmp, ICMP);
 TCP_REC_STRUCT(config, CONFIG);
+TCP_REC_STRUCT(named, NAMED);
 
 /* An event as tcp_rec_decode() gives it: aligned, whole, what was missing is 0. */
 union tcp_rec_event {
@@ -320,6 +325,7 @@ union tcp_rec_event {
     struct tcp_ev_limit limit;
     struct tcp_ev_icmp icmp;
     struct tcp_ev_config config;
+    struct tcp_ev_named named;
 };
 
 /* What a section says of its connection, as of the time of the dump, or of its end. */
