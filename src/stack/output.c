@@ -92,6 +92,7 @@ static void count_icmp(struct stack *st, const struct intent *in)
     uint8_t type = in->data[0];
 
     st->counters.icmp_out++;
+    tcp_trace_reply(st->tcp, TCP_REC_REPLY_SENT, v4 ? "ICMP" : "ICMPv6", &in->src, &in->dst, st->now);
     if (type == (v4 ? ICMP4_TYPE_ECHO_REPLY : ICMP6_TYPE_ECHO_REPLY))
         st->counters.icmp_reply_out++;
     else if (v4 ? type != ICMP4_TYPE_ECHO_REQUEST : type < 128)
@@ -179,6 +180,7 @@ static enum step emit_raw(struct stack *st, struct intent *in, struct stack_tx *
         arp_encode(&in->arp, p);
         tx->header_bytes += ARP_BYTES;
         st->counters.arp_out++;
+        tcp_trace_reply(st->tcp, TCP_REC_REPLY_SENT, "ARP", NULL, NULL, st->now);
     } else {
         add_payload(tx, in->data, in->bytes);
         st->counters.icmp_out++;

@@ -22,6 +22,7 @@
 #include "base/siphash.h"
 #include "base/wheel.h"
 #include "stack/stack.h"
+#include "tcp/tcp_trace.h"
 #include "wire/eth.h"
 #include "wire/gso.h"
 #include "wire/icmp.h"
@@ -461,6 +462,8 @@ struct stack {
 static inline void st_drop(struct stack *st, enum stack_drop why)
 {
     st->drops[why]++;
+    if (st->tcp)
+        tcp_trace_reply(st->tcp, TCP_REC_REPLY_DROP, stack_drop_name(why), NULL, NULL, st->now);
 }
 
 void st_timer_init(struct st_timer *t, enum st_timer_kind kind);

@@ -55,6 +55,9 @@ FIELDS(icmp, ICMP)
 #define THIS tcp_ev_config
 FIELDS(config, CONFIG)
 #undef THIS
+#define THIS tcp_ev_named
+FIELDS(named, NAMED)
+#undef THIS
 
 #define THIS tcp_rec_head
 const struct tcp_rec_field tcp_rec_head_fields[] = {TCP_REC_HEAD(ROW){NULL, 0, 0, NULL}};
@@ -64,7 +67,8 @@ enum { BYTES_NONE = sizeof(struct tcp_ev_none), BYTES_SEG = sizeof(struct tcp_ev
        BYTES_ACK = sizeof(struct tcp_ev_ack), BYTES_CONG = sizeof(struct tcp_ev_cong),
        BYTES_TIMER = sizeof(struct tcp_ev_timer), BYTES_FIRED = sizeof(struct tcp_ev_fired),
        BYTES_CALL = sizeof(struct tcp_ev_call), BYTES_LIMIT = sizeof(struct tcp_ev_limit),
-       BYTES_ICMP = sizeof(struct tcp_ev_icmp), BYTES_CONFIG = sizeof(struct tcp_ev_config) };
+       BYTES_ICMP = sizeof(struct tcp_ev_icmp), BYTES_CONFIG = sizeof(struct tcp_ev_config),
+       BYTES_NAMED = sizeof(struct tcp_ev_named) };
 
 static const struct tcp_rec_type_info types[TCP_REC_T_MAX] = {
 #define X(name, fields, code, arg, text) {#name, fields_##fields, BYTES_##fields, #code, arg, text},
@@ -128,6 +132,7 @@ static const struct word ends[] = {TCP_REC_ENDS(X)};
 static const struct word causes[] = {TCP_CAUSES(X)};
 static const struct word drops[] = {TCP_DROPS(X)};
 static const struct word limits[] = {TCP_LIMITS(X)};
+static const struct word options[] = {TCP_REC_OPTS(X)};
 #undef X
 
 #define LIST(name, list) {name, list, sizeof list / sizeof list[0]}
@@ -165,6 +170,16 @@ const char *tcp_rec_code_name(unsigned type, unsigned code)
 const char *tcp_rec_code_text(unsigned type, unsigned code)
 {
     return type == TCP_REC_T_STATE ? "" : find_word(type, code)->text;
+}
+
+const char *tcp_rec_option_name(unsigned option)
+{
+    return option < TCP_REC_OPTION_MAX ? options[option].name : "?";
+}
+
+const char *tcp_rec_option_text(unsigned option)
+{
+    return option < TCP_REC_OPTION_MAX ? options[option].text : "?";
 }
 
 /* ---- decoding ---- */

@@ -15,12 +15,17 @@
 #include "tcp/rec_priv.h"
 #include "tcp/recovery.h"
 
-#define STEAL_TRIES 64u
+#define STEAL_TRIES    64u
+#define STALL_TIMEOUTS 4u /* in a row: nothing moves any more */
 
 static_assert(sizeof(struct rec_page) == REC_PAGE_BYTES, "a page is 4 KiB");
 static_assert((int)TCP_REC_TIMER_MAX == (int)TCP_TIMER_MAX && (int)TCP_REC_TIMER_PACING == (int)TCP_TIMER_PACING &&
                   (int)TCP_REC_TIMER_DELACK == (int)TCP_TIMER_DELACK,
               "timers are told by their number");
+#define X(name, text) static_assert((int)TCP_REC_OPTION_##name == (int)TCP_OPT_##name, "options are told by their number");
+TCP_REC_OPTS(X)
+#undef X
+static_assert((int)TCP_REC_OPTION_MAX == (int)TCP_OPT_MAX, "every option has a name");
 static_assert((int)TCP_REC_CA_LOSS == (int)TCP_CA_LOSS, "ca_state is told by its number");
 
 /* ---- the pool ---- */
@@ -353,7 +358,7 @@ static void adopt_options(struct tcp *t, struct tcp_conn *c)
         {TCP_OPT_RCVBUF, l ? l->rcvbuf / 2 : 0},
         {TCP_OPT_FASTOPEN, l ? l->fastopen_max_qlen : 0},
         {TCP_OPT_FASTOPEN_NO_COOKIE, l ? l->fastopen_no_cookie : 0},
-        {TCP_OPT_DEFER_ACCEPT, l ? l->defer_accept : 0},
+        {TCP_OPT_DEFER_ACCEPT, l && l->defer_accept ? (1 << (l->defer_accept < 16 ? l->defer_accept : 16)) - 1 : 0},
         {TCP_OPT_CONGESTION, l ? l->cc : 0},
     };
 
@@ -380,6 +385,7 @@ static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->rec.ring = i;
     c->rec.ring_gen = r->rings[i].gen;
     c->rec.timers = 0;
+    c->rec.timers_moved = true;
     c->rec.told_limit = false;
     h.code = fresh ? TCP_REC_START_NEW : TCP_REC_START_RESUMED;
     (void)ring_put(t, i, sizeof h, &h);
@@ -398,15 +404,17 @@ static uint32_t engine_ring(struct tcp *t)
 }
 
 /* Room for an event of that connection, or of none; NULL: nowhere. */
-static void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *h)
+static void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *from)
 {
+    struct tcp_rec_hdr h = *from;
     uint32_t i;
 
     if (!t->config->trace_level)
         return NULL;
-    t->rec->now = h->at;
-    i = c ? conn_ring(t, c, h->at) : engine_ring(t);
-    return i == REC_NIL ? NULL : ring_put(t, i, bytes, h);
+    /* Some calls come with the time of the verb before. */
+    h.at = t->rec->now = time_max(h.at, t->rec->now);
+    i = c ? conn_ring(t, c, h.at) : engine_ring(t);
+    return i == REC_NIL ? NULL : ring_put(t, i, bytes, &h);
 }
 
 static bool detailed(const struct tcp *t)
@@ -418,13 +426,13 @@ static bool detailed(const struct tcp *t)
 
 void tcp_rec_begin(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    t->rec->now = now;
+    t->rec->now = time_max(now, t->rec->now);
     t->rec->current = c;
 }
 
 void tcp_rec_set_time(struct tcp *t, uint64_t now)
 {
-    t->rec->now = now;
+    t->rec->now = time_max(now, t->rec->now);
 }
 
 uint64_t tcp_rec_time_of(const struct tcp *t)
@@ -594,6 +602,7 @@ void tcp_rec_put_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     unsigned running = 0, told, changed;
 
+    c->rec.timers_moved = false;
     if (!c->rec.ring_gen || !detailed(t))
         return;
     if (c->ca_state != c->rec.ca_state) {
@@ -606,8 +615,6 @@ void tcp_rec_put_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
     changed = told ^ running;
     if ((running & 1u << TCP_TIMER_RETRANS) && c->rtx != c->rec.rtx)
         changed |= 1u << TCP_TIMER_RETRANS;
-    if (!changed)
-        return;
     c->rec.timers = (uint8_t)running;
     c->rec.rtx = c->rtx;
     for (unsigned i = 0; i < TCP_TIMER_PACING; i++) {
@@ -625,6 +632,8 @@ void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64
     if (timer == TCP_TIMER_PACING)
         return;
     put_event(t, c, &e, sizeof e);
+    if (timer == TCP_TIMER_RETRANS && c->rtx == TCP_RTX_RTO && c->retransmits == STALL_TIMEOUTS)
+        tcp_rec_put_bare(t, c, TCP_REC_T_STALL, c->rec.limit, c->retransmits);
     c->rec.timers &= (uint8_t) ~(1u << timer);
 }
 
@@ -777,24 +786,29 @@ void tcp_rec_put_freed(struct tcp *t, struct tcp_conn *c)
     r->n_boxes++;
 }
 
-void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, uint32_t which, const struct ip_addr *local,
+void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, const char *name, const struct ip_addr *local,
                      const struct ip_addr *remote, uint64_t now)
 {
-    struct tcp_rec_hdr h = header(TCP_REC_T_REPLY, what, which, now);
+    struct tcp_ev_named e = {.h = header(TCP_REC_T_REPLY, what, 0, now)};
     struct ip_tuple tuple = {0};
     struct tcp_rec_tuple out;
+    size_t n = strnlen(name, 32);
     uint8_t *at;
 
     if (!t->rec)
         return;
-    h.flags = TCP_REC_F_TUPLE;
+    e.h.flags = TCP_REC_F_TUPLE;
+    memcpy(e.name0, name, n < 16 ? n : 16);
+    if (n > 16)
+        memcpy(e.name1, name + 16, n - 16);
     if (local)
         tuple.local = *local;
     if (remote)
         tuple.remote = *remote;
-    tuple.local.family = local && local->family ? local->family : tuple.remote.family;
     tuple_out(&tuple, &out);
-    at = put(t, NULL, sizeof h + sizeof out, &h);
-    if (at)
-        memcpy(at + sizeof h, &out, sizeof out);
+    at = put(t, NULL, sizeof e + sizeof out, &e.h);
+    if (!at)
+        return;
+    memcpy(at + sizeof e.h, (const uint8_t *)&e + sizeof e.h, sizeof e - sizeof e.h);
+    memcpy(at + sizeof e, &out, sizeof out);
 }

@@ -20,7 +20,8 @@ struct tcp_rec_conn {
     uint8_t rtx, ca_state;
     uint8_t limit, limit_arg;
     uint8_t end;             /* enum tcp_rec_end, once it ended */
-    bool told_limit, stalled;
+    bool told_limit;
+    bool timers_moved;       /* one was set or stopped since the last settle */
     uint64_t limit_at, ready_at;
 };
 

@@ -77,7 +77,6 @@ enum tcp_cause {
 #define TCP_DROPS(X)                                                                                           \
     X(NO_SOCKET, "no listener and no connection")                                                              \
     X(RST_NO_SOCKET, "RST for no connection")                                                                  \
-    X(BAD_ADDRESS, "multicast, broadcast, unspecified or our own address on the wire")                         \
     X(BAD_FLAGS, "no ACK, or flags that fit no state")                                                         \
     X(LISTEN_RST, "RST for a listener")                                                                        \
     X(LISTEN_FIN, "FIN for a listener without a SYN")                                                          \

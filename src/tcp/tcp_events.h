@@ -146,6 +146,10 @@ enum tcp_rec_opt {
     F(TEXT, name1, "next 16")                                                                                  \
     F(TEXT, name2, "last 16")
 
+#define TCP_REC_NAMED(F)                                                                                       \
+    F(TEXT, name0, "name of the reason, or of what was sent: first 16 bytes")                                  \
+    F(TEXT, name1, "the rest")
+
 #define TCP_REC_NONE(F)
 
 /*
@@ -174,7 +178,7 @@ enum tcp_rec_opt {
     X(DEVICE, NONE, DEVICE, "sequence number", "the device took a segment not")                                \
     X(NEIGHBOUR, NONE, NEIGHBOUR, "errno", "the next hop's address")                                           \
     X(CONFIG, CONFIG, NONE, "", "in a dump, before the rest: a value of [tcp] that is not the default")        \
-    X(REPLY, NONE, REPLY, "a number of that reply", "the stack answered without a connection")                 \
+    X(REPLY, NAMED, REPLY, "", "the stack did something that belongs to no connection")                 \
     X(STALL, NONE, LIMIT, "timeouts in a row", "nothing moves any more")                                       \
     X(END, NONE, END, "errno", "the connection is gone; why its record is kept")
 
@@ -218,6 +222,28 @@ enum tcp_rec_type {
     X(ABORT, "close with linger 0, or conn.abort")                                                             \
     X(SETOPT, "setsockopt")                                                                                    \
     X(FASTOPEN, "sendto(MSG_FASTOPEN)")
+/* SETOPT's arg, enum tcp_opt: X(NAME, "as setsockopt has it"). */
+#define TCP_REC_OPTS(X)                                                                                        \
+    X(NODELAY, "SOL_TCP, TCP_NODELAY")                                                                         \
+    X(CORK, "SOL_TCP, TCP_CORK")                                                                               \
+    X(QUICKACK, "SOL_TCP, TCP_QUICKACK")                                                                       \
+    X(KEEPALIVE, "SOL_SOCKET, SO_KEEPALIVE")                                                                   \
+    X(KEEPIDLE, "SOL_TCP, TCP_KEEPIDLE")                                                                       \
+    X(KEEPINTVL, "SOL_TCP, TCP_KEEPINTVL")                                                                     \
+    X(KEEPCNT, "SOL_TCP, TCP_KEEPCNT")                                                                         \
+    X(USER_TIMEOUT, "SOL_TCP, TCP_USER_TIMEOUT")                                                               \
+    X(LINGER2, "SOL_TCP, TCP_LINGER2")                                                                         \
+    X(SYNCNT, "SOL_TCP, TCP_SYNCNT")                                                                           \
+    X(MAXSEG, "SOL_TCP, TCP_MAXSEG")                                                                           \
+    X(WINDOW_CLAMP, "SOL_TCP, TCP_WINDOW_CLAMP")                                                               \
+    X(SNDBUF, "SOL_SOCKET, SO_SNDBUF")                                                                         \
+    X(RCVBUF, "SOL_SOCKET, SO_RCVBUF")                                                                         \
+    X(TOS, "SOL_IP, IP_TOS")                                                                                   \
+    X(FASTOPEN, "SOL_TCP, TCP_FASTOPEN")                                                                       \
+    X(FASTOPEN_NO_COOKIE, "SOL_TCP, TCP_FASTOPEN_NO_COOKIE")                                                   \
+    X(DEFER_ACCEPT, "SOL_TCP, TCP_DEFER_ACCEPT")                                                               \
+    X(CONGESTION, "SOL_TCP, TCP_CONGESTION")                                                                   \
+    X(NOTSENT_LOWAT, "SOL_TCP, TCP_NOTSENT_LOWAT")
 #define TCP_REC_DEVICES(X)                                                                                     \
     X(FAILED, "it failed: the segment is lost")                                                                \
     X(FULL, "its queue was full: the segment goes again")
@@ -226,8 +252,8 @@ enum tcp_rec_type {
     X(RESOLVED, "known again")                                                                                 \
     X(UNREACHABLE, "does not answer, or there is no route")
 #define TCP_REC_REPLIES(X)                                                                                     \
-    X(DROP, "a frame or packet was not used; arg: enum stack_drop")                                            \
-    X(SENT, "a reply was sent; arg: which kind")
+    X(DROP, "a frame or packet was not used")                                            \
+    X(SENT, "sent, by no connection")
 #define TCP_REC_ENDS(X)                                                                                        \
     X(GOOD, "in order")                                                                                        \
     X(RESET_IN, "the peer reset it")                                                                           \
@@ -251,6 +277,9 @@ enum tcp_rec_timer { TCP_REC_TIMERS(X) TCP_REC_TIMER_MAX };
 #undef X
 #define X(name, text) TCP_REC_CALL_##name,
 enum tcp_rec_call { TCP_REC_CALLS(X) TCP_REC_CALL_MAX };
+#undef X
+#define X(name, text) TCP_REC_OPTION_##name,
+enum tcp_rec_option { TCP_REC_OPTS(X) TCP_REC_OPTION_MAX };
 #undef X
 #define X(name, text) TCP_REC_DEVICE_##name,
 enum tcp_rec_device { TCP_REC_DEVICES(X) TCP_REC_DEVICE_MAX };
@@ -281,6 +310,7 @@ TCP_REC_STRUCT(call, CALL);
 TCP_REC_STRUCT(limit, LIMIT);
 TCP_REC_STRUCT(icmp, ICMP);
 TCP_REC_STRUCT(config, CONFIG);
+TCP_REC_STRUCT(named, NAMED);
 
 /* An event as tcp_rec_decode() gives it: aligned, whole, what was missing is 0. */
 union tcp_rec_event {
@@ -295,6 +325,7 @@ union tcp_rec_event {
     struct tcp_ev_limit limit;
     struct tcp_ev_icmp icmp;
     struct tcp_ev_config config;
+    struct tcp_ev_named named;
 };
 
 /* What a section says of its connection, as of the time of the dump, or of its end. */
@@ -388,6 +419,9 @@ extern const struct tcp_rec_field tcp_rec_head_fields[];
 /* The name of an event's code, "?" where it has none, "" where the type has no codes; and what it means. */
 const char *tcp_rec_code_name(unsigned type, unsigned code);
 const char *tcp_rec_code_text(unsigned type, unsigned code);
+/* SETOPT's option: "NODELAY", and as setsockopt has it; "?": no such. */
+const char *tcp_rec_option_name(unsigned option);
+const char *tcp_rec_option_text(unsigned option);
 /* A field that is a number. */
 int64_t tcp_rec_field_value(const void *base, const struct tcp_rec_field *f);
 

@@ -1004,7 +1004,7 @@ static inline void tcp_rec_bare(struct tcp *t, struct tcp_conn *c, enum tcp_rec_
 /* At the end of a verb: timers and congestion state, where they changed. */
 static inline void tcp_rec_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    if (t->rec)
+    if (t->rec && (c->rec.timers_moved || c->rec.ca_state != c->ca_state || c->rec.rtx != c->rtx))
         tcp_rec_put_settle(t, c, now);
 }
 

@@ -57,7 +57,7 @@ struct tcp_trace_totals {
 void tcp_trace_totals(const struct tcp *t, struct tcp_trace_totals *ret);
 
 /* The stack's part of what belongs to no connection; a no-op without a recorder. */
-void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, uint32_t which, const struct ip_addr *local,
+void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, const char *name, const struct ip_addr *local,
                      const struct ip_addr *remote, uint64_t now);
 
 #endif

@@ -29,6 +29,7 @@ static uint64_t earliest(const struct tcp_conn *c)
 
 void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint64_t at)
 {
+    c->rec.timers_moved |= (c->timer_at[which] == TIME_NEVER) != (at == TIME_NEVER);
     c->timer_at[which] = at;
     if (which == TCP_TIMER_RETRANS)
         c->rtx = TCP_RTX_RTO; /* tcp_set_retrans() says otherwise */
@@ -40,6 +41,7 @@ void tcp_timers_off(struct tcp *t, struct tcp_conn *c)
 {
     for (unsigned i = 0; i < TCP_TIMER_MAX; i++)
         c->timer_at[i] = TIME_NEVER;
+    c->rec.timers_moved = true;
     c->rtx = TCP_RTX_RTO;
     wheel_disarm(&t->wheel, &c->timer);
 }
@@ -305,6 +307,7 @@ void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
         if (c->timer_at[i] > now)
             continue;
         c->timer_at[i] = TIME_NEVER;
+        c->rec.timers_moved = true;
         tcp_rec_fired(t, c, (enum tcp_timer)i, now);
         expired[i](t, c, now);
         tcp_mark_dirty(t, c);

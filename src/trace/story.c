@@ -137,7 +137,7 @@ static void story_call(const struct tcp_ev_call *c, struct trace_text *out)
         trace_print(out, " %" PRIu32 " = %" PRId64, c->want, c->result);
         break;
     case TCP_REC_CALL_SETOPT:
-        trace_print(out, " option %" PRIu32 " = %" PRId32 "%s", c->h.arg, (int32_t)c->want,
+        trace_print(out, " %s = %" PRId32 "%s", tcp_rec_option_name(c->h.arg), (int32_t)c->want,
                     c->result < 0 ? ": refused" : "");
         break;
     default:
@@ -164,6 +164,17 @@ static void story_cong(const struct trace_event *ev, struct trace_text *out)
 static void story_config(const struct tcp_ev_config *c, struct trace_text *out)
 {
     trace_print(out, "# %.16s%.16s%.16s = %" PRId64 "\n", c->name0, c->name1, c->name2, c->value);
+}
+
+static void story_reply(const struct trace_event *ev, struct trace_text *out)
+{
+    char local[IP_ADDR_PORT_MAX], remote[IP_ADDR_PORT_MAX];
+
+    trace_print(out, "%s: %.16s%.16s", code_text(ev), ev->e.named.name0, ev->e.named.name1);
+    if (ev->tuple.family)
+        trace_print(out, " %s > %s", trace_addr_text(ev->tuple.local, ev->tuple.family, 0, local),
+                    trace_addr_text(ev->tuple.remote, ev->tuple.family, 0, remote));
+    trace_print(out, "\n");
 }
 
 static void story_other(const struct trace_event *ev, struct trace_text *out)
@@ -195,7 +206,7 @@ static void story_other(const struct trace_event *ev, struct trace_text *out)
         trace_print(out, "%s: %s\n", ev->type == TCP_REC_T_DEVICE ? "device" : "next hop", code_text(ev));
         break;
     case TCP_REC_T_REPLY:
-        trace_print(out, "%s %" PRIu32 "\n", code_text(ev), h->arg);
+        story_reply(ev, out);
         break;
     case TCP_REC_T_STALL:
         trace_print(out, "stalled: %" PRIu32 " timeouts in a row\n", h->arg);

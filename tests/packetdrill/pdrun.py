@@ -98,6 +98,7 @@ class Runner:
         self.last = None
         self.event = None
         self.host = None
+        self.on_end = None  # called with the runner before its host goes
         self.commands = None
         self.t0 = 0
 
@@ -143,6 +144,8 @@ class Runner:
                 for text in self.script.cleanup:
                     self.command(text)
             finally:
+                if self.on_end:
+                    self.on_end(self)
                 if self.blocked:
                     self.host.forget(ctypes.byref(self.blocked[1]))
 

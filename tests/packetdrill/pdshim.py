@@ -58,6 +58,8 @@ _PROTOTYPES = {
     'drill_output': (C.c_int, [C.c_void_p, C.c_void_p, C.c_size_t, C.POINTER(PacketInfo)]),
     'drill_cause_name': (C.c_char_p, [C.c_int32]),
     'drill_drops': (C.c_void_p, [C.c_void_p, C.c_void_p, C.c_size_t]),
+    'drill_trace': (C.c_int64, [C.c_void_p, C.c_uint32, C.c_char_p, C.c_uint64]),
+    'drill_coverage': (C.c_char_p, [C.c_void_p, C.c_char_p, C.c_uint64]),
     'drill_counter': (C.c_int64, [C.c_void_p, C.c_char_p]),
     'drill_socket': (C.c_int, [C.c_void_p, C.c_int, C.c_int]),
     'drill_bind': (C.c_int, [C.c_void_p, C.c_int, C.POINTER(Addr)]),
@@ -117,6 +119,20 @@ class Host:
             if n <= 0:
                 return got
             got.append((info.at, self.lib.drill_cause_name(info.cause).decode(), self.room.raw[:n]))
+
+    def traces(self):
+        """Dumps of what the flight recorder has, one per connection."""
+        room = C.create_string_buffer(8 << 20)
+        for k in range(1000):
+            n = self.lib.drill_trace(self.d, k, room, len(room))
+            if n <= 0:
+                return
+            yield room.raw[:n]
+
+    def coverage(self):
+        """Names of causes and drop reasons that were counted."""
+        room = C.create_string_buffer(16384)
+        return self.lib.drill_coverage(self.d, room, len(room)).decode().split()
 
     def drop_names(self):
         self.lib.drill_drops(self.d, self.room, self.ROOM)

@@ -5,10 +5,13 @@
  * happened, segments leave, woken calls go on. Invariant: after a verb no connection is on READY, and the deadline lies
  * in the future. The clock moves in drill_advance() only.
  */
+#include <stdio.h>
 #include <sys/mman.h>
+
 #include "base/rng.h"
 #include "daemon/crypto.h"
 #include "shim_priv.h"
+#include "tcp/tcp_trace.h"
 
 #define ARENA_BYTES  (64u << 20)
 #define START_NS     (1000 * NSEC_PER_SEC)
@@ -74,7 +77,7 @@ static struct siphash_key draw_key(struct rng *rng)
 static bool create_engine(struct drill *d, uint64_t seed)
 {
     struct tcp_params p = {.config = &d->config, .pool = d->pool, .now = d->now, .max_conns = 1024,
-                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .trace_bytes = 4 << 20, .check = true, .crypto = daemon_crypto()};
+                           .max_half_open = 4096, .max_time_wait = 1024, .generation = 1, .trace_bytes = 8 << 20, .check = true, .crypto = daemon_crypto()};
     struct socks_params sp = {.config = &d->config, .net = {.ctx = d, .route = route, .is_local = is_local}};
     struct rng rng;
 
@@ -106,6 +109,8 @@ struct drill *drill_create(uint64_t seed, const char *local, uint16_t mtu)
     d->out_tail = &d->out;
     d->path.mtu = mtu;
     tcp_config_defaults(&d->config);
+    d->config.trace_keep = 2; /* for --record */
+    d->config.trace_ring = 1 << 20;
     for (int i = 0; i < DRILL_FDS; i++) {
         d->fds[i].number = i;
         list_init(&d->fds[i].watchers);
@@ -327,6 +332,35 @@ int drill_output(struct drill *d, uint8_t *packet, size_t room, struct drill_pac
 const char *drill_cause_name(int32_t cause)
 {
     return cause >= 0 && cause < TCP_CAUSE_MAX ? tcp_cause_name((enum tcp_cause)cause) : "?";
+}
+
+int64_t drill_trace(const struct drill *d, uint32_t n, uint8_t *buf, uint64_t room)
+{
+    struct tcp_trace_row r;
+    uint32_t at = 0;
+
+    while (tcp_trace_next(d->tcp, &at, &r)) {
+        if (r.kind != TCP_REC_KIND_ENGINE && n-- == 0)
+            return tcp_trace_dump(d->tcp, r.id, d->now, 0, buf, room);
+    }
+    return 0;
+}
+
+char *drill_coverage(const struct drill *d, char *buf, uint64_t room)
+{
+    const uint64_t *causes = tcp_get_causes(d->tcp), *drops = tcp_get_drops(d->tcp);
+    size_t used = 0;
+
+    buf[0] = 0;
+    for (unsigned i = 0; i < TCP_CAUSE_MAX; i++) {
+        if (causes[i] && used + 80 < room)
+            used += (size_t)snprintf(buf + used, room - used, "CAUSE_%s\n", tcp_cause_name((enum tcp_cause)i));
+    }
+    for (unsigned i = 0; i < TCP_DROP_MAX; i++) {
+        if (drops[i] && used + 80 < room)
+            used += (size_t)snprintf(buf + used, room - used, "DROP_%s\n", tcp_drop_name((enum tcp_drop)i));
+    }
+    return buf;
 }
 
 char *drill_drops(struct drill *d, char *buf, size_t n)

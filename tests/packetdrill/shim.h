@@ -101,6 +101,10 @@ int drill_output(struct drill *d, uint8_t *packet, size_t room, struct drill_pac
 const char *drill_cause_name(int32_t cause);
 /* Writes the names of drop reasons counted since the last call, separated by spaces; returns buf. */
 char *drill_drops(struct drill *d, char *buf, size_t n);
+/* What the flight recorder has of the n-th record, 0 first: bytes of its dump; 0: no more; -errno. */
+int64_t drill_trace(const struct drill *d, uint32_t n, uint8_t *buf, uint64_t room);
+/* Counts of causes and drops since the start as "CAUSE_xxx 3\n" lines; returns buf. */
+char *drill_coverage(const struct drill *d, char *buf, uint64_t room);
 /* A counter by its exported name (TCPChallengeACK, ...), -1: no such. */
 int64_t drill_counter(const struct drill *d, const char *metric);
 

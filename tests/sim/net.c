@@ -695,6 +695,7 @@ bool net_engine(struct net *n, struct node *node)
     p.now = n->now;
     p.max_conns = p.max_half_open = p.max_time_wait = p.max_metrics = 32;
     p.generation = ++node->generation;
+    p.trace_bytes = 256 << 10;
     node->t = tcp_create(&p);
     tcp_set_gso_max(node->t, node->gso_max);
     node->dirty = true;

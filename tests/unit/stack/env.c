@@ -1,6 +1,7 @@
 /*
  * See env.h. Nothing here knows what a right answer is; tests do.
  */
+#include "coverage_stack.h"
 #include "env.h"
 
 const struct eth_addr mac_us = {{2, 0, 0, 0, 0, 1}}, mac_peer = {{2, 0, 0, 0, 0, 2}},
@@ -85,6 +86,7 @@ void env_forget(struct env *e)
 void env_free(struct env *e)
 {
     env_forget(e);
+    coverage_stack(e->st);
     stack_destroy(e->st);
     chunk_pool_destroy(e->pool);
     free(e->arena);

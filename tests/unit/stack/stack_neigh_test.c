@@ -432,9 +432,42 @@ static void link_down_sends_nothing(void **state)
     env_free(e);
 }
 
+/* Nobody takes what happened: the oldest events go, counted. */
+static void events_overflow(void **state)
+{
+    struct env *e = env_new();
+    struct stack_event ev = {.kind = STACK_EVENT_LINK};
+
+    (void)state;
+    for (unsigned i = 0; i < EVENTS_MAX + 10; i++)
+        st_event(e->st, &ev);
+    assert_true(env_drops(e, STACK_DROP_EVENT_RING_FULL) >= 10);
+    env_free(e);
+}
+
+/* More replies than may wait for output: the newest are not made, counted. */
+static void replies_overflow(void **state)
+{
+    struct env *e = env_new();
+
+    (void)state;
+    for (unsigned i = 0; i < INTENTS_MAX + 3; i++) {
+        struct intent *in = st_intent_new(e->st, INTENT_ARP, 0);
+
+        assert_int_equal(in != NULL, i < INTENTS_MAX);
+        if (in)
+            st_intent_add(e->st, in);
+    }
+    assert_int_equal(env_drops(e, STACK_DROP_REPLY_RING_FULL), 3);
+    st_intents_flush(e->st, STACK_DROP_LINK_DOWN, e->now);
+    env_free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(events_overflow),
+        cmocka_unit_test(replies_overflow),
         cmocka_unit_test(answers_requests),
         cmocka_unit_test(resolves_and_sends),
         cmocka_unit_test(gives_up),

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <errno.h>
 #include <cmocka.h>
+#include "coverage_stack.h"
 #include "base/rng.h"
 #include "stack/stack.h"
 
@@ -90,6 +91,7 @@ static void host_free(struct host *h)
 {
     for (; h->n_in; h->n_in--, h->head++)
         free(h->in[h->head % WIRE_MAX].bytes);
+    coverage_stack(h->st);
     stack_destroy(h->st);
     chunk_pool_destroy(h->pool);
     free(h->arena);

@@ -2,6 +2,7 @@
  * tests/unit/tcp/harness.c: see harness.h. The engine's whole surface is used as the shell will use it;
  * nothing here looks into private structs, so that every trace test also tests the public contract.
  */
+#include "../coverage.h"
 #include "harness.h"
 
 #include <openssl/evp.h>
@@ -137,6 +138,7 @@ struct harness *h_new(void)
 
 void h_free(struct harness *h)
 {
+    coverage_tcp(h->t);
     if (h->q_head != h->q_tail)
         h_fail(h, __FILE__, __LINE__, "unexpected segment at the end: %s", h->queue[h->q_head].text);
     tcp_destroy(h->t);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "../coverage.h"
 #include "tcp/tcp_priv.h"
 
 #define ARENA (1024u * CHUNK_BIG_BYTES)
@@ -64,6 +65,7 @@ static struct rx *rx_new(void)
 
 static void rx_free(struct rx *x)
 {
+    coverage_tcp(x->t);
     tcp_destroy(x->t);
     assert_int_equal(chunk_pool_used_bytes(x->pool), 0);
     chunk_pool_destroy(x->pool);

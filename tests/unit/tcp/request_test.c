@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "../coverage.h"
 #include "tcp/tcp_priv.h"
 
 #define ARENA (64u * CHUNK_BIG_BYTES)
@@ -51,6 +52,7 @@ static void eng_free(struct eng *e)
 
     if (bad)
         fail_msg("%s", bad);
+    coverage_tcp(e->t);
     tcp_destroy(e->t);
     chunk_pool_destroy(e->pool);
     free(e->arena);
