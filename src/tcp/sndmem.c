@@ -34,8 +34,9 @@ uint32_t tcp_wmem_queued(const struct tcp_conn *c)
  */
 uint32_t tcp_sndq_count_max(const struct tcp_conn *c)
 {
-    uint64_t most = 2 * ((uint64_t)c->sndbuf.limit + 2 * (GSO_BYTES_MAX + SKB_OVERHEAD)), bytes = tcp_sndbuf_bytes(&c->sndbuf);
-    uint64_t count = most > bytes ? (most - bytes) / SKB_OVERHEAD : 0, cells = c->writeq.count;
+    uint64_t most = 2 * ((uint64_t)c->sndbuf.limit + 2 * (GSO_BYTES_MAX + SKB_OVERHEAD));
+    uint64_t bytes = tcp_sndbuf_bytes(&c->sndbuf), cells = c->writeq.count;
+    uint64_t count = most > bytes ? (most - bytes) / SKB_OVERHEAD : 0;
 
     return (uint32_t)(count > cells + 1 ? count - cells : 1);
 }

@@ -128,16 +128,43 @@ static bool ring_room(struct tcp_sndq *q, uint32_t n)
     return true;
 }
 
+/* What lies in n places behind `to` moves one place down; places are of the ring, and wrap. */
+static void move_down(struct tcp_sndq *q, uint32_t to, uint32_t n)
+{
+    uint32_t last = q->cap - 1, first;
+
+    to &= last;
+    first = n < last - to ? n : last - to; /* before the ring wraps */
+    memmove(&q->ring[to], &q->ring[to + 1], first * sizeof *q->ring);
+    if (n == first)
+        return;
+    q->ring[last] = q->ring[0];
+    memmove(&q->ring[0], &q->ring[1], (n - first - 1) * sizeof *q->ring);
+}
+
+/* What lies in n places from `from` on moves one place up. */
+static void move_up(struct tcp_sndq *q, uint32_t from, uint32_t n)
+{
+    uint32_t last = q->cap - 1;
+
+    from &= last;
+    if (from + n <= last) {
+        memmove(&q->ring[from + 1], &q->ring[from], n * sizeof *q->ring);
+        return;
+    }
+    memmove(&q->ring[1], &q->ring[0], (from + n - q->cap) * sizeof *q->ring);
+    q->ring[0] = q->ring[last];
+    memmove(&q->ring[from + 1], &q->ring[from], (last - from) * sizeof *q->ring);
+}
+
 /* Makes place i free by moving the shorter side; the ring has room. */
 static void ring_insert(struct tcp_sndq *q, uint32_t i, struct tcp_desc *d)
 {
     if (i >= q->count / 2) {
-        for (uint32_t k = q->count; k > i; k--)
-            *slot(q, k) = *slot(q, k - 1);
+        move_up(q, q->head + i, q->count - i);
     } else {
         q->head = (q->head - 1) & (q->cap - 1);
-        for (uint32_t k = 0; k < i; k++)
-            *slot(q, k) = *slot(q, k + 1);
+        move_down(q, q->head, i);
     }
     *slot(q, i) = d;
     q->count++;
@@ -146,11 +173,9 @@ static void ring_insert(struct tcp_sndq *q, uint32_t i, struct tcp_desc *d)
 static void ring_remove(struct tcp_sndq *q, uint32_t i)
 {
     if (i >= q->count / 2) {
-        for (uint32_t k = i; k + 1 < q->count; k++)
-            *slot(q, k) = *slot(q, k + 1);
+        move_down(q, q->head + i, q->count - 1 - i);
     } else {
-        for (uint32_t k = i; k > 0; k--)
-            *slot(q, k) = *slot(q, k - 1);
+        move_up(q, q->head, i);
         q->head = (q->head + 1) & (q->cap - 1);
     }
     q->count--;

@@ -83,7 +83,7 @@ struct tcp_sndq {
     uint32_t lost;         /* segments ever marked LOST; retransmissions that were lost count again */
     uint32_t splits, merges, lost_retrans; /* counted since the caller last took them */
     uint32_t walked, refused;              /* so too: descriptors that SACK blocks made look at; splits refused */
-    uint32_t count_max;                    /* for SACK blocks nothing is split beyond so many descriptors; 0: no limit */
+    uint32_t count_max;                    /* SACK blocks split nothing beyond so many descriptors; 0: no limit */
     struct tcp_seq_range seen[TCP_SNDQ_SEEN]; /* blocks done before: what in them is SACKED is passed over */
     uint32_t next_seen, next_aged;
 };

@@ -122,8 +122,8 @@ static void optimistic_acks(void **st)
 }
 
 /*
- * Duplicate ACKs without end: one fast retransmit, and what they let out stays within half of cwnd (PRR) and the window;
- * each stands for one segment at most, and never for one that was not sent.
+ * Duplicate ACKs without end: one fast retransmit; what they let out stays within half of cwnd (PRR) and the window.
+ * Each stands for one segment at most, and never for one that was not sent.
  */
 static void duplicate_ack_flood(void **st)
 {
@@ -418,7 +418,7 @@ static void window_scale_15(void **st)
     h_free(h);
 }
 
-/* A window of a few bytes: no stream of tiny segments, but one when the persist timer runs (RFC 9293 section 3.8.6.2.1). */
+/* A window of a few bytes: no stream of tiny segments, but one when the persist timer runs (RFC 9293 3.8.6.2.1). */
 static void silly_window(void **st)
 {
     struct harness *h = plain();
@@ -441,7 +441,7 @@ static void silly_window(void **st)
 
 /* ---- windows ---- */
 
-/* Shrunk under what is in flight (RFC 9293 section 3.8.6): nothing new leaves, the head goes again, nothing behind it. */
+/* Shrunk under what is in flight (RFC 9293 section 3.8.6): nothing new leaves, the head goes again, no more. */
 static void shrinking_window(void **st)
 {
     struct harness *h = plain();
