@@ -159,6 +159,7 @@ static void draw_config(struct draw *d, struct tcp_config *c)
     draw_congestion(d, c);
     draw_other(d, c);
     c->tcp_timewait_len = 10;
+    c->tcp_synack_retries = 12; /* a client without data waits for ever where the server gave up */
     c->tcp_retries2 = 40; /* a path that loses a tenth and more may fail fifteen times in a row */
     c->tcp_orphan_retries = 40; /* whoever closed first must not give up where the other would not */
     if (with(d, F_ecn, 660000))
@@ -402,6 +403,8 @@ static void only_cookies(struct flow *f)
         p->user_timeout_ms = 0;
         p->exact = true;
         p->eor_ppm = 0;
+        p->write_max = p->write_max > 600 ? p->write_max : 600;
+        p->burst_bytes = 0;
         p->bytes += 600; /* an end that only listens would never hear that the other one has no connection */
     }
 }
