@@ -9,11 +9,12 @@
  * reset: nothing is waited for. Bytes are counted, not copied (MSG_TRUNC). One JSON object at the end: bytes of each
  * flow, and of each tenth of a second.
  *
- * The sender connects N times, PAUSE microseconds apart (a handshake takes a round trip: without a pause the bursts of all
- * flows would come at once), and keeps every connection full from a thread of its own, with the same calls whether they
- * are sockets of the kernel or descriptors of libtaut. CONGESTION is set on a socket of the kernel by name; of taut it is checked that the
- * connection has it. RATE: SO_MAX_PACING_RATE in bytes a second. It ends when all flows were reset, or SECONDS + 10 are
- * over. One JSON object at the end: of each flow its congestion control and what tcp_info told last.
+ * The sender connects N times, PAUSE microseconds apart (a handshake takes a round trip: without a pause the bursts
+ * of all flows would come at once), and keeps every connection full from a thread of its own, with the same calls
+ * whether they are sockets of the kernel or descriptors of libtaut. CONGESTION is set by name on a socket of the kernel;
+ * on a connection of taut too, which is to confirm it. RATE: SO_MAX_PACING_RATE in bytes a second. It ends when all
+ * flows were reset, or SECONDS + 15 are over. One JSON object at the end: of each flow its congestion control and what
+ * tcp_info told last.
  */
 #include <arpa/inet.h>
 #include <errno.h>
