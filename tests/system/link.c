@@ -69,7 +69,8 @@
 #define NSEC        1000000000ull
 
 struct model {
-    double rate, delay, jitter, jitter_seed, queue, mark, loss, duplicate, corrupt, reorder, reorder_by, mtu, seed;
+    double rate, delay, jitter, jitter_seed, queue, mark, loss, duplicate, corrupt, reorder, reorder_by, mtu,
+        seed;
 };
 
 enum drop { DROP_LOSS, DROP_QUEUE, DROP_MTU, DROP_LONG, DROP_MEMORY, DROP_NOWHERE, N_DROPS };
@@ -105,7 +106,8 @@ struct flow {
     uint16_t sport, dport;
     bool begun;
     uint64_t max; /* unwrapped sequence number behind all that was sent */
-    uint64_t data, bytes, retrans, retrans_bytes, spurious, spurious_bytes, lost, queue_lost, gaps_before_us, acks;
+    uint64_t data, bytes, retrans, retrans_bytes, spurious, spurious_bytes, lost, queue_lost, gaps_before_us,
+        acks;
     struct hole hole[HOLES_MAX];
     unsigned n_holes;
     bool holes_overflowed;
@@ -158,7 +160,8 @@ static uint64_t now_ns(void)
 /* Evenly in [0, 1): splitmix64's finisher over what names the segment and the question. */
 static double chance(const struct direction *d, unsigned lane, uint64_t index, unsigned question)
 {
-    uint64_t x = (uint64_t)d->model.seed * 0x9e3779b97f4a7c15u + lane * 0xd1342543de82ef95u + question * 0x2545f4914f6cdd1du;
+    uint64_t x = (uint64_t)d->model.seed * 0x9e3779b97f4a7c15u + lane * 0xd1342543de82ef95u +
+                 question * 0x2545f4914f6cdd1du;
 
     for (int i = 0; i < 2; i++) {
         x += index + 0x9e3779b97f4a7c15u;
@@ -169,7 +172,8 @@ static double chance(const struct direction *d, unsigned lane, uint64_t index, u
     return (double)(x >> 11) / (double)(1ull << 53);
 }
 
-/* ---- The heap of frames that wait for their time ---------------------------------------------------------------- */
+/* ---- The heap of frames that wait for their time
+ * ---------------------------------------------------------------- */
 
 static bool before(const struct frame *a, const struct frame *b)
 {
@@ -223,7 +227,8 @@ static struct frame *take(void)
     return f;
 }
 
-/* ---- Reading a frame ---------------------------------------------------------------------------------------------- */
+/* ---- Reading a frame
+ * ---------------------------------------------------------------------------------------------- */
 
 static unsigned get16(const uint8_t *p)
 {
@@ -292,11 +297,13 @@ static void learn(const uint8_t *f, unsigned port)
     }
 }
 
-/* ---- What flows did --------------------------------------------------------------------------------------------- */
+/* ---- What flows did
+ * --------------------------------------------------------------------------------------------- */
 
 static struct flow *find_flow(const uint8_t *f, const struct parsed *p)
 {
-    const uint8_t *from = f + p->ip + (p->ip4 ? 12 : 20), *to = from + (p->ip4 ? 4 : 16); /* v6: its last 4 bytes */
+    const uint8_t *from = f + p->ip + (p->ip4 ? 12 : 20),
+                  *to = from + (p->ip4 ? 4 : 16); /* v6: its last 4 bytes */
 
     for (unsigned i = 0; i < n_flows; i++) {
         if (flow[i]->sport == p->sport && flow[i]->dport == p->dport && memcmp(flow[i]->from, from, 4) == 0)
@@ -420,7 +427,8 @@ static void track(struct flow *w, const struct parsed *p, bool dropped, bool by_
     }
 }
 
-/* ---- The link model --------------------------------------------------------------------------------------------- */
+/* ---- The link model
+ * --------------------------------------------------------------------------------------------- */
 
 /* CE, with IPv4's header checksum put right (RFC 1624). */
 static bool mark_ce(uint8_t *f, const struct parsed *p)
@@ -471,7 +479,8 @@ static double backlog(const struct direction *d, const struct lane *l, uint64_t 
 }
 
 /* Through the queue; false: dropped at its tail. */
-static bool enqueue(struct direction *d, struct lane *l, struct frame *f, const struct parsed *p, uint64_t now)
+static bool enqueue(struct direction *d, struct lane *l, struct frame *f, const struct parsed *p,
+                    uint64_t now)
 {
     double waiting;
 
@@ -516,7 +525,8 @@ static void carry(struct direction *d, struct frame *f, uint64_t now)
     queued = !lost && enqueue(d, l, f, &p, now);
     if (w) {
         measure(w, &p, f->bytes, now);
-        track(w, &p, !queued || (is_data && m->corrupt > 0 && chance(d, lane, index, 2) < m->corrupt), !lost && !queued);
+        track(w, &p, !queued || (is_data && m->corrupt > 0 && chance(d, lane, index, 2) < m->corrupt),
+              !lost && !queued);
     }
     if (!queued) {
         count_drop(d, lost ? DROP_LOSS : DROP_QUEUE, f);
@@ -553,7 +563,8 @@ static void arrive(struct frame *f, uint64_t now)
     }
     f->ports = 0;
     f->order = order++;
-    f->due = now + us(d->model.jitter * chance(d, f->from, f->order + (uint64_t)d->model.jitter_seed * 1000000007u, 6));
+    f->due = now + us(d->model.jitter *
+                      chance(d, f->from, f->order + (uint64_t)d->model.jitter_seed * 1000000007u, 6));
     if (f->due < *last)
         f->due = *last;
     *last = f->due;
@@ -644,7 +655,8 @@ static void run(void)
     }
 }
 
-/* ---- The report ------------------------------------------------------------------------------------------------- */
+/* ---- The report
+ * ------------------------------------------------------------------------------------------------- */
 
 static double late_percentile(double share)
 {
@@ -678,7 +690,8 @@ static void report_gaps(void)
         squares += (double)gaps[i] * gaps[i];
     }
     sum /= n_gaps;
-    printf(",\"gaps\":{\"n\":%u,\"mean\":%.0f,\"sd\":%.0f", n_gaps, sum, sqrt(fmax(0, squares / n_gaps - sum * sum)));
+    printf(",\"gaps\":{\"n\":%u,\"mean\":%.0f,\"sd\":%.0f", n_gaps, sum,
+           sqrt(fmax(0, squares / n_gaps - sum * sum)));
     for (unsigned i = 0; i < sizeof shares / sizeof *shares; i++)
         printf(",\"p%.0f\":%" PRIu32, shares[i] * 100, gaps[(unsigned)(shares[i] * (n_gaps - 1))]);
     printf("}");
@@ -690,9 +703,11 @@ static void report_direction(const struct direction *d)
 
     for (unsigned i = 0; i < n_lanes; i++)
         queue_max = fmax(queue_max, d->lane[i].queue_max);
-    printf(",\"%s\":{\"packets\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"data\":%" PRIu64 ",\"queue_max\":%.0f,\"marked\":%" PRIu64
-           ",\"duplicated\":%" PRIu64 ",\"corrupted\":%" PRIu64 ",\"reordered\":%" PRIu64 ",\"drops\":{",
-           d->name, d->packets, d->bytes, d->data, queue_max, d->marked, d->duplicated, d->corrupted, d->reordered);
+    printf(",\"%s\":{\"packets\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"data\":%" PRIu64
+           ",\"queue_max\":%.0f,\"marked\":%" PRIu64 ",\"duplicated\":%" PRIu64 ",\"corrupted\":%" PRIu64
+           ",\"reordered\":%" PRIu64 ",\"drops\":{",
+           d->name, d->packets, d->bytes, d->data, queue_max, d->marked, d->duplicated, d->corrupted,
+           d->reordered);
     for (unsigned i = 0; i < N_DROPS; i++)
         printf("%s\"%s\":%" PRIu64, i ? "," : "", drop_names[i], d->drops[i]);
     printf("}}");
@@ -702,22 +717,26 @@ static void report_flow(const struct flow *w)
 {
     double seconds = (double)(w->last_at - w->measured_at) / 1e9;
 
-    printf("{\"from\":\"%u.%u.%u.%u\",\"sport\":%u,\"dport\":%u,\"data\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"lost\":%" PRIu64
-           ",\"queue_lost\":%" PRIu64 ",\"before_us\":%" PRIu64 ",\"retrans\":%" PRIu64 ",\"retrans_bytes\":%" PRIu64
-           ",\"spurious\":%" PRIu64 ",\"spurious_bytes\":%" PRIu64 ",\"overflowed\":%s",
-           w->from[0], w->from[1], w->from[2], w->from[3], w->sport, w->dport, w->data, w->bytes, w->lost, w->queue_lost,
-           w->gaps_before_us, w->retrans, w->retrans_bytes, w->spurious, w->spurious_bytes,
+    printf("{\"from\":\"%u.%u.%u.%u\",\"sport\":%u,\"dport\":%u,\"data\":%" PRIu64 ",\"bytes\":%" PRIu64
+           ",\"lost\":%" PRIu64 ",\"queue_lost\":%" PRIu64 ",\"before_us\":%" PRIu64 ",\"retrans\":%" PRIu64
+           ",\"retrans_bytes\":%" PRIu64 ",\"spurious\":%" PRIu64 ",\"spurious_bytes\":%" PRIu64
+           ",\"overflowed\":%s",
+           w->from[0], w->from[1], w->from[2], w->from[3], w->sport, w->dport, w->data, w->bytes, w->lost,
+           w->queue_lost, w->gaps_before_us, w->retrans, w->retrans_bytes, w->spurious, w->spurious_bytes,
            w->holes_overflowed ? "true" : "false");
-    printf(",\"seconds\":%.6f,\"measured_data\":%" PRIu64 ",\"payload_bps\":%.0f,\"wire_bps\":%.0f}", seconds, w->measured_data,
-           seconds > 0 ? (double)w->measured_bytes * 8 / seconds : 0, seconds > 0 ? (double)w->measured_wire * 8 / seconds : 0);
+    printf(",\"seconds\":%.6f,\"measured_data\":%" PRIu64 ",\"payload_bps\":%.0f,\"wire_bps\":%.0f}", seconds,
+           w->measured_data, seconds > 0 ? (double)w->measured_bytes * 8 / seconds : 0,
+           seconds > 0 ? (double)w->measured_wire * 8 / seconds : 0);
 }
 
 static void report(bool fifo)
 {
-    printf("{\"fifo\":%s,\"released\":%" PRIu64 ",\"write_errors\":%" PRIu64
-           ",\"heap_max\":%u,\"late_us\":{\"p50\":%.0f,\"p90\":%.0f,\"p99\":%.0f,\"p999\":%.0f,\"max\":%" PRIu64 "}",
-           fifo ? "true" : "false", released, write_errors, heap_max, late_percentile(0.5), late_percentile(0.9),
-           late_percentile(0.99), late_percentile(0.999), late_max / 1000);
+    printf(
+        "{\"fifo\":%s,\"released\":%" PRIu64 ",\"write_errors\":%" PRIu64
+        ",\"heap_max\":%u,\"late_us\":{\"p50\":%.0f,\"p90\":%.0f,\"p99\":%.0f,\"p999\":%.0f,\"max\":%" PRIu64
+        "}",
+        fifo ? "true" : "false", released, write_errors, heap_max, late_percentile(0.5), late_percentile(0.9),
+        late_percentile(0.99), late_percentile(0.999), late_max / 1000);
     report_direction(&forward);
     report_direction(&reverse);
     report_gaps();
@@ -729,7 +748,8 @@ static void report(bool fifo)
     printf("]}\n");
 }
 
-/* ---- Beginning -------------------------------------------------------------------------------------------------- */
+/* ---- Beginning
+ * -------------------------------------------------------------------------------------------------- */
 
 static void fail(const char *what, const char *which)
 {
@@ -768,16 +788,27 @@ static bool parse_model(char *text, struct model *m)
     const struct {
         const char *key;
         double *value;
-    } keys[] = {{"rate", &m->rate}, {"delay", &m->delay}, {"jitter", &m->jitter}, {"jitter_seed", &m->jitter_seed}, {"queue", &m->queue}, {"mark", &m->mark}, {"loss", &m->loss},
-                {"duplicate", &m->duplicate}, {"corrupt", &m->corrupt}, {"reorder", &m->reorder},
-                {"reorder_by", &m->reorder_by}, {"mtu", &m->mtu}, {"seed", &m->seed}};
+    } keys[] = {{"rate", &m->rate},
+                {"delay", &m->delay},
+                {"jitter", &m->jitter},
+                {"jitter_seed", &m->jitter_seed},
+                {"queue", &m->queue},
+                {"mark", &m->mark},
+                {"loss", &m->loss},
+                {"duplicate", &m->duplicate},
+                {"corrupt", &m->corrupt},
+                {"reorder", &m->reorder},
+                {"reorder_by", &m->reorder_by},
+                {"mtu", &m->mtu},
+                {"seed", &m->seed}};
 
     for (char *rest, *part = strtok_r(text, ",", &rest); part; part = strtok_r(NULL, ",", &rest)) {
         char *equals = strchr(part, '=');
         bool known = false;
 
         for (size_t i = 0; equals && i < sizeof keys / sizeof *keys; i++) {
-            if (strlen(keys[i].key) == (size_t)(equals - part) && strncmp(part, keys[i].key, (size_t)(equals - part)) == 0) {
+            if (strlen(keys[i].key) == (size_t)(equals - part) &&
+                strncmp(part, keys[i].key, (size_t)(equals - part)) == 0) {
                 *keys[i].value = atof(equals + 1);
                 known = true;
             }
@@ -825,7 +856,8 @@ int main(int argc, char **argv)
     bool fifo;
 
     if (!parse_arguments(argc, argv)) {
-        fprintf(stderr, "usage: link --port NAME[@NETNS]... [--forward MODEL] [--reverse MODEL] [--lanes N] [--settle MS] "
+        fprintf(stderr, "usage: link --port NAME[@NETNS]... [--forward MODEL] [--reverse MODEL] [--lanes N] "
+                        "[--settle MS] "
                         "[--spin US]\n");
         return 2;
     }

@@ -50,6 +50,8 @@ def test_read_methods(net):
         for field in ('rtt', 'snd_cwnd', 'snd_mss', 'rcv_mss', 'bytes_acked', 'bytes_received', 'segs_in', 'segs_out'):
             check(field in info, f'conn.get has {field}: {sorted(info)}')
         equal(d.call('conn.set', id=row['id'], option='nodelay', value=1)['value'], 1, 'conn.set')
+        equal(d.call('conn.set', id=row['id'], option='max_pacing_rate', value=125000)['value'], 125000, 'conn.set')
+        equal(d.call('conn.get', id=row['id'])['max_pacing_rate'], 125000, 'conn.get of what was set')
         check([n for n in d.call('neigh.list')['neighbours'] if n['address'] == '10.77.0.1'], 'neigh.list')
     rows = d.call('config.get')['rows']
     check(len(rows) > 50, f'{len(rows)} rows of config.get')

@@ -9,11 +9,12 @@
  * reset: nothing is waited for. Bytes are counted, not copied (MSG_TRUNC). One JSON object at the end: bytes of each
  * flow, and of each tenth of a second.
  *
- * The sender connects N times, PAUSE microseconds apart (a handshake takes a round trip: without a pause the bursts of all
- * flows would come at once), and keeps every connection full from a thread of its own, with the same calls whether they
- * are sockets of the kernel or descriptors of libtaut. CONGESTION is set on a socket of the kernel by name; of taut it is checked that the
- * connection has it. RATE: SO_MAX_PACING_RATE in bytes a second. It ends when all flows were reset, or SECONDS + 10 are
- * over. One JSON object at the end: of each flow its congestion control and what tcp_info told last.
+ * The sender connects N times, PAUSE microseconds apart (a handshake takes a round trip: without a pause the bursts
+ * of all flows would come at once), and keeps every connection full from a thread of its own, with the same calls
+ * whether they are sockets of the kernel or descriptors of libtaut. CONGESTION is set by name on a socket of the kernel;
+ * on a connection of taut too, which is to confirm it. RATE: SO_MAX_PACING_RATE in bytes a second. It ends when all
+ * flows were reset, or SECONDS + 15 are over. One JSON object at the end: of each flow its congestion control and what
+ * tcp_info told last.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -80,7 +81,8 @@ static struct sockaddr_in at(const char *address, unsigned port)
     return sa;
 }
 
-/* ---- receive ---------------------------------------------------------------------------------------------------- */
+/* ---- receive
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void listen_all(const char *address, unsigned port)
 {
@@ -172,7 +174,8 @@ static int receive(const char *address, unsigned port, double seconds)
     return left ? 1 : 0;
 }
 
-/* ---- send ------------------------------------------------------------------------------------------------------- */
+/* ---- send
+ * ------------------------------------------------------------------------------------------------------- */
 
 static int connect_kernel(struct flow *f, const char *address, unsigned port, const char *congestion,
                           unsigned long rate)
@@ -191,8 +194,8 @@ static int connect_kernel(struct flow *f, const char *address, unsigned port, co
     return fd;
 }
 
-static int connect_taut(struct taut *t, struct flow *f, const char *address, unsigned port, const char *congestion,
-                        unsigned long rate)
+static int connect_taut(struct taut *t, struct flow *f, const char *address, unsigned port,
+                        const char *congestion, unsigned long rate)
 {
     int fd = taut_connect(t, address, (uint16_t)port, NULL, f->id);
     char params[160], *result = NULL, wanted[64];
@@ -201,7 +204,8 @@ static int connect_taut(struct taut *t, struct flow *f, const char *address, uns
         fprintf(stderr, "taut_connect: %s\n", taut_error(t));
         exit(1);
     }
-    snprintf(params, sizeof params, "{\"id\":\"%s\",\"option\":\"congestion\",\"value\":\"%s\"}", f->id, congestion);
+    snprintf(params, sizeof params, "{\"id\":\"%s\",\"option\":\"congestion\",\"value\":\"%s\"}", f->id,
+             congestion);
     snprintf(wanted, sizeof wanted, "\"%s\"", congestion);
     if (taut_call(t, "conn.set", params, &result, NULL) < 0 || !strstr(result, wanted)) {
         fprintf(stderr, "conn.set: %s\n", result ? result : taut_error(t));
@@ -209,7 +213,8 @@ static int connect_taut(struct taut *t, struct flow *f, const char *address, uns
     }
     free(result);
     snprintf(f->congestion, sizeof f->congestion, "%.15s", congestion);
-    snprintf(params, sizeof params, "{\"id\":\"%s\",\"option\":\"max_pacing_rate\",\"value\":%lu}", f->id, rate);
+    snprintf(params, sizeof params, "{\"id\":\"%s\",\"option\":\"max_pacing_rate\",\"value\":%lu}", f->id,
+             rate);
     if (rate && taut_call(t, "conn.set", params, &result, NULL) < 0) {
         fprintf(stderr, "conn.set: %s\n", taut_error(t));
         exit(1);
@@ -244,7 +249,8 @@ static void *send_one(void *arg)
         socklen_t bytes = sizeof info;
 
         f->bytes += (unsigned long long)n;
-        if (!t && getsockopt(f->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_state == 1 /* ESTABLISHED */)
+        if (!t && getsockopt(f->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+            info.tcpi_state == 1 /* ESTABLISHED */)
             f->info = info;
     }
     close(f->fd);
@@ -262,10 +268,11 @@ static void report_sent(struct taut *t)
 
         printf("%s{\"congestion\":\"%s\",\"bytes\":%llu", i ? "," : "", flow[i].congestion, flow[i].bytes);
         if (!flow[i].id[0])
-            printf(",\"rtt\":%u,\"cwnd\":%u,\"retrans\":%u,\"reordering\":%u,\"reord_seen\":%u,\"dsack_dups\":%u,"
+            printf(",\"rtt\":%u,\"cwnd\":%u,\"retrans\":%u,\"reordering\":%u,\"reord_seen\":%u,\"dsack_"
+                   "dups\":%u,"
                    "\"rwnd_limited\":%llu,\"sndbuf_limited\":%llu",
-                   x->tcpi_rtt, x->tcpi_snd_cwnd, x->tcpi_total_retrans, x->tcpi_reordering, x->tcpi_reord_seen,
-                   x->tcpi_dsack_dups, (unsigned long long)x->tcpi_rwnd_limited,
+                   x->tcpi_rtt, x->tcpi_snd_cwnd, x->tcpi_total_retrans, x->tcpi_reordering,
+                   x->tcpi_reord_seen, x->tcpi_dsack_dups, (unsigned long long)x->tcpi_rwnd_limited,
                    (unsigned long long)x->tcpi_sndbuf_limited);
         printf("}");
     }
@@ -301,8 +308,9 @@ int main(int argc, char **argv)
     bool to_send = argc >= 9 && argc <= 10 && strcmp(argv[1], "send") == 0;
 
     if (!to_send && !(argc == 6 && strcmp(argv[1], "receive") == 0)) {
-        fprintf(stderr, "usage: traffic receive ADDRESS PORT N SECONDS\n"
-                        "       traffic send ADDRESS PORT N SECONDS PAUSE kernel|taut:DIRECTORY CONGESTION [RATE]\n");
+        fprintf(stderr,
+                "usage: traffic receive ADDRESS PORT N SECONDS\n"
+                "       traffic send ADDRESS PORT N SECONDS PAUSE kernel|taut:DIRECTORY CONGESTION [RATE]\n");
         return 2;
     }
     n_flows = (unsigned)atoi(argv[4]);
