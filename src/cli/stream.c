@@ -138,6 +138,8 @@ int cmd_connect(struct cli *c, int argc, char **argv)
     if (!cli_number("PORT", argv[optind + 1], 1, 65535, &port))
         return EXIT_USAGE;
     options.timeout_ms = (unsigned)seconds * 1000;
+    if (!cli_daemon(c))
+        return EXIT_NO_DAEMON;
     if (first && !first_input(c, data, &options, &ended))
         return EXIT_REFUSED;
     fd = taut_connect(c->t, argv[optind], (uint16_t)port, &options, id);
@@ -166,6 +168,8 @@ int cmd_listen(struct cli *c, int argc, char **argv)
         return cli_usage("listen PORT");
     if (!cli_number("PORT", argv[optind], 0, 65535, &port))
         return EXIT_USAGE;
+    if (!cli_daemon(c))
+        return EXIT_NO_DAEMON;
     listener = taut_listen(c->t, address, (uint16_t)port, again ? 128 : 1);
     if (listener < 0)
         return cli_failed(c, listener);

@@ -103,6 +103,29 @@ static void fill_receiving(const struct tcp_conn *c, struct tcp_info *r)
     r->rcvbuf_used = c->rcvq.truesize;
 }
 
+/* The first that runs, in the order in which inet_sk_diag_fill() asks. */
+static void fill_timer(const struct tcp_conn *c, uint64_t now, struct tcp_info *r)
+{
+    static const struct {
+        uint8_t timer, name;
+    } order[] = {{TCP_TIMER_RETRANS, TCP_INFO_TIMER_ON},
+                 {TCP_TIMER_PROBE0, TCP_INFO_TIMER_PERSIST},
+                 {TCP_TIMER_KEEPALIVE, TCP_INFO_TIMER_KEEPALIVE},
+                 {TCP_TIMER_LINGER, TCP_INFO_TIMER_KEEPALIVE}};
+
+    r->timer = TCP_INFO_TIMER_OFF;
+    r->timer_expires = UINT64_MAX;
+    for (unsigned i = 0; i < sizeof order / sizeof *order; i++) {
+        uint64_t at = c->timer_at[order[i].timer];
+
+        if (at == TIME_NEVER)
+            continue;
+        r->timer = order[i].name;
+        r->timer_expires = time_since(at, now) / NSEC_PER_USEC;
+        return;
+    }
+}
+
 static void fill_own(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct tcp_info *r)
 {
     uint64_t at = TIME_NEVER;
@@ -156,6 +179,7 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     fill_chrono(c, now, ret);
     fill_receiving(c, ret);
     fill_own(t, c, now, ret);
+    fill_timer(c, now, ret);
     return 0;
 }
 
