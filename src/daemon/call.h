@@ -69,7 +69,7 @@ enum control_error {
 struct control_fault {
     enum control_error error;
     int err; /* errno, > 0; 0: the error's own */
-    char text[512];
+    char text[CONFIG_ERROR_MAX]; /* the longest is a configuration file's */
 };
 
 /* ---- Methods

@@ -57,6 +57,9 @@ static const struct control_field status_result[] = {
 
 static const struct control_field reload_result[] = {
     {"changed", "array", "names of the sections that a reload takes over"},
+    {"needs_restart", "array",
+     "objects {name, file, value}: keys whose value in the file is another than the one in use, and that only a start "
+     "takes over"},
     END_FIELDS,
 };
 
