@@ -160,27 +160,22 @@ struct taut *cli_daemon(struct cli *c)
 
 json_t *cli_call(struct cli *c, const char *method, json_t *params, int *ret_status)
 {
-    char *text = params ? json_dumps(params, JSON_COMPACT) : NULL, *result = NULL;
     json_t *j = NULL;
-    int r = 0;
+    int r;
 
-    json_decref(params);
     if (!cli_daemon(c)) {
-        free(text);
+        json_decref(params);
         *ret_status = EXIT_NO_DAEMON;
         return NULL;
     }
-    r = taut_call(c->t, method, text, &result, NULL);
-    free(text);
+    r = taut_call_json(c->t, method, params, &j);
     if (r < 0) {
         *ret_status = cli_failed(c, r);
         return NULL;
     }
-    j = json_loads(result, JSON_DECODE_ANY, NULL);
-    free(result);
     if (!c->json)
         clean_json(j);
-    *ret_status = j ? EXIT_OK : EXIT_REFUSED;
+    *ret_status = EXIT_OK;
     return j;
 }
 

@@ -171,8 +171,17 @@ void conn_add_fields(json_t *row, const struct tcp_info *info, const json_t *nam
     const json_t *name;
     size_t i;
 
-    if (!names || strcmp(json_string_value(json_array_get(names, 0)), "*") == 0) {
+    if (!names) {
 #define X(member) json_object_set_new(row, #member, json_u64(info->member));
+        INFO_NUMBERS(X)
+#undef X
+        add_words(row, info);
+        return;
+    }
+    if (strcmp(json_string_value(json_array_get(names, 0)), "*") == 0) { /* most of an idle connection's are 0 */
+#define X(member)                                                                                            \
+    if (info->member)                                                                                        \
+        json_object_set_new_nocheck(row, #member, json_u64(info->member));
         INFO_NUMBERS(X)
 #undef X
         add_words(row, info);

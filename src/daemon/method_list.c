@@ -62,20 +62,12 @@ static bool read_filter(struct control_call *call, struct filter *ret)
     return true;
 }
 
-/* TIME-WAIT and half-open entries keep no times; nothing moves there. */
-static bool is_active(const struct tcp_info *info, int64_t ms)
+static bool matches(const struct filter *f, const struct tcp_brief *b)
 {
-    if (info->state == TCP_STATE_TIME_WAIT || info->state == TCP_STATE_NEW_SYN_RECV)
-        return false;
-    return info->last_data_sent <= ms || info->last_data_recv <= ms || info->last_ack_recv <= ms;
-}
-
-static bool matches(const struct filter *f, const struct tcp_info *info)
-{
-    return (!f->states || (f->states >> info->state & 1)) &&
-           (f->local_port < 0 || info->tuple.local_port == f->local_port) &&
-           (f->peer_port < 0 || info->tuple.remote_port == f->peer_port) &&
-           (f->active_ms < 0 || is_active(info, f->active_ms));
+    return (!f->states || (f->states >> b->state & 1)) &&
+           (f->local_port < 0 || b->tuple.local_port == f->local_port) &&
+           (f->peer_port < 0 || b->tuple.remote_port == f->peer_port) &&
+           (f->active_ms < 0 || (b->idle_ms != UINT32_MAX && b->idle_ms <= f->active_ms));
 }
 
 enum control_outcome method_conn_list(struct control_call *call)
@@ -87,6 +79,7 @@ enum control_outcome method_conn_list(struct control_call *call)
     uint64_t until = daemon_now() + LIST_BUDGET_NS;
     struct tcp_totals totals;
     struct filter filter;
+    struct tcp_brief brief;
     struct tcp_info info;
     unsigned looked = 0;
     bool late = false;
@@ -96,7 +89,8 @@ enum control_outcome method_conn_list(struct control_call *call)
         return CONTROL_FAILED;
     rows = json_array();
     while ((id = tcp_next_id(d->tcp, last)) != 0 && (int64_t)json_array_size(rows) < limit && !late) {
-        bool row = tcp_get_info(d->tcp, id, call->now, &info) == 0 && matches(&filter, &info);
+        bool row = tcp_get_brief(d->tcp, id, call->now, &brief) == 0 && matches(&filter, &brief) &&
+                   tcp_get_info(d->tcp, id, call->now, &info) == 0;
 
         last = id;
         if (row) {

@@ -112,8 +112,8 @@ static const struct control_param list_params[] = {
     {"active_ms", PARAM_INT, false, NULL, 1, 3600000,
      "only connections on which data or an ACK moved in the last milliseconds"},
     {"fields", PARAM_STRINGS, false, NULL, 0, 0,
-     "numbers of conn.get to tell of each connection too, as \"snd_cwnd\"; \"*\": all, and ca_state, options, timer, "
-     "limit_text"},
+     "numbers of conn.get to tell of each connection too, as \"snd_cwnd\"; \"*\": all that are not 0, and ca_state, "
+     "options, timer, limit_text, orphan, app_limited"},
     {"limit", PARAM_INT, false, "1000", 1, 5000, "rows at most"},
     {"after", PARAM_CONN, false, NULL, 0, 0, "go on behind this id: the \"next\" of the answer before"},
     END_PARAMS,

@@ -183,6 +183,29 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     return 0;
 }
 
+int tcp_get_brief(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_brief *ret)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    const void *entry = tcp_lookup_id(t, id, &kind);
+    const struct tcp_conn *c = entry;
+
+    if (!entry)
+        return -ENOENT;
+    if (kind == TCP_KIND_CONN) {
+        uint64_t at = c->lsndtime ? c->lsndtime : c->created_at;
+
+        at = at > c->last_data_recv_at ? at : c->last_data_recv_at;
+        at = at > c->rcv_tstamp ? at : c->rcv_tstamp;
+        *ret = (struct tcp_brief){(enum tcp_state)c->state, c->tuple, ms_since(now, at)};
+    } else { /* they are small anyway */
+        struct tcp_info info;
+
+        tcp_get_info(t, id, now, &info);
+        *ret = (struct tcp_brief){(enum tcp_state)info.state, info.tuple, UINT32_MAX};
+    }
+    return 0;
+}
+
 tcp_id tcp_next_id(const struct tcp *t, tcp_id after)
 {
     uint32_t slot = after ? ((uint32_t)after & 0xffffffu) + 1 : 0;

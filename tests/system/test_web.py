@@ -8,7 +8,7 @@ import time
 
 from harness import STACK4, STACK6, TAUT_WEB, Failure, check, equal, need, read_exactly, sh, tcp, wait_for
 
-VOID = {'meta', 'br', 'link', 'img', 'hr'}
+VOID = {'meta', 'br', 'link', 'img', 'hr', 'input'}
 IMPLIED = {'td', 'th', 'tr', 'p', 'option'}  # their end tags may be left out
 
 
