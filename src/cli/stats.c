@@ -41,7 +41,7 @@ struct show {
 
 /* Members of group "tcp" in Linux's Tcp: line; of the others those that Linux has not, or means otherwise. */
 static const char *const tcp_mib[] = {"ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets",
-                                      "InSegs",      "OutSegs",      "RetransSegs",  "OutRsts"};
+                                      "InSegs",      "OutSegs",      "RetransSegs",  "OutRsts", "InCsumErrors"};
 static const char *const own[] = {"TCPInBytes",  "TCPOutBytes", "TCPInFrames",    "TCPOutFrames",
                                   "TW",          "TCPReqTimeouts", "TCPICMPErrors", "TCPTxFailed",
                                   "TCPFragment", "TCPSackShifted", "TCPRecordCommits"};
