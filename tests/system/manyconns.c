@@ -6,7 +6,7 @@
  *
  * Connection i comes from address SOURCE + i / 16384 and port 32768 + i % 16384, with sequence number i. Each SYN-ACK is
  * answered with an ACK (a repeated one too, until none has come for a while); SYNs without an answer are sent again after a second. At most WINDOW
- * handshakes are under way, so that neither the queue nor the SYN table overflows. Nothing is answered afterwards: the
+ * handshakes are under way, so that no queue on the way overflows, our own least of all. Nothing is answered afterwards: the
  * connections stay as they are. Prints the number that completed.
  */
 #include <arpa/inet.h>
@@ -26,7 +26,7 @@
 
 #define PER_ADDRESS 16384u
 #define FIRST_PORT  32768u
-#define WINDOW      1000u
+#define WINDOW      200u
 #define TCP_AT      34
 
 static uint8_t mac[6], our_mac[6];
@@ -193,5 +193,6 @@ int main(int argc, char **argv)
         answer(done, count);
     }
     printf("%u\n", complete);
+    free(done);
     return complete == count ? 0 : 1;
 }
