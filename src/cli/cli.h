@@ -8,22 +8,29 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "client/taut.h"
 
 enum { EXIT_OK = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
 
 struct cli {
-    struct taut *t;
+    struct taut *t;     /* NULL until cli_daemon() */
+    const char *socket; /* -S, or NULL */
     bool json;
     volatile sig_atomic_t *stopped; /* SIGINT or SIGTERM came */
+    bool quiet;                     /* keep errors in `said` instead of printing them: the screen is another's */
+    char said[256];
 };
 
 struct command {
-    const char *name, *args, *help;
+    const char *name, *args, *help, *options; /* options: lines for --help, or "" */
     int (*run)(struct cli *c, int argc, char **argv);
-    bool needs_daemon;
 };
+
+/* The daemon, found at the first call; NULL after saying that there is none (EXIT_NO_DAEMON). To be called when the
+ * arguments are known to be good. */
+struct taut *cli_daemon(struct cli *c);
 
 /* Calls and prints the error if there is one. NULL with *ret_status set. Takes the reference of params (may
  * be NULL). */
@@ -41,10 +48,19 @@ json_int_t jint(const json_t *o, const char *key);
 /* show.c */
 int cmd_status(struct cli *c, int argc, char **argv);
 int cmd_conns(struct cli *c, int argc, char **argv);
-int cmd_stats(struct cli *c, int argc, char **argv);
 int cmd_neigh(struct cli *c, int argc, char **argv);
 int cmd_config(struct cli *c, int argc, char **argv);
+/* stats.c */
+extern const char stats_options[];
+int cmd_stats(struct cli *c, int argc, char **argv);
+/* ss.c */
+extern const char ss_options[];
+int cmd_ss(struct cli *c, int argc, char **argv);
+/* top.c */
+extern const char top_options[];
+int cmd_top(struct cli *c, int argc, char **argv);
 /* conn.c */
+void conn_page(FILE *out, const json_t *conn); /* an answer of conn.get as text */
 int cmd_conn(struct cli *c, int argc, char **argv);
 int cmd_close(struct cli *c, int argc, char **argv);
 int cmd_abort(struct cli *c, int argc, char **argv);

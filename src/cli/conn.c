@@ -7,25 +7,25 @@
 #include "cli/cli.h"
 #include "cli/out.h"
 
-static void line(const char *name, const char *text)
+static void line(FILE *out, const char *name, const char *text)
 {
-    printf("  %-14s %s\n", name, text);
+    fprintf(out, "  %-14s %s\n", name, text);
 }
 
-static void print_head(const json_t *j)
+static void print_head(FILE *out, const json_t *j)
 {
     char text[160];
 
-    printf("%s  %s  %s -> %s\n", jstr(j, "id"), jstr(j, "state"), jstr(j, "local"), jstr(j, "peer"));
-    line("owner", jstr(j, "owner"));
-    line("age", human_us((double)jint(j, "age"), text, sizeof text));
+    fprintf(out, "%s  %s  %s -> %s\n", jstr(j, "id"), jstr(j, "state"), jstr(j, "local"), jstr(j, "peer"));
+    line(out, "owner", jstr(j, "owner"));
+    line(out, "age", human_us((double)jint(j, "age"), text, sizeof text));
     snprintf(text, sizeof text, "%s (%s)", jstr(j, "limit"), jstr(j, "limit_text"));
-    line("waits for", text);
+    line(out, "waits for", text);
     if (json_is_string(json_object_get(j, "error")))
-        line("ended by", jstr(j, "error"));
+        line(out, "ended by", jstr(j, "error"));
 }
 
-static void print_negotiated(const json_t *j)
+static void print_negotiated(FILE *out, const json_t *j)
 {
     const json_t *options = json_object_get(j, "options"), *o;
     char text[256] = "";
@@ -37,10 +37,10 @@ static void print_negotiated(const json_t *j)
              (long long)jint(j, "snd_wscale"), (long long)jint(j, "rcv_wscale"),
              (long long)jint(j, "snd_mss"), (long long)jint(j, "rcv_mss"), (long long)jint(j, "advmss"),
              (long long)jint(j, "pmtu"));
-    line("options", text);
+    line(out, "options", text);
 }
 
-static void print_times(const json_t *j)
+static void print_times(FILE *out, const json_t *j)
 {
     char a[32], b[32], c[32], d[32], text[200];
 
@@ -48,18 +48,18 @@ static void print_times(const json_t *j)
              human_us((double)jint(j, "rtt"), a, sizeof a), human_us((double)jint(j, "rttvar"), b, sizeof b),
              human_us((double)jint(j, "min_rtt"), c, sizeof c),
              human_us((double)jint(j, "rcv_rtt"), d, sizeof d));
-    line("round trip", text);
+    line(out, "round trip", text);
     snprintf(text, sizeof text, "rto %s  backoff %lld  ato %s", human_us((double)jint(j, "rto"), a, sizeof a),
              (long long)jint(j, "backoff"), human_us((double)jint(j, "ato"), b, sizeof b));
-    line("timers", text);
+    line(out, "timers", text);
     snprintf(text, sizeof text, "sent %s  received %s  acked %s",
              human_us((double)jint(j, "last_data_sent") * 1e3, a, sizeof a),
              human_us((double)jint(j, "last_data_recv") * 1e3, b, sizeof b),
              human_us((double)jint(j, "last_ack_recv") * 1e3, c, sizeof c));
-    line("last, ago", text);
+    line(out, "last, ago", text);
 }
 
-static void print_sending(const json_t *j)
+static void print_sending(FILE *out, const json_t *j)
 {
     char a[32], b[32], c[32], text[240];
     json_int_t ssthresh = jint(j, "snd_ssthresh");
@@ -70,78 +70,65 @@ static void print_sending(const json_t *j)
              jstr(j, "congestion"), (long long)jint(j, "snd_cwnd"), ssthresh >= 0x7fffffff ? "none" : b, jstr(j, "ca_state"),
              (long long)jint(j, "unacked"), (long long)jint(j, "sacked"), (long long)jint(j, "lost"),
              (long long)jint(j, "retrans"), (long long)jint(j, "total_retrans"));
-    line("congestion", text);
+    line(out, "congestion", text);
     snprintf(text, sizeof text, "%s  delivered %lld  delivery %s",
              human_bytes((uint64_t)jint(j, "bytes_acked"), a, sizeof a), (long long)jint(j, "delivered"),
              human_rate((uint64_t)jint(j, "delivery_rate"), b, sizeof b));
-    line("sent", text);
+    line(out, "sent", text);
     snprintf(text, sizeof text, "%s  not sent %lld", human_bytes((uint64_t)jint(j, "snd_wnd"), a, sizeof a),
              (long long)jint(j, "notsent_bytes"));
-    line("peer's window", text);
+    line(out, "peer's window", text);
     snprintf(text, sizeof text, "%s of %s", human_bytes((uint64_t)jint(j, "sndbuf_used"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "sndbuf"), b, sizeof b));
-    line("send buffer", text);
+    line(out, "send buffer", text);
     snprintf(text, sizeof text, "%s, of this held back by the peer's window %s, by the send buffer %s",
              human_us((double)jint(j, "busy_time"), a, sizeof a), human_us((double)jint(j, "rwnd_limited"), b, sizeof b),
              human_us((double)jint(j, "sndbuf_limited"), c, sizeof c));
-    line("busy", text);
+    line(out, "busy", text);
 }
 
-static void print_receiving(const json_t *j)
+static void print_receiving(FILE *out, const json_t *j)
 {
     char a[32], b[32], c[32], text[240];
 
     snprintf(text, sizeof text, "%s  out of order %lld",
              human_bytes((uint64_t)jint(j, "bytes_received"), a, sizeof a),
              (long long)jint(j, "rcv_ooopack"));
-    line("received", text);
+    line(out, "received", text);
     snprintf(text, sizeof text, "%s  unread %s", human_bytes((uint64_t)jint(j, "rcv_open"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "unread_bytes"), b, sizeof b));
-    line("our window", text);
+    line(out, "our window", text);
     snprintf(text, sizeof text, "%s of %s, out of order %s",
              human_bytes((uint64_t)jint(j, "rcvbuf_used"), a, sizeof a),
              human_bytes((uint64_t)jint(j, "rcvbuf"), b, sizeof b),
              human_bytes((uint64_t)jint(j, "ooo_bytes"), c, sizeof c));
-    line("receive buffer", text);
+    line(out, "receive buffer", text);
     snprintf(text, sizeof text, "out %lld  in %lld  with data out %lld  in %lld",
              (long long)jint(j, "segs_out"), (long long)jint(j, "segs_in"),
              (long long)jint(j, "data_segs_out"), (long long)jint(j, "data_segs_in"));
-    line("segments", text);
+    line(out, "segments", text);
 }
 
-static void print_counts(const json_t *j, const char *key, const char *title)
+static void print_counts(FILE *out, const json_t *j, const char *key, const char *title)
 {
     const char *name;
     json_t *o = json_object_get(j, key), *v;
 
     if (json_object_size(o) == 0)
         return;
-    printf("  %s\n", title);
-    json_object_foreach(o, name, v) printf("    %-26s %12lld\n", name, (long long)json_integer_value(v));
+    fprintf(out, "  %s\n", title);
+    json_object_foreach(o, name, v) fprintf(out, "    %-26s %12lld\n", name, (long long)json_integer_value(v));
 }
 
-int cmd_conn(struct cli *c, int argc, char **argv)
+void conn_page(FILE *out, const json_t *j)
 {
-    const json_t *pump;
-    int status;
-    json_t *j;
+    const json_t *pump = json_object_get(j, "pump");
 
-    if (argc != 2)
-        return cli_usage("conn ID");
-    j = cli_call(c, "conn.get", json_pack("{s:s}", "id", argv[1]), &status);
-    if (!j)
-        return status;
-    if (c->json) {
-        cli_print_json(j);
-        json_decref(j);
-        return status;
-    }
-    print_head(j);
-    print_negotiated(j);
-    print_times(j);
-    print_sending(j);
-    print_receiving(j);
-    pump = json_object_get(j, "pump");
+    print_head(out, j);
+    print_negotiated(out, j);
+    print_times(out, j);
+    print_sending(out, j);
+    print_receiving(out, j);
     if (json_is_object(pump)) {
         char a[32], b[32], text[128];
 
@@ -149,10 +136,24 @@ int cmd_conn(struct cli *c, int argc, char **argv)
                  human_bytes((uint64_t)jint(pump, "bytes_in"), a, sizeof a),
                  human_bytes((uint64_t)jint(pump, "bytes_out"), b, sizeof b),
                  (long long)jint(pump, "undelivered"));
-        line("program", text);
+        line(out, "program", text);
     }
-    print_counts(j, "causes", "why segments were sent");
-    print_counts(j, "drops", "why segments were not used");
+    print_counts(out, j, "causes", "why segments were sent");
+    print_counts(out, j, "drops", "why segments were not used");
+}
+
+int cmd_conn(struct cli *c, int argc, char **argv)
+{
+    int status;
+    json_t *j;
+
+    if (argc != 2)
+        return cli_usage("conn ID");
+    j = cli_call(c, "conn.get", json_pack("{s:s}", "id", argv[1]), &status);
+    if (j && c->json)
+        cli_print_json(j);
+    else if (j)
+        conn_page(stdout, j);
     json_decref(j);
     return status;
 }

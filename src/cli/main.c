@@ -2,7 +2,8 @@
  * cli/main.c: the `taut` command: options, the table of commands, errors and exit statuses.
  *
  * Exit status: 0 ok, 1 the daemon answered an error (or a connection failed), 2 wrong usage, 3 no daemon
- * reachable. SIGINT and SIGTERM set a flag; system calls return EINTR (no SA_RESTART), the command cleans up
+ * reachable. The daemon is looked for when a command first asks it something, so wrong usage is told without one. What it
+ * says goes through clean.h before anything prints it. SIGINT and SIGTERM set a flag; system calls return EINTR (no SA_RESTART), the command cleans up
  * and ends. It knows the daemon by taut.h only.
  */
 #include <errno.h>
@@ -12,32 +13,70 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/clean.h"
 #include "cli/cli.h"
 
 static volatile sig_atomic_t stopped;
+static const struct command *current; /* for the hint behind a usage error */
 
 static const struct command commands[] = {
-    {"status", "", "interface, addresses, routes, totals, forwards, services", cmd_status, true},
-    {"conns", "[-w] [-i SECONDS] [-s STATE] [-p PORT]", "connections; -w: again and again", cmd_conns, true},
-    {"conn", "ID", "all about one connection", cmd_conn, true},
-    {"connect", "[-d] [-f] [-t SECONDS] [-b SOURCE] [--md5-key-file FILE] HOST PORT",
-     "connects standard input and output to HOST PORT (-d: no delay, -f: Fast Open)", cmd_connect, true},
-    {"listen", "[-k] [-a ADDRESS] [--md5-key-file FILE [--md5-peer PREFIX]] PORT", "takes a connection on PORT; -k: one after the other", cmd_listen,
-     true},
-    {"close", "ID", "ends a connection in order (FIN)", cmd_close, true},
-    {"abort", "ID", "resets a connection", cmd_abort, true},
-    {"set", "ID OPTION VALUE", "sets a socket option: nodelay, cork, keepidle, sndbuf, ...", cmd_set, true},
-    {"ping", "[-c N] [-i SECONDS] [-s BYTES] HOST", "sends echo requests", cmd_ping, true},
-    {"stats", "[-a] [-x]", "counters that are not zero; -a: all, -x: with their meaning", cmd_stats, true},
-    {"neigh", "", "the neighbour cache (ARP and ND)", cmd_neigh, true},
-    {"metrics", "[flush] [ADDRESS]", "what was learnt of destinations; flush: forgets it", cmd_metrics, true},
-    {"events", "[-k KINDS]", "what happens, line by line; KINDS: conn,listener,addr,neigh,link,log",
-     cmd_events, true},
-    {"trace", "[--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]",
-     "what a connection did and why; --dead: of those that ended badly", cmd_trace, false},
-    {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key", cmd_config, true},
-    {"reload", "", "reads the configuration file again", cmd_reload, true},
-    {"version", "", "version of this command and of the daemon", cmd_version, false},
+    {"status", "", "interface, addresses, routes, totals, forwards, services", "", cmd_status},
+    {"ss", "[OPTIONS] [FILTER]", "connections with the columns, options and filters of ss(8)", ss_options, cmd_ss},
+    {"top", "[OPTIONS] [FILTER]", "connections by rate, live; keys sort, filter and open one", top_options, cmd_top},
+    {"conns", "[-w] [-i SECONDS] [-s STATE] [-p PORT]", "connections; -w: again and again",
+     "  -w          again and again, until interrupted\n"
+     "  -i SECONDS  with -w: pause between two looks, 1 to 3600 (default 1)\n"
+     "  -s STATE    only connections in this state, as ESTABLISHED\n"
+     "  -p PORT     only connections of this local port\n",
+     cmd_conns},
+    {"conn", "ID", "all about one connection", "", cmd_conn},
+    {"connect", "[-d] [-f] [-t SECONDS] [-b SOURCE] [--md5-key-file FILE] HOST PORT", "connects standard input and output to HOST PORT",
+     "  -d          no delay (TCP_NODELAY)\n"
+     "  -f          Fast Open: the first input travels in the SYN where it may\n"
+     "  -t SECONDS  give up after this time, 1 to 86400 (default: tcp_syn_retries decides)\n"
+     "  -b SOURCE   local address (default: chosen)\n"
+     "  --md5-key-file FILE  sign with the TCP-MD5 key in FILE\n",
+     cmd_connect},
+    {"listen", "[-k] [-a ADDRESS] [--md5-key-file FILE [--md5-peer PREFIX]] PORT", "takes a connection on PORT",
+     "  -k          one connection after the other\n"
+     "  -a ADDRESS  local address (default: all)\n"
+     "  --md5-key-file FILE  peers sign with the TCP-MD5 key in FILE\n"
+     "  --md5-peer PREFIX    only those within PREFIX (default: all)\n",
+     cmd_listen},
+    {"close", "ID", "ends a connection in order (FIN)", "", cmd_close},
+    {"abort", "ID", "resets a connection", "", cmd_abort},
+    {"set", "ID OPTION VALUE", "sets a socket option: nodelay, cork, keepidle, sndbuf, ...",
+     "  OPTION      nodelay, cork, quickack, keepalive, keepidle (s), keepintvl (s), keepcnt, user_timeout (ms),\n"
+     "              linger2 (s), sndbuf, rcvbuf, window_clamp, notsent_lowat (bytes), tos, congestion (a name),\n"
+     "              max_pacing_rate (bytes a second)\n"
+     "  VALUE       as setsockopt(2) takes it\n",
+     cmd_set},
+    {"ping", "[-c N] [-i SECONDS] [-s BYTES] HOST", "sends echo requests",
+     "  -c N        end after N requests, 1 to 1000000 (default: go on)\n"
+     "  -i SECONDS  pause between two, 0.01 to 3600 (default 1)\n"
+     "  -s BYTES    payload, 0 to 1400 (default 56)\n",
+     cmd_ping},
+    {"stats", "[-z] [-x] [-i SECONDS [-c N]] [-d FILE] [PATTERN...]", "counters, with the names of nstat(8)", stats_options,
+     cmd_stats},
+    {"neigh", "", "the neighbour cache (ARP and ND)", "", cmd_neigh},
+    {"metrics", "[flush] [ADDRESS]", "what was learnt of destinations; flush: forgets it",
+     "  flush       forget it, Fast Open cookies too\n"
+     "  ADDRESS     of this destination only\n",
+     cmd_metrics},
+    {"events", "[-k KINDS]", "what happens, line by line",
+     "  -k KINDS    some of conn,listener,addr,neigh,link,log (default: all)\n", cmd_events},
+    {"trace", "[--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]", "what a connection did and why",
+     "  -d, --dead    of connections that ended badly\n"
+     "  -f, --follow  go on with what happens, until interrupted\n"
+     "  -p, --pkt     as a packetdrill script that replays it\n"
+     "  -o FILE       keep the record in FILE\n",
+     cmd_trace},
+    {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key",
+     "  KEY         \"section.key\", or the key alone (default: all keys)\n"
+     "  VALUE       new value, for keys that take effect \"now\" or \"new\"\n",
+     cmd_config},
+    {"reload", "", "reads the configuration file again; tells what had no effect", "", cmd_reload},
+    {"version", "", "version of this command and of the daemon", "", cmd_version},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -74,6 +113,10 @@ static int print_command_help(const struct command *cmd)
 {
     printf("usage: taut [-S PATH] %s%s%s [--json]\n%s\n", cmd->name, cmd->args[0] ? " " : "", cmd->args,
            cmd->help);
+    if (cmd->options[0])
+        printf("\n%s", cmd->options);
+    printf("\n  -j, --json  prints the daemon's answer as JSON\n"
+           "  -S PATH     directory of the daemon's control sockets ($TAUT_SOCKET, else /run/taut)\n");
     return EXIT_OK;
 }
 
@@ -85,8 +128,20 @@ int cli_usage(const char *fmt, ...)
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
-    fprintf(stderr, " (taut --help)\n");
+    if (current)
+        fprintf(stderr, " (taut %s --help)\n", current->name);
+    else
+        fprintf(stderr, " (taut --help)\n");
     return EXIT_USAGE;
+}
+
+/* An error: on stderr, or kept. */
+static void cli_say(struct cli *c, const char *what, const char *text)
+{
+    snprintf(c->said, sizeof c->said, "%.20s%.235s", what, text);
+    clean_text(c->said);
+    if (!c->quiet)
+        fprintf(stderr, "taut: %s\n", c->said);
 }
 
 int cli_failed(struct cli *c, int error)
@@ -95,26 +150,42 @@ int cli_failed(struct cli *c, int error)
 
     if (*c->stopped)
         return EXIT_OK;
-    fprintf(stderr, "taut: %s\n", said[0] ? said : strerror(-error));
+    cli_say(c, "", said[0] ? said : strerror(-error));
     return error == -ECONNRESET || error == -EPIPE ? (strchr(said, '_') ? EXIT_REFUSED : EXIT_NO_DAEMON)
                                                    : EXIT_REFUSED;
 }
 
+struct taut *cli_daemon(struct cli *c)
+{
+    if (!c->t && !(c->t = taut_open(c->socket))) {
+        const char *path = c->socket ? c->socket : getenv("TAUT_SOCKET");
+
+        char text[200];
+
+        snprintf(text, sizeof text, "%s: %s", path && path[0] ? path : "/run/taut", strerror(errno));
+        cli_say(c, "no daemon at ", text);
+    }
+    return c->t;
+}
+
 json_t *cli_call(struct cli *c, const char *method, json_t *params, int *ret_status)
 {
-    char *text = params ? json_dumps(params, JSON_COMPACT) : NULL, *result = NULL;
-    int r = taut_call(c->t, method, text, &result, NULL);
     json_t *j = NULL;
+    int r;
 
-    json_decref(params);
-    free(text);
+    if (!cli_daemon(c)) {
+        json_decref(params);
+        *ret_status = EXIT_NO_DAEMON;
+        return NULL;
+    }
+    r = taut_call_json(c->t, method, params, &j);
     if (r < 0) {
         *ret_status = cli_failed(c, r);
         return NULL;
     }
-    j = json_loads(result, JSON_DECODE_ANY, NULL);
-    free(result);
-    *ret_status = j ? EXIT_OK : EXIT_REFUSED;
+    if (!c->json)
+        clean_json(j);
+    *ret_status = EXIT_OK;
     return j;
 }
 
@@ -163,7 +234,7 @@ static const struct command *find_command(const char *name)
 }
 
 /* --json, --help and --socket may stand behind the command too: taken out of argv. False: usage error. */
-static bool take_common(int *argc, char **argv, struct cli *c, const char **socket, bool *help)
+static bool take_common(int *argc, char **argv, struct cli *c, bool *help)
 {
     int n = 1;
 
@@ -178,9 +249,9 @@ static bool take_common(int *argc, char **argv, struct cli *c, const char **sock
         } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             *help = true;
         } else if (is_socket && i + 1 < *argc) {
-            *socket = argv[++i];
+            c->socket = argv[++i];
         } else if (strncmp(argv[i], "--socket=", 9) == 0) {
-            *socket = argv[i] + 9;
+            c->socket = argv[i] + 9;
         } else if (is_socket) {
             cli_usage("-S needs a path");
             return false;
@@ -193,24 +264,14 @@ static bool take_common(int *argc, char **argv, struct cli *c, const char **sock
     return true;
 }
 
-static int no_daemon(const char *socket)
-{
-    int err = errno;
-    const char *path = socket ? socket : getenv("TAUT_SOCKET");
-
-    fprintf(stderr, "taut: no daemon at %s: %s\n", path && path[0] ? path : "/run/taut", strerror(err));
-    return EXIT_NO_DAEMON;
-}
-
 int main(int argc, char **argv)
 {
     struct cli c = {.stopped = &stopped};
-    const char *socket = NULL;
     const struct command *cmd;
     bool help = false;
     int status;
 
-    if (!take_common(&argc, argv, &c, &socket, &help))
+    if (!take_common(&argc, argv, &c, &help))
         return EXIT_USAGE;
     if (argc > 1 && strcmp(argv[1], "--version") == 0)
         argv[1] = (char *)(uintptr_t) "version";
@@ -223,10 +284,8 @@ int main(int argc, char **argv)
         return cli_usage("no command \"%s\"", argv[1]);
     if (help)
         return print_command_help(cmd);
+    current = cmd;
     catch_signals();
-    c.t = taut_open(socket);
-    if (!c.t && cmd->needs_daemon)
-        return no_daemon(socket);
     status = cmd->run(&c, argc - 1, argv + 1);
     taut_close(c.t);
     if (fflush(stdout) != 0 && status == EXIT_OK)

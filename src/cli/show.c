@@ -1,5 +1,5 @@
 /*
- * cli/show.c: status, conns, stats, neigh and config as tables. Each asks once and prints; `conns -w` asks
+ * cli/show.c: status, conns, neigh and config as tables. Each asks once and prints; `conns -w` asks
  * again until it is interrupted: on a terminal the screen is drawn anew, otherwise one table follows the
  * other.
  */
@@ -237,56 +237,6 @@ int cmd_conns(struct cli *c, int argc, char **argv)
         if (!isatty(STDOUT_FILENO) && !c->json)
             putchar('\n');
     }
-    return status;
-}
-
-/* ---- stats
- * ------------------------------------------------------------------------------------------------------- */
-
-static void print_stats(const json_t *j, bool all, bool with_help)
-{
-    const char *group, *name;
-    json_t *o, *v;
-
-    json_object_foreach((json_t *)(uintptr_t)j, group, o)
-    {
-        bool head = false;
-
-        json_object_foreach(o, name, v)
-        {
-            json_int_t n = with_help ? jint(v, "value") : json_integer_value(v);
-
-            if (n == 0 && !all)
-                continue;
-            if (!head)
-                printf("%s\n", group);
-            head = true;
-            printf("  %-26s %14lld%s%s\n", name, (long long)n, with_help ? "  " : "",
-                   with_help ? jstr(v, "help") : "");
-        }
-    }
-}
-
-int cmd_stats(struct cli *c, int argc, char **argv)
-{
-    bool all = false, with_help = false;
-    int o, status;
-    json_t *j;
-
-    while ((o = getopt(argc, argv, "ax")) != -1) {
-        all |= o == 'a';
-        with_help |= o == 'x';
-        if (o == '?')
-            return EXIT_USAGE;
-    }
-    if (optind < argc)
-        return cli_usage("stats takes no arguments but options");
-    j = cli_call(c, "stats.get", json_pack("{s:b}", "help", with_help), &status);
-    if (j && c->json)
-        cli_print_json(j);
-    else if (j)
-        print_stats(j, all, with_help);
-    json_decref(j);
     return status;
 }
 

@@ -151,6 +151,8 @@ int cmd_connect(struct cli *c, int argc, char **argv)
     if (!cli_number("PORT", argv[optind + 1], 1, 65535, &port))
         return EXIT_USAGE;
     options.timeout_ms = (unsigned)seconds * 1000;
+    if (!cli_daemon(c))
+        return EXIT_NO_DAEMON;
     if (first && !first_input(c, data, &options, &ended))
         return EXIT_REFUSED;
     fd = taut_connect(c->t, argv[optind], (uint16_t)port, &options, id);
@@ -199,6 +201,8 @@ int cmd_listen(struct cli *c, int argc, char **argv)
         return cli_usage("listen [--md5-key-file FILE [--md5-peer PREFIX]] PORT");
     if (!cli_number("PORT", argv[optind], 0, 65535, &port))
         return EXIT_USAGE;
+    if (!cli_daemon(c))
+        return EXIT_NO_DAEMON;
     if (*key)
         listener = listen_signed(c, address, (uint16_t)port, again ? 128 : 1, key, peer);
     else

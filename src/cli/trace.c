@@ -393,10 +393,8 @@ int cmd_trace(struct cli *c, int argc, char **argv)
     what = optind < argc ? argv[optind] : NULL;
     if (what && !is_id(what))
         return trace_file(c, &o, what);
-    if (!c->t) {
-        fprintf(stderr, "taut: no daemon reachable\n");
+    if (!cli_daemon(c))
         return EXIT_NO_DAEMON;
-    }
     if (!what)
         return list_records(c, &o);
     return o.follow ? follow_record(c, what) : trace_record(c, &o, what);

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "cli/clean.h"
 #include "cli/cli.h"
 #include "cli/out.h"
 
@@ -185,10 +186,13 @@ int cmd_events(struct cli *c, int argc, char **argv)
     }
     if (optind < argc)
         return cli_usage("events takes no arguments but options");
+    if (!cli_daemon(c))
+        return EXIT_NO_DAEMON;
     r = taut_subscribe(c->t, kinds);
     while (r == 0 && !*c->stopped && (r = taut_next_event(c->t, -1, &text)) == 0) {
         json_t *e = json_loads(text, 0, NULL);
 
+        clean_json(e);
         if (c->json)
             puts(text);
         else if (jint(e, "dropped") > dropped)
@@ -207,6 +211,18 @@ int cmd_events(struct cli *c, int argc, char **argv)
 /* ---- reload, version
  * --------------------------------------------------------------------------------------------- */
 
+static void print_reload(const json_t *j)
+{
+    const json_t *ignored = json_object_get(j, "needs_restart"), *row;
+    size_t i;
+
+    puts("reloaded: forwards, services, log level");
+    if (json_array_size(ignored))
+        puts("changed in the file, but without effect until the daemon is started again:");
+    json_array_foreach(ignored, i, row)
+        printf("  %s: %s in the file, %s in use\n", jstr(row, "name"), jstr(row, "file"), jstr(row, "value"));
+}
+
 int cmd_reload(struct cli *c, int argc, char **argv)
 {
     int status;
@@ -219,7 +235,7 @@ int cmd_reload(struct cli *c, int argc, char **argv)
     if (j && c->json)
         cli_print_json(j);
     else if (j)
-        puts("reloaded");
+        print_reload(j);
     json_decref(j);
     return status;
 }
@@ -232,7 +248,7 @@ int cmd_version(struct cli *c, int argc, char **argv)
     (void)argv;
     if (argc > 1)
         return cli_usage("version takes no arguments");
-    if (c->t)
+    if (c->t || (c->t = taut_open(c->socket)) != NULL)
         j = cli_call(c, "server.hello", json_pack("{s:s}", "client", "taut"), &status);
     if (c->json && j)
         cli_print_json(j);

@@ -357,6 +357,11 @@ EXPORT int taut_call(struct taut *t, const char *method, const char *params, cha
     return 0;
 }
 
+EXPORT int taut_call_json(struct taut *t, const char *method, struct json_t *params, struct json_t **ret_result)
+{
+    return call(t, method, params, ret_result, NULL);
+}
+
 /* ---- Connections
  * ------------------------------------------------------------------------------------------------- */
 

@@ -40,6 +40,13 @@ const char *taut_error(const struct taut *t);
  */
 int taut_call(struct taut *t, const char *method, const char *params, char **ret_result, int *ret_fd);
 
+/*
+ * The same for programs that use jansson themselves: params and *ret_result are its json_t. Takes the reference of params
+ * (NULL: none); *ret_result is a new one. Saves writing and reading the text once, which large answers feel.
+ */
+struct json_t;
+int taut_call_json(struct taut *t, const char *method, struct json_t *params, struct json_t **ret_result);
+
 /* An established connection as a descriptor. host: an address, or a name (resolved here, each address tried in turn). */
 struct taut_connect_options {
     const char *source;  /* local address, NULL: chosen */

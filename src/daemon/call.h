@@ -69,7 +69,7 @@ enum control_error {
 struct control_fault {
     enum control_error error;
     int err; /* errno, > 0; 0: the error's own */
-    char text[512];
+    char text[CONFIG_ERROR_MAX]; /* the longest is a configuration file's */
 };
 
 /* ---- Methods
@@ -238,6 +238,10 @@ json_t *json_conn_id(tcp_id id);
 void conn_owner(struct daemon *d, tcp_id id, const struct tcp_info *info, struct sock_owner_info *ret);
 /* What conn.list tells of a connection. */
 json_t *conn_row(struct daemon *d, tcp_id id, const struct tcp_info *info);
+/* Adds the numbers of these names. NULL: all of them, and what else conn.get tells in words; "*" first: the same, but
+ * numbers that are 0 are left out. */
+void conn_add_fields(json_t *row, const struct tcp_info *info, const json_t *names);
+bool conn_is_field(const char *name);
 json_t *addr_row(const struct stack_addr *a);
 json_t *neigh_row(const struct stack_neigh *n);
 json_t *link_row(const struct daemon *d);

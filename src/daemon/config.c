@@ -496,27 +496,69 @@ struct parse {
     unsigned forward_line[CONFIG_FORWARDS_MAX], listen_line[CONFIG_FORWARDS_MAX];
     unsigned md5_line[CONFIG_MD5_MAX];
     unsigned tcp_line;   /* of the last key of [tcp] */
-    unsigned error_line;
-    char error[CONFIG_ERROR_MAX];
+    bool cut;            /* a line was too long */
+    bool whole;          /* check_whole() looks: what the lines told already is not told again */
+    unsigned n_errors, more_errors; /* kept; not kept */
+    struct mistake {
+        unsigned line, whole;
+        char where[100], text[201];
+    } error[CONFIG_ERRORS_MAX];
 };
 
 static int fail(struct parse *p, unsigned line, const char *section, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
-/* Always 0, what inih takes for an error; only the first one is kept. */
+static bool told_already(const struct parse *p, const struct mistake *m)
+{
+    for (unsigned i = 0; i < p->n_errors; i++) {
+        const struct mistake *old = &p->error[i];
+
+        if (strcmp(old->where, m->where) == 0 && (strcmp(old->text, m->text) == 0 || (m->whole && !old->whole)))
+            return true;
+        if (!m->whole && !old->whole && old->line == m->line)
+            return true; /* a line that was cut off, and what is left of it */
+    }
+    return false;
+}
+
+/* Keeps a mistake; always 0. */
 static int fail(struct parse *p, unsigned line, const char *section, const char *key, const char *fmt, ...)
 {
-    char text[201];
+    struct mistake m = {.line = line, .whole = p->whole};
     va_list args;
 
-    if (p->error[0])
-        return 0;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    vsnprintf(m.text, sizeof m.text, fmt, args);
     va_end(args);
-    p->error_line = line;
-    snprintf(p->error, sizeof p->error, "%.160s:%u: %.48s%s%.48s: %.200s", p->path, line, section, *key ? "." : "", key, text);
+    snprintf(m.where, sizeof m.where, "%.48s%s%.48s", section, *key ? "." : "", key);
+    if (told_already(p, &m))
+        return 0;
+    if (p->n_errors == CONFIG_ERRORS_MAX)
+        p->more_errors++;
+    else
+        p->error[p->n_errors++] = m;
     return 0;
+}
+
+static int by_line(const void *a, const void *b)
+{
+    const struct mistake *x = a, *y = b;
+
+    return x->line != y->line ? (x->line > y->line) - (x->line < y->line) : strcmp(x->where, y->where);
+}
+
+/* All of them, a line each, in the order of the file. */
+static void tell_mistakes(struct parse *p, char *ret_error, size_t bytes)
+{
+    size_t at = 0;
+
+    qsort(p->error, p->n_errors, sizeof *p->error, by_line);
+    ret_error[0] = '\0';
+    for (unsigned i = 0; i < p->n_errors && at < bytes; i++)
+        at += (size_t)snprintf(ret_error + at, bytes - at, "%s%.160s:%u: %s: %s", i ? "\n" : "", p->path, p->error[i].line,
+                               p->error[i].where, p->error[i].text);
+    if (p->more_errors && at < bytes)
+        snprintf(ret_error + at, bytes - at, "\n%.160s: and %u more", p->path, p->more_errors);
 }
 
 /* inih's lines are short (200 characters as Debian builds it): what does not fit is an error, except in a comment. */
@@ -526,8 +568,10 @@ static void skip_rest(struct parse *p, const char *start)
 
     while ((c = fgetc(p->file)) != EOF && c != '\n')
         ;
-    if (*start != '#' && *start != ';')
-        fail(p, p->line, "syntax", "", "the line is too long; a list may be given in several lines with the same key");
+    if (*start == '#' || *start == ';')
+        return;
+    p->cut = true;
+    fail(p, p->line, "syntax", "", "the line is too long; a list may be given in several lines with the same key");
 }
 
 static char *read_line(char *str, int bytes, void *stream)
@@ -645,9 +689,8 @@ static int table_key(struct parse *p, const struct tcp_config_row *table, void *
     return fail(p, p->line, section, key, "unknown key; 'tautd --dump-config' lists all");
 }
 
-static int handle(void *user, const char *section, const char *key, const char *value)
+static int take_key(struct parse *p, const char *section, const char *key, const char *value)
 {
-    struct parse *p = user;
     bool known = false;
 
     if (!strncmp(section, "forward", 7) && (section[7] == ' ' || !section[7]))
@@ -675,6 +718,13 @@ static int handle(void *user, const char *section, const char *key, const char *
                     "unknown section; there are interface, network, limits, control, log, services, tcp, stack, "
                     "forward NAME and md5 NAME");
     return fail(p, p->line, section, key, "unknown key; 'tautd --dump-config' lists all");
+}
+
+/* inih goes on behind a mistake of ours; what it stops at itself is syntax. */
+static int handle(void *user, const char *section, const char *key, const char *value)
+{
+    take_key(user, section, key, value);
+    return 1;
 }
 
 static bool listeners_clash(const struct config_forward *a, const struct config_forward *b)
@@ -796,19 +846,33 @@ void config_defaults(struct daemon_config *ret)
     stack_config_defaults(&ret->stack);
 }
 
+/* What stands behind a line that is no syntax was read without knowing its section. */
+static void forget_behind(struct parse *p, unsigned line)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < p->n_errors; i++)
+        if (p->error[i].line <= line)
+            p->error[kept++] = p->error[i];
+    p->n_errors = kept;
+    p->more_errors = 0;
+}
+
 static void parse_file(struct parse *p)
 {
     int r = ini_parse_stream(read_line, p, handle, p);
 
-    if (r > 0 && p->error_line > (unsigned)r)
-        p->error[0] = '\0'; /* what inih found stands above it */
+    if (r > 0)
+        forget_behind(p, (unsigned)r);
     if (ferror(p->file))
         fail(p, p->line, "file", "", "cannot be read: %s", strerror(errno));
     else if (r > 0)
         fail(p, (unsigned)r, "syntax", "", "neither [section], key = value, comment nor blank");
     else if (r < 0)
         fail(p, p->line, "file", "", "out of memory while reading");
-    check_whole(p);
+    p->whole = true;
+    if (r == 0 && !ferror(p->file) && !p->cut)
+        check_whole(p);
 }
 
 int config_load(const char *path, struct daemon_config *ret, char *ret_error, size_t error_bytes)
@@ -831,8 +895,8 @@ int config_load(const char *path, struct daemon_config *ret, char *ret_error, si
     }
     parse_file(p);
     fclose(p->file);
-    if (p->error[0]) {
-        snprintf(ret_error, error_bytes, "%s", p->error);
+    if (p->n_errors) {
+        tell_mistakes(p, ret_error, error_bytes);
         goto out;
     }
     snprintf(c->path, sizeof c->path, "%s", path);
@@ -1004,6 +1068,7 @@ int config_set_value(struct daemon_config *c, const char *section, const char *k
 {
     struct daemon_config *next;
     struct parse p = {.path = "config.set", .line = 1};
+    bool good;
     struct config_row_info info;
     unsigned i = 0;
 
@@ -1027,13 +1092,14 @@ int config_set_value(struct daemon_config *c, const char *section, const char *k
     p.c = next;
     handle(&p, section, key, value);
     check_whole(&p);
-    if (!p.error[0])
+    good = p.n_errors == 0;
+    if (good)
         *c = *next;
     else
-        snprintf(ret_error, error_bytes, "%s", strchr(p.error, ' ') + 1);
+        snprintf(ret_error, error_bytes, "%s: %s", p.error[0].where, p.error[0].text);
     explicit_bzero(next->md5, sizeof next->md5);
     free(next);
-    return p.error[0] ? -1 : 0;
+    return good ? 0 : -1;
 }
 
 /* ---- The example file ---------------------------------------------------------------------------------------------------- */

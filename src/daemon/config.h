@@ -2,8 +2,8 @@
  * daemon/config.h: the configuration file (INI, inih) as a struct.
  *
  * Every key is a row of a table in config.c (section, key, default, unit, when it takes effect, help); the rows of
- * [tcp] and [stack] come from TCP_CONFIG and STACK_CONFIG. An error is one line,
- * "FILE:LINE: section.key: what is wrong, what would be right", and nothing is started.
+ * [tcp] and [stack] come from TCP_CONFIG and STACK_CONFIG. A mistake is one line,
+ * "FILE:LINE: section.key: what is wrong, what would be right"; all of a file are told, and nothing is started.
  */
 #ifndef TAUT_DAEMON_CONFIG_H
 #define TAUT_DAEMON_CONFIG_H
@@ -22,7 +22,8 @@
 #define CONFIG_FORWARDS_MAX 64
 #define CONFIG_MD5_MAX 64
 #define CONFIG_PATH_MAX 108 /* sun_path */
-#define CONFIG_ERROR_MAX 512
+#define CONFIG_ERRORS_MAX 20 /* mistakes of a file that are told */
+#define CONFIG_ERROR_MAX 8192 /* all of them as text */
 
 struct config_prefix {
     struct ip_addr addr;
@@ -108,7 +109,7 @@ struct daemon_config {
 void config_defaults(struct daemon_config *ret);
 /* Prints conf/taut.conf: every key with its default, unit and help as comments. 0 or -1. */
 int config_dump(FILE *out);
-/* Reads and checks a file. 0, or -1 with the first error's line in ret_error and ret untouched. */
+/* Reads and checks a file. 0, or -1 with a line for each mistake in ret_error and ret untouched. */
 int config_load(const char *path, struct daemon_config *ret, char *ret_error, size_t error_bytes);
 
 /* The table for config.get and the manual page: the i-th row, false behind the last. */

@@ -152,7 +152,10 @@ void blackbox_turn(struct daemon *d, uint64_t now);
 void daemon_kick(struct daemon *d);
 /* Begins an orderly end: drains, then leaves the loop. */
 void daemon_stop(struct daemon *d);
-/* Reads the configuration file again: forwards, services, log level; connections untouched. 0 or -1 with the message. */
-int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes);
+/* A key that the file changed and that only a start takes over: its value there, and the one in use. */
+typedef void daemon_ignored_fn(void *user, const char *name, const char *file, const char *value);
+/* Reads the configuration file again: forwards, services, log level; connections untouched. 0 or -1 with the message, a
+ * line for each mistake. ignored: called for each changed key that had no effect; may be NULL. */
+int daemon_reload(struct daemon *d, daemon_ignored_fn *ignored, void *user, char *ret_error, size_t error_bytes);
 
 #endif

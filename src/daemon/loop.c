@@ -413,11 +413,13 @@ static void term_cb(struct ev_loop *loop, ev_signal *w, int revents)
 static void hup_cb(struct ev_loop *loop, ev_signal *w, int revents)
 {
     struct loop *l = w->data;
-    char error[CONFIG_ERROR_MAX];
+    char error[CONFIG_ERROR_MAX], *rest = error, *line;
 
     (void)loop, (void)revents;
-    if (daemon_reload(l->d, error, sizeof error) < 0)
-        log_msg(&l->d->log, LOG_LVL_ERR, "reload: %s", error);
+    if (daemon_reload(l->d, NULL, NULL, error, sizeof error) == 0)
+        return;
+    while ((line = strsep(&rest, "\n")) != NULL)
+        log_msg(&l->d->log, LOG_LVL_ERR, "reload: %s", line);
 }
 
 static void watch_io(struct loop *l, ev_io *w, void (*cb)(struct ev_loop *, ev_io *, int), int fd)

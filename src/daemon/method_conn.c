@@ -4,8 +4,7 @@
  *
  * A connection is looked at by id only; whose it is comes from its socket's owner (struct
  * sock_owner.describe). Ending one goes through its owner, never past it: the owner's pointers must not
- * dangle. conn.list looks at LIST_SCAN entries a call at most, so a million idle connections don't hold up
- * the turn.
+ * dangle. conn.list is in method_list.c.
  */
 #include "daemon/call.h"
 
@@ -13,8 +12,6 @@
 
 #include "daemon/ids.h"
 #include "daemon/pump.h"
-
-#define LIST_SCAN 20000
 
 /* ---- Rows
  * -------------------------------------------------------------------------------------------------------- */
@@ -97,52 +94,6 @@ json_t *conn_row(struct daemon *d, tcp_id id, const struct tcp_info *info)
                      tcp_limit_name((enum tcp_limit)info->limit));
 }
 
-/* ---- conn.list
- * --------------------------------------------------------------------------------------------------- */
-
-static bool state_by_name(const char *name, enum tcp_state *ret)
-{
-    for (int i = 1; i < TCP_STATE_MAX; i++) {
-        const char *have = tcp_state_name((enum tcp_state)i);
-
-        if (have && strcasecmp(have, name) == 0) {
-            *ret = (enum tcp_state)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-enum control_outcome method_conn_list(struct control_call *call)
-{
-    struct daemon *d = call->d;
-    const char *state_name = arg_string(call, "state");
-    int64_t limit = arg_int(call, "limit", 1000), port = arg_int(call, "local_port", -1), scanned = 0;
-    enum tcp_state state = TCP_STATE_CLOSE;
-    tcp_id last = arg_string(call, "after") ? arg_conn(call, "after") : 0, id;
-    struct tcp_totals totals;
-    struct tcp_info info;
-    json_t *rows;
-
-    if (state_name && !state_by_name(state_name, &state))
-        return control_fail(
-            call, CONTROL_INVALID_PARAMS, 0,
-            "parameter \"state\": a state is expected, as ESTABLISHED, FIN_WAIT2 or TIME_WAIT");
-    rows = json_array();
-    while ((id = tcp_next_id(d->tcp, last)) != 0 && (int64_t)json_array_size(rows) < limit &&
-           scanned++ < LIST_SCAN) {
-        last = id;
-        if (tcp_get_info(d->tcp, id, call->now, &info) == 0 && (!state_name || info.state == state) &&
-            (port < 0 || info.tuple.local_port == port))
-            json_array_append_new(rows, conn_row(d, id, &info));
-    }
-    tcp_get_totals(d->tcp, &totals);
-    call->result =
-        json_pack("{s:o, s:o, s:I}", "connections", rows, "next", id ? json_conn_id(last) : json_null(),
-                  "total", (json_int_t)totals.conns + totals.half_open + totals.time_wait);
-    return CONTROL_DONE;
-}
-
 /* ---- conn.get
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -160,7 +111,7 @@ enum control_outcome method_conn_list(struct control_call *call)
                                     X(total_rto_time) X(rcv_open) X(iss) X(irs) X(snd_una)  \
                                     X(snd_nxt) X(write_seq) X(rcv_nxt) X(copied_seq) X(unread_bytes)         \
                                         X(ooo_bytes) X(sndbuf) X(rcvbuf) X(sndbuf_used) X(rcvbuf_used)       \
-                                            X(age) X(timer_left)
+                                            X(age) X(timer_left) X(timer_expires)
 
 static const char *ca_state_name(unsigned s)
 {
@@ -174,6 +125,13 @@ static const char *fastopen_fail_name(unsigned f)
     static const char *const names[] = {"none", "cookie_unavailable", "data_not_acked", "syn_retransmitted"};
 
     return f < sizeof names / sizeof *names ? names[f] : "?";
+}
+
+static const char *timer_name(unsigned t)
+{
+    static const char *const names[] = {"off", "on", "keepalive", "timewait", "persist"};
+
+    return t < sizeof names / sizeof *names ? names[t] : "?";
 }
 
 static json_t *options_json(unsigned options)
@@ -193,6 +151,62 @@ static json_t *options_json(unsigned options)
     if (options & TCP_INFO_OPT_SYN_DATA)
         json_array_append_new(a, json_string("syn_data"));
     return a;
+}
+
+static void add_words(json_t *row, const struct tcp_info *info)
+{
+    json_object_set_new(row, "limit_text", json_string(tcp_limit_text((enum tcp_limit)info->limit)));
+    json_object_set_new(row, "ca_state", json_string(ca_state_name(info->ca_state)));
+    json_object_set_new(row, "options", options_json(info->options));
+    json_object_set_new(row, "timer", json_string(timer_name(info->timer)));
+    json_object_set_new(row, "orphan", json_boolean(info->orphan));
+    json_object_set_new(row, "delivery_rate_app_limited", json_boolean(info->delivery_rate_app_limited));
+    json_object_set_new(row, "fastopen_client_fail", json_string(fastopen_fail_name(info->fastopen_client_fail)));
+}
+
+/* The number of this name, or NULL. */
+static json_t *info_number(const struct tcp_info *info, const char *name)
+{
+#define X(member)                                                                                            \
+    if (strcmp(name, #member) == 0)                                                                          \
+        return json_u64(info->member);
+    INFO_NUMBERS(X)
+#undef X
+    return NULL;
+}
+
+void conn_add_fields(json_t *row, const struct tcp_info *info, const json_t *names)
+{
+    const json_t *name;
+    size_t i;
+
+    if (!names) {
+#define X(member) json_object_set_new(row, #member, json_u64(info->member));
+        INFO_NUMBERS(X)
+#undef X
+        add_words(row, info);
+        return;
+    }
+    if (strcmp(json_string_value(json_array_get(names, 0)), "*") == 0) { /* most of an idle connection's are 0 */
+#define X(member)                                                                                            \
+    if (info->member)                                                                                        \
+        json_object_set_new_nocheck(row, #member, json_u64(info->member));
+        INFO_NUMBERS(X)
+#undef X
+        add_words(row, info);
+        return;
+    }
+    json_array_foreach(names, i, name)
+        json_object_set_new(row, json_string_value(name), info_number(info, json_string_value(name)));
+}
+
+bool conn_is_field(const char *name)
+{
+    static const struct tcp_info none;
+    json_t *v = info_number(&none, name);
+
+    json_decref(v);
+    return v != NULL;
 }
 
 static json_t *nonzero_causes(const struct tcp_info *info)
@@ -247,19 +261,13 @@ enum control_outcome method_conn_get(struct control_call *call)
     if (tcp_get_info(d->tcp, id, call->now, &info) < 0)
         return no_such_connection(call);
     conn_owner(d, id, &info, &owner);
-    j = json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s?, s:o, s:b, s:b}", "id", json_conn_id(id), "state",
+    j = json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:s?, s:b}", "id", json_conn_id(id), "state",
                   tcp_state_name((enum tcp_state)info.state), "local",
                   json_addr_port(&info.tuple.local, info.tuple.local_port), "peer",
                   json_addr_port(&info.tuple.remote, info.tuple.remote_port), "owner", owner.name, "limit",
-                  tcp_limit_name((enum tcp_limit)info.limit), "limit_text",
-                  tcp_limit_text((enum tcp_limit)info.limit), "ca_state", ca_state_name(info.ca_state), "congestion", info.congestion,
-                  "options", options_json(info.options), "orphan", (int)info.orphan, "md5",
+                  tcp_limit_name((enum tcp_limit)info.limit), "congestion", info.congestion, "md5",
                   (int)tcp_md5_is_on(d->tcp, id));
-#define X(name) json_object_set_new(j, #name, json_u64(info.name));
-    INFO_NUMBERS(X)
-#undef X
-    json_object_set_new(j, "delivery_rate_app_limited", json_boolean(info.delivery_rate_app_limited));
-    json_object_set_new(j, "fastopen_client_fail", json_string(fastopen_fail_name(info.fastopen_client_fail)));
+    conn_add_fields(j, &info, NULL);
     json_object_set_new(j, "error", info.error ? json_string(strerrorname_np(info.error)) : json_null());
     json_object_set_new(j, "causes", nonzero_causes(&info));
     json_object_set_new(j, "drops", nonzero_drops(&info));

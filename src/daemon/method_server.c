@@ -159,13 +159,21 @@ enum control_outcome method_server_status(struct control_call *call)
     return CONTROL_DONE;
 }
 
+static void add_ignored(void *user, const char *name, const char *file, const char *value)
+{
+    json_array_append_new(user, json_pack("{s:s, s:s, s:s}", "name", name, "file", file, "value", value));
+}
+
 enum control_outcome method_server_reload(struct control_call *call)
 {
     char error[CONFIG_ERROR_MAX] = "";
+    json_t *ignored = json_array();
 
-    if (daemon_reload(call->d, error, sizeof error) < 0)
+    if (daemon_reload(call->d, add_ignored, ignored, error, sizeof error) < 0) {
+        json_decref(ignored);
         return control_fail(call, CONTROL_CONFIG_INVALID, 0, "%s", error);
-    call->result = json_pack("{s:[s, s, s]}", "changed", "forward", "services", "log");
+    }
+    call->result = json_pack("{s:[s, s, s], s:o}", "changed", "forward", "services", "log", "needs_restart", ignored);
     return CONTROL_DONE;
 }
 

@@ -57,6 +57,9 @@ static const struct control_field status_result[] = {
 
 static const struct control_field reload_result[] = {
     {"changed", "array", "names of the sections that a reload takes over"},
+    {"needs_restart", "array",
+     "objects {name, file, value}: keys whose value in the file is another than the one in use, and that only a start "
+     "takes over"},
     END_FIELDS,
 };
 
@@ -108,7 +111,14 @@ static const struct control_field connect_result[] = {
 
 static const struct control_param list_params[] = {
     {"state", PARAM_STRING, false, NULL, 0, 16, "only connections in this state, as \"ESTABLISHED\""},
+    {"states", PARAM_STRINGS, false, NULL, 0, 0, "only connections in one of these states"},
     {"local_port", PARAM_INT, false, NULL, 0, 65535, "only connections of this local port"},
+    {"peer_port", PARAM_INT, false, NULL, 0, 65535, "only connections to this port of the peer"},
+    {"active_ms", PARAM_INT, false, NULL, 1, 3600000,
+     "only connections on which data or an ACK moved in the last milliseconds"},
+    {"fields", PARAM_STRINGS, false, NULL, 0, 0,
+     "numbers of conn.get to tell of each connection too, as \"snd_cwnd\"; \"*\": all that are not 0, and ca_state, "
+     "options, timer, limit_text, orphan, app_limited"},
     {"limit", PARAM_INT, false, "1000", 1, 5000, "rows at most"},
     {"after", PARAM_CONN, false, NULL, 0, 0, "go on behind this id: the \"next\" of the answer before"},
     END_PARAMS,
@@ -119,9 +129,8 @@ static const struct control_field list_result[] = {
      "next byte "
      "waits for"},
     {"next", "string or null",
-     "give it as \"after\" to go on; null: that was all. One call looks at 20,000 entries at most, so an "
-     "answer may be "
-     "short and still have a next"},
+     "give it as \"after\" to go on; null: that was all. One call works for about a millisecond at most, so an "
+     "answer may be short, even empty, and still have a next"},
     {"total", "integer", "connections, half-open and TIME-WAIT entries there are"},
     END_FIELDS,
 };
@@ -138,7 +147,9 @@ static const struct control_field get_result[] = {
     {"(fields)", "integer",
      "every field of Linux's struct tcp_info without the prefix tcpi_, in Linux's units, and of taut's own: "
      "sequence "
-     "numbers, buffers, age and timer_left (microseconds); null: none"},
+     "numbers, buffers, age, timer_left (to the next timer of any kind) and timer_expires (of the timer named by "
+     "\"timer\"), in microseconds; null: none"},
+    {"timer", "string", "as ss -o names it: off, on (retransmission), keepalive, timewait, persist"},
     {"causes", "object", "why segments were sent: counts by name, non-zero ones"},
     {"drops", "object", "why segments were not used: counts by name, non-zero ones"},
     {"pump", "object or null",

@@ -2,7 +2,8 @@
  * daemon/reload.c: the configuration file again (SIGHUP, server.reload; theory of operation).
  *
  * A file with an error changes nothing. A good one takes effect as far as it can: forwards, services, keys of TCP-MD5
- * and the log level; live connections stay as they are, every other key waits for the next start. Called in the first half of a turn.
+ * and the log level; live connections stay as they are, every other key waits for the next start; those that the file
+ * changed are told. Called in the first half of a turn.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,26 @@ static int apply_reload(struct daemon *d, const struct daemon_config *next, char
     return r;
 }
 
-int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes)
+static void tell_ignored(struct daemon *d, const struct daemon_config *next, daemon_ignored_fn *ignored, void *user)
+{
+    char file[4096], value[4096], name[128];
+    struct config_row_info r;
+
+    for (unsigned i = 0; config_row(i, &r); i++) {
+        if (strcmp(r.scope, "reload") == 0)
+            continue;
+        config_value(next, i, file, sizeof file);
+        config_value(d->config, i, value, sizeof value);
+        if (strcmp(file, value) == 0)
+            continue;
+        snprintf(name, sizeof name, "%s.%s", r.section, r.key);
+        log_msg(&d->log, LOG_LVL_NOTICE, "reload: %s: %s in the file has no effect before the next start", name, file);
+        if (ignored)
+            ignored(user, name, file, value);
+    }
+}
+
+int daemon_reload(struct daemon *d, daemon_ignored_fn *ignored, void *user, char *ret_error, size_t error_bytes)
 {
     struct daemon_config *next = malloc(sizeof *next);
     int r = -1;
@@ -52,8 +72,10 @@ int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes)
         snprintf(ret_error, error_bytes, "there is no configuration file to read again");
     else
         r = config_load(d->config->path, next, ret_error, error_bytes);
-    if (r == 0)
+    if (r == 0) {
+        tell_ignored(d, next, ignored, user);
         r = apply_reload(d, next, ret_error, error_bytes);
+    }
     explicit_bzero(next->md5, sizeof next->md5);
     free(next);
     return r;

@@ -106,6 +106,29 @@ static void fill_receiving(const struct tcp_conn *c, struct tcp_info *r)
     r->rcvbuf_used = c->rcvq.truesize;
 }
 
+/* The first that runs, in the order in which inet_sk_diag_fill() asks. */
+static void fill_timer(const struct tcp_conn *c, uint64_t now, struct tcp_info *r)
+{
+    static const struct {
+        uint8_t timer, name;
+    } order[] = {{TCP_TIMER_RETRANS, TCP_INFO_TIMER_ON},
+                 {TCP_TIMER_PROBE0, TCP_INFO_TIMER_PERSIST},
+                 {TCP_TIMER_KEEPALIVE, TCP_INFO_TIMER_KEEPALIVE},
+                 {TCP_TIMER_LINGER, TCP_INFO_TIMER_KEEPALIVE}};
+
+    r->timer = TCP_INFO_TIMER_OFF;
+    r->timer_expires = UINT64_MAX;
+    for (unsigned i = 0; i < sizeof order / sizeof *order; i++) {
+        uint64_t at = c->timer_at[order[i].timer];
+
+        if (at == TIME_NEVER)
+            continue;
+        r->timer = order[i].name;
+        r->timer_expires = time_since(at, now) / NSEC_PER_USEC;
+        return;
+    }
+}
+
 static void fill_own(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct tcp_info *r)
 {
     uint64_t at = TIME_NEVER;
@@ -160,6 +183,30 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     fill_chrono(c, now, ret);
     fill_receiving(c, ret);
     fill_own(t, c, now, ret);
+    fill_timer(c, now, ret);
+    return 0;
+}
+
+int tcp_get_brief(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_brief *ret)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    const void *entry = tcp_lookup_id(t, id, &kind);
+    const struct tcp_conn *c = entry;
+
+    if (!entry)
+        return -ENOENT;
+    if (kind == TCP_KIND_CONN) {
+        uint64_t at = c->lsndtime ? c->lsndtime : c->created_at;
+
+        at = at > c->last_data_recv_at ? at : c->last_data_recv_at;
+        at = at > c->rcv_tstamp ? at : c->rcv_tstamp;
+        *ret = (struct tcp_brief){(enum tcp_state)c->state, c->tuple, ms_since(now, at)};
+    } else { /* they are small anyway */
+        struct tcp_info info;
+
+        tcp_get_info(t, id, now, &info);
+        *ret = (struct tcp_brief){(enum tcp_state)info.state, info.tuple, UINT32_MAX};
+    }
     return 0;
 }
 

@@ -855,4 +855,6 @@ void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, st
     ret->pacing_rate = ret->max_pacing_rate = UINT64_MAX;
     ret->age = r->sent_at ? time_since(now, r->sent_at) / NSEC_PER_USEC : 0;
     ret->timer_left = r->due_at == TIME_NEVER ? UINT64_MAX : time_since(r->due_at, now) / NSEC_PER_USEC;
+    ret->timer_expires = ret->timer_left;
+    ret->timer = r->due_at == TIME_NEVER ? TCP_INFO_TIMER_OFF : TCP_INFO_TIMER_ON;
 }

@@ -357,6 +357,13 @@ bool tcp_next_event(struct tcp *t, struct tcp_event *ret);
 
 /* 0 or -ENOENT. Half-open and TIME-WAIT entries have ids too; they fill what they have. */
 int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *ret);
+/* The little by which a search looks through many: much cheaper than all of it. 0 or -ENOENT. */
+struct tcp_brief {
+    enum tcp_state state;
+    struct ip_tuple tuple;
+    uint32_t idle_ms; /* since data or an ACK moved; UINT32_MAX: half-open and TIME-WAIT entries */
+};
+int tcp_get_brief(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_brief *ret);
 /* Iterates over connections, half-open and TIME-WAIT entries: start with 0; returns 0 at the end. */
 tcp_id tcp_next_id(const struct tcp *t, tcp_id after);
 

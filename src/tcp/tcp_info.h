@@ -27,6 +27,9 @@ enum tcp_fastopen_fail {
     TFO_SYN_RETRANSMITTED
 };
 
+/* idiag_timer of Linux's inet_diag: retransmission (or loss probe), keepalive (or FIN-WAIT-2), TIME-WAIT, window probe. */
+enum tcp_info_timer { TCP_INFO_TIMER_OFF, TCP_INFO_TIMER_ON, TCP_INFO_TIMER_KEEPALIVE, TCP_INFO_TIMER_TIMEWAIT, TCP_INFO_TIMER_PERSIST };
+
 struct tcp_info {
     uint8_t state;       /* enum tcp_state */
     uint8_t ca_state;    /* enum tcp_ca_state */
@@ -75,6 +78,8 @@ struct tcp_info {
     uint32_t sndbuf, rcvbuf, sndbuf_used, rcvbuf_used; /* bytes, truesize */
     uint64_t age;          /* us since it was made */
     uint64_t timer_left;   /* us to its next timer, UINT64_MAX: none */
+    uint8_t timer;         /* enum tcp_info_timer: the one that Linux's inet_diag would tell */
+    uint64_t timer_expires; /* us until that one, UINT64_MAX: none */
     uint64_t causes[TCP_CAUSE_MAX];
     uint64_t drops[TCP_DROP_MAX];
 };

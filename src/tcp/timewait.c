@@ -337,5 +337,6 @@ void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, stru
     ret->rcv_nxt = ret->copied_seq = w->rcv_nxt;
     ret->rcv_wnd = (uint32_t)w->wnd << w->rcv_wscale;
     ret->pacing_rate = ret->max_pacing_rate = UINT64_MAX;
-    ret->timer_left = time_since(w->due_at, now) / NSEC_PER_USEC;
+    ret->timer_left = ret->timer_expires = time_since(w->due_at, now) / NSEC_PER_USEC;
+    ret->timer = TCP_INFO_TIMER_TIMEWAIT;
 }

@@ -1,14 +1,21 @@
 /*
- * web/metrics.c: the counters as OpenMetrics text (theory of operation).
+ * web/metrics.c: the counters for a scraper (theory of operation).
  *
- * Counters of stats.get become taut_GROUP_NAME_total with the daemon's own help text; drops and causes become one family
- * each with a bounded label (the enumeration's names); totals of server.status become gauges. CamelCase becomes snake_case.
- * The text ends with "# EOF", without which a scraper takes it for truncated.
+ * Two forms of one content: OpenMetrics text where the scraper accepts it (families are named without _total, units are
+ * declared, "# EOF" ends it), else Prometheus' older text format. Counters of stats.get become taut_GROUP_NAME_total with
+ * the daemon's own help text, CamelCase becoming snake_case and a unit the last word; drops and causes are one family each
+ * with a bounded label (the enumeration's names); totals of server.status are gauges, states of connections disjoint so
+ * that they may be summed.
  */
 #include "web/web.h"
 
 #include <ctype.h>
 #include <string.h>
+
+struct writer {
+    FILE *out;
+    bool openmetrics;
+};
 
 /* "TCPInBytes" -> "tcp_in_bytes", "RetransSegs" -> "retrans_segs" */
 static void snake(const char *name, char *ret, size_t bytes)
@@ -27,23 +34,55 @@ static void snake(const char *name, char *ret, size_t bytes)
     ret[at] = '\0';
 }
 
-static void escaped(FILE *out, const char *text)
+/* "program_bytes_out" -> "program_out_bytes": a unit is the name's last word. */
+static void unit_last(char *name)
+{
+    static const char unit[] = "_bytes";
+    char *at = strstr(name, "_bytes_");
+
+    if (!at)
+        return;
+    memmove(at, at + sizeof unit - 1, strlen(at + sizeof unit - 1) + 1);
+    strcat(name, unit);
+}
+
+static const char *unit_of(const char *name)
+{
+    static const char *const units[] = {"bytes", "seconds"};
+    const char *last = strrchr(name, '_');
+
+    for (size_t i = 0; last && i < sizeof units / sizeof *units; i++)
+        if (strcmp(last + 1, units[i]) == 0)
+            return units[i];
+    return NULL;
+}
+
+/* HELP has no escape for a quote in the older form; in both a line feed must not stand as it is. */
+static void escaped(FILE *out, const char *text, bool quotes)
 {
     for (; text && *text; text++) {
-        if (*text == '\\' || *text == '"')
+        if (*text == '\n') {
+            fputs("\\n", out);
+            continue;
+        }
+        if (*text == '\\' || (quotes && *text == '"'))
             fputc('\\', out);
-        fputc(*text == '\n' ? ' ' : *text, out);
+        fputc(*text, out);
     }
 }
 
-static void family(FILE *out, const char *name, const char *type, const char *help)
+static void family(const struct writer *w, const char *name, const char *type, const char *help)
 {
-    fprintf(out, "# TYPE %s %s\n# HELP %s ", name, type, name);
-    escaped(out, help);
-    fputc('\n', out);
+    const char *total = !w->openmetrics && strcmp(type, "counter") == 0 ? "_total" : "";
+
+    fprintf(w->out, "# HELP %s%s ", name, total);
+    escaped(w->out, help, w->openmetrics);
+    fprintf(w->out, "\n# TYPE %s%s %s\n", name, total, type);
+    if (w->openmetrics && unit_of(name))
+        fprintf(w->out, "# UNIT %s %s\n", name, unit_of(name));
 }
 
-static void counters(FILE *out, const char *group, json_t *values)
+static void counters(const struct writer *w, const char *group, json_t *values)
 {
     const char *key;
     json_t *v;
@@ -53,63 +92,89 @@ static void counters(FILE *out, const char *group, json_t *values)
         char name[96], full[128];
         const char *plain;
 
-        snake(key, name, sizeof name);
+        snake(key, name, sizeof name - 8);
+        unit_last(name);
         /* The group's name is not said twice. */
         plain = !strncmp(name, group, strlen(group)) && name[strlen(group)] == '_' ? name + strlen(group) + 1 : name;
         snprintf(full, sizeof full, "taut_%s_%s", group, plain);
-        family(out, full, "counter", json_string_value(json_object_get(v, "help")));
-        fprintf(out, "%s_total %.0f\n", full, json_number_value(json_object_get(v, "value")));
+        family(w, full, "counter", json_string_value(json_object_get(v, "help")));
+        fprintf(w->out, "%s_total %.0f\n", full, json_number_value(json_object_get(v, "value")));
     }
 }
 
-static void labelled(FILE *out, const char *name, const char *help, const char *label, json_t *values)
+static void labelled(const struct writer *w, const char *name, const char *help, const char *label, json_t *values)
 {
     const char *key;
     json_t *v;
 
     if (!values)
         return;
-    family(out, name, "counter", help);
+    family(w, name, "counter", help);
     json_object_foreach(values, key, v)
     {
-        fprintf(out, "%s_total{%s=\"", name, label);
-        escaped(out, key);
-        fprintf(out, "\"} %.0f\n", json_number_value(json_is_object(v) ? json_object_get(v, "value") : v));
+        fprintf(w->out, "%s_total{%s=\"", name, label);
+        escaped(w->out, key, true);
+        fprintf(w->out, "\"} %.0f\n", json_number_value(json_is_object(v) ? json_object_get(v, "value") : v));
     }
 }
 
-static void gauges(FILE *out, json_t *status)
+static void gauge(const struct writer *w, const char *name, const char *help, double value)
 {
-    json_t *totals = json_object_get(status, "totals"), *v;
-    const char *key;
-
-    family(out, "taut_connections", "gauge", "connections and entries by kind");
-    json_object_foreach(totals, key, v)
-    {
-        fprintf(out, "taut_connections{kind=\"%s\"} %.0f\n", key, json_number_value(v));
-    }
-    family(out, "taut_buffer_bytes", "gauge", "payload chunks in use");
-    fputs("# UNIT taut_buffer_bytes bytes\n", out);
-    fprintf(out, "taut_buffer_bytes %.0f\n", web_number(status, "memory", "chunk_bytes_used"));
-    family(out, "taut_uptime_seconds", "gauge", "time since tautd was started");
-    fputs("# UNIT taut_uptime_seconds seconds\n", out);
-    fprintf(out, "taut_uptime_seconds %.3f\n", web_number(status, NULL, "uptime_s"));
+    family(w, name, "gauge", help);
+    fprintf(w->out, "%s %.17g\n", name, value);
 }
 
-void metrics_write(FILE *out, const struct web_data *d)
+static double sum_queues(json_t *status)
 {
-    family(out, "taut_up", "gauge", "1 if tautd answers");
-    fprintf(out, "taut_up %d\n", d->stats != NULL);
+    double n = 0;
+    size_t i;
+    json_t *l;
+
+    json_array_foreach(json_object_get(status, "listeners"), i, l) n += web_number(l, NULL, "accept_queue");
+    return n;
+}
+
+static void gauges(const struct writer *w, json_t *status)
+{
+    double conns = web_number(status, "totals", "connections"), established = web_number(status, "totals", "established");
+
+    family(w, "taut_connections", "gauge", "connections, half-open and TIME-WAIT entries by state");
+    fprintf(w->out, "taut_connections{state=\"established\"} %.0f\n", established);
+    fprintf(w->out, "taut_connections{state=\"half_open\"} %.0f\n", web_number(status, "totals", "half_open"));
+    fprintf(w->out, "taut_connections{state=\"time_wait\"} %.0f\n", web_number(status, "totals", "time_wait"));
+    fprintf(w->out, "taut_connections{state=\"other\"} %.0f\n", conns - established);
+    gauge(w, "taut_orphans", "connections whose program has closed them", web_number(status, "totals", "orphans"));
+    gauge(w, "taut_listeners", "listening sockets", web_number(status, "totals", "listeners"));
+    gauge(w, "taut_accept_queue_connections", "connections that wait to be accepted, all listeners", sum_queues(status));
+    gauge(w, "taut_ready_connections", "connections that could send now", web_number(status, "totals", "ready"));
+    gauge(w, "taut_buffer_bytes", "payload chunks in use", web_number(status, "memory", "chunk_bytes_used"));
+    gauge(w, "taut_buffer_limit_bytes", "payload chunks there may be", web_number(status, "memory", "chunk_bytes_budget"));
+    gauge(w, "taut_uptime_seconds", "time since tautd was started", web_number(status, NULL, "uptime_s"));
+    family(w, "taut_build", w->openmetrics ? "info" : "gauge", "version of tautd");
+    if (w->openmetrics)
+        fprintf(w->out, "taut_build_info{version=\"");
+    else
+        fprintf(w->out, "taut_build{version=\"");
+    escaped(w->out, json_string_value(json_object_get(status, "version")), true);
+    fputs("\"} 1\n", w->out);
+}
+
+void metrics_write(FILE *out, const struct web_data *d, bool openmetrics)
+{
+    const struct writer w = {out, openmetrics};
+
+    gauge(&w, "taut_up", "1 if tautd answers", d->stats != NULL);
     if (d->stats) {
-        gauges(out, d->status);
-        counters(out, "tcp", json_object_get(d->stats, "tcp"));
-        counters(out, "stack", json_object_get(d->stats, "stack"));
-        counters(out, "daemon", json_object_get(d->stats, "daemon"));
-        labelled(out, "taut_tcp_drops", "TCP segments not used, by reason", "reason",
+        gauges(&w, d->status);
+        counters(&w, "tcp", json_object_get(d->stats, "tcp"));
+        counters(&w, "stack", json_object_get(d->stats, "stack"));
+        counters(&w, "daemon", json_object_get(d->stats, "daemon"));
+        labelled(&w, "taut_tcp_drops", "TCP segments not used, by reason", "reason",
                  json_object_get(d->stats, "tcp_drops"));
-        labelled(out, "taut_stack_drops", "frames and packets not used, by reason", "reason",
+        labelled(&w, "taut_stack_drops", "frames and packets not used, by reason", "reason",
                  json_object_get(d->stats, "stack_drops"));
-        labelled(out, "taut_tcp_causes", "segments sent, by cause", "cause", json_object_get(d->stats, "tcp_causes"));
+        labelled(&w, "taut_tcp_causes", "segments sent, by cause", "cause", json_object_get(d->stats, "tcp_causes"));
     }
-    fputs("# EOF\n", out);
+    if (openmetrics)
+        fputs("# EOF\n", out);
 }

@@ -112,8 +112,13 @@ def test_reload(net):
     with tcp(port=1007) as s:
         s.sendall(b'x')
         equal(read_exactly(s, 1), b'x', 'echo on its new port')
-    d.write_config('[services]\necho = soon\n')
+    d.write_config('[services]\necho = 1007\n[tcp]\ntcp_sack = 0\n[limits]\nmax_half_open = 99\n')
+    out = d.cli('reload')
+    check('tcp.tcp_sack: 0 in the file, 1 in use' in out and 'limits.max_half_open: 99 in the file' in out, out)
+    equal(len(json.loads(d.cli('reload', '--json'))['needs_restart']), 2, 'keys that wait for the next start')
+    d.write_config('[services]\necho = soon\nchargen = never\n')
     status, _, err = status_of(net, 'reload')
+    check('services.chargen' in err, f'all mistakes are told: {err}')
     equal(status, 1, 'exit status of a bad reload')
     check('services.echo' in err, err)
 

@@ -38,8 +38,9 @@ struct env {
     char dir[64];
 };
 
-int daemon_reload(struct daemon *d, char *ret_error, size_t error_bytes)
+int daemon_reload(struct daemon *d, daemon_ignored_fn *ignored, void *user, char *ret_error, size_t error_bytes)
 {
+    (void)ignored, (void)user;
     (void)d;
     snprintf(ret_error, error_bytes, "taut.conf:3: network.address: not an address");
     return -1;

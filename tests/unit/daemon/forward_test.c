@@ -653,19 +653,19 @@ static void test_reload_file(void **state)
     assert_int_equal(services_open(&e->n->d, error, sizeof error), 0);
     snprintf(e->n->config.path, sizeof e->n->config.path, "%s", e->path);
     write_file(e->path, "[forward web]\nlisten = 8080\nto = nonsense\n");
-    assert_int_equal(daemon_reload(&e->n->d, error, sizeof error), -1);
+    assert_int_equal(daemon_reload(&e->n->d, NULL, NULL, error, sizeof error), -1);
     assert_non_null(strstr(error, ":3: "));
     s = client(e);
     talk_and_end(e, s, backend_accept(e));
     snprintf(text, sizeof text, "[forward other]\nlisten = 8090\nto = tcp:127.0.0.1:%u\n", e->port);
     write_file(e->path, text);
-    if (daemon_reload(&e->n->d, error, sizeof error) < 0)
+    if (daemon_reload(&e->n->d, NULL, NULL, error, sizeof error) < 0)
         fail_msg("%s", error);
     s = peer_socket(e->n, HERE, 8090);
     WAIT(e->n, peer_established(e->n, s));
     talk_and_end(e, s, backend_accept(e));
     e->n->d.draining = true; /* no new listeners then */
-    assert_int_equal(daemon_reload(&e->n->d, error, sizeof error), -1);
+    assert_int_equal(daemon_reload(&e->n->d, NULL, NULL, error, sizeof error), -1);
     e->n->d.draining = false;
     services_close(&e->n->d);
     env_free(e);
