@@ -163,15 +163,15 @@ void stack_destroy(struct stack *st)
     st_loop_free(st);
     if (st->cut.super)
         st_intent_spent(st, st->cut.super);
+    /* What is dropped here is told to the engine, which goes last. */
+    st_frag_free(st);
+    st_neigh_free(st);
+    st_intents_flush(st, STACK_DROP_LINK_DOWN, st->now);
     st_release_spent(st);
     if (st->socks)
         socks_destroy(st->socks);
     if (st->tcp)
         tcp_destroy(st->tcp);
-    st_frag_free(st);
-    st_neigh_free(st);
-    st_intents_flush(st, STACK_DROP_LINK_DOWN, st->now);
-    st_release_spent(st);
     free(st->scratch);
     free(st->whole);
     free(st);

@@ -567,6 +567,7 @@ static void stages(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
     if (v->rearm && !tcp_schedule_loss_probe(t, c, true, now))
         tcp_rearm_rto(t, c, now);
     tcp_cong_control(t, c, v, now);
+    tcp_cc_note_due(c);
     tcp_update_pacing_rate(t, c);
 }
 
@@ -602,7 +603,7 @@ void tcp_snd_init(struct tcp *t, struct tcp_conn *c)
 {
     const struct tcp_config *config = t->config;
 
-    c->snd_una = c->snd_nxt = c->snd_sml = c->snd_up = c->iss;
+    c->snd_una = c->snd_nxt = c->snd_nxt_due = c->snd_sml = c->snd_up = c->iss;
     c->high_seq = c->undo_marker = c->retrans_high = c->iss;
     c->write_seq = c->pushed_seq = c->iss + 1;
     c->undo_marker = 0;

@@ -32,7 +32,7 @@ void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now)
     w->srtt_us = c->rtt.srtt_us >> 3;
     w->in_flight = tcp_in_flight(c);
     w->snd_una = c->snd_una;
-    w->snd_nxt = c->snd_nxt;
+    w->snd_nxt = seq_max(c->snd_nxt, c->snd_nxt_due);
     w->delivered = c->delivered;
     w->delivered_ce = c->delivered_ce;
     w->lost = c->sndq.lost;
@@ -45,6 +45,20 @@ void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now)
     w->paced = c->pacing_needed;
     w->ecn_ok = c->ecn_ok;
     w->sack_ok = c->sack_ok;
+}
+
+/*
+ * ACKs come in batches, and what they let out leaves behind the batch; Linux sends between two of them. A controller
+ * that takes snd_nxt for the end of a round must not end it within the batch: it would judge the round by the RTTs of
+ * its last segments alone, which waited behind the others.
+ */
+void tcp_cc_note_due(struct tcp_conn *c)
+{
+    uint32_t flying = tcp_in_flight(c) + c->sndq.lost_pending;
+    uint64_t room = c->win.cwnd > flying ? (uint64_t)(c->win.cwnd - flying) * c->mss : 0;
+    uint32_t end = seq_min(c->write_seq, tcp_wnd_end(c)), ready = seq_lt(c->snd_nxt, end) ? end - c->snd_nxt : 0;
+
+    c->snd_nxt_due = c->snd_nxt + (ready < room ? ready : (uint32_t)room);
 }
 
 void tcp_cc_event(const struct tcp *t, struct tcp_conn *c, enum cc_event event, uint64_t now)

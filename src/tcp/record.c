@@ -244,6 +244,7 @@ static void load(struct tcp_conn *c, const struct tcp_record *r)
     c->cc = cc_find(r->cc_name);
     c->timer_at[TCP_TIMER_KEEPALIVE] = TIME_NEVER;
     c->timer_at[TCP_TIMER_LINGER] = TIME_NEVER;
+    c->snd_nxt_due = c->snd_nxt;
     c->high_seq = c->snd_nxt;
     c->ca_state = TCP_CA_OPEN;
     c->retrans_high = c->snd_nxt;

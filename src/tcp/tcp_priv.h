@@ -167,6 +167,7 @@ struct tcp_conn {
 
     /* send sequence space: snd_una <= snd_nxt <= write_seq (+1 for FIN) */
     uint32_t iss, snd_una, snd_nxt, write_seq;
+    uint32_t snd_nxt_due;       /* what snd_nxt will be once output has followed the last ACK, if it is more */
     uint32_t snd_wnd, max_window, snd_wl1;
     uint32_t snd_up;            /* end of urgent data, if urg_mode */
     uint32_t pushed_seq;        /* end of the last cell that was given PSH */
@@ -755,6 +756,8 @@ const char *tcp_mtup_check(const struct tcp_conn *c);
 void tcp_cc_choose(const struct tcp *t, struct tcp_conn *c, unsigned index, uint64_t now);
 /* Brings what the controller may read up to date: before each call of one. */
 void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* After an ACK: snd_nxt as it will be, for the next one of the batch. */
+void tcp_cc_note_due(struct tcp_conn *c);
 void tcp_cc_event(const struct tcp *t, struct tcp_conn *c, enum cc_event event, uint64_t now);
 /* At establishment (tcp_init_congestion_control). */
 void tcp_cc_init(const struct tcp *t, struct tcp_conn *c, uint64_t now);

@@ -65,6 +65,59 @@ static void by_name(void **st)
     h_free(h);
 }
 
+/*
+ * Slow start over a path of 200 ms and 1 ms a segment, whose ACKs are read `batch` at a time; what they let out leaves
+ * behind each of them, or behind the batch. Returns the cwnd at which HyStart ends it.
+ */
+static uint32_t slow_start_ends(unsigned batch, bool send_between)
+{
+    enum { SEGS = 1000 };
+    uint64_t sent_at[SEGS], acked_at = 0;
+    struct harness *h = server(CUBIC);
+    unsigned sent = 0, acked = 0, first;
+    uint32_t cwnd;
+    char text[80];
+
+    while (h_info(h).snd_ssthresh == 0x7fffffff && sent < SEGS - 200) {
+        h_send(h, 100000); /* always more than the window takes */
+        for (unsigned k = h_pending(h); k > 0; k--)
+            sent_at[sent++] = h->now;
+        skip_out(h);
+        for (first = acked; acked < first + batch && acked < sent; acked++) {
+            acked_at = time_max(sent_at[acked] + 200 * NSEC_PER_MSEC, acked_at + NSEC_PER_MSEC);
+            if (acked_at > h->now)
+                pass_ms(h, (acked_at - h->now) / NSEC_PER_MSEC);
+        }
+        h->hold = true;
+        for (unsigned k = first; k < acked; k++) {
+            snprintf(text, sizeof text, ". 1:1(0) ack %u win 65535", 1001 + 1000 * k);
+            in(h, text);
+            h->hold = !send_between;
+            flush(h);
+            h->hold = true;
+        }
+        h->hold = false;
+        flush(h);
+    }
+    cwnd = h_info(h).snd_cwnd;
+    skip_out(h);
+    h_abort(h);
+    skip_out(h);
+    h_free(h);
+    return cwnd;
+}
+
+/*
+ * Linux sends between two ACKs. HyStart's rounds, which end with what is sent when they begin, must not become shorter
+ * where a batch of ACKs is read first.
+ */
+static void hystart_rounds_of_batches(void **st)
+{
+    (void)st;
+    for (unsigned batch = 2; batch <= 32; batch++)
+        assert_int_equal(slow_start_ends(batch, false), slow_start_ends(batch, true));
+}
+
 /* Before the SYN leaves: DCTCP asks for ECN although the configuration doesn't. */
 static void chosen_before_the_syn(void **st)
 {
@@ -378,6 +431,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_name),
+        cmocka_unit_test(hystart_rounds_of_batches),
         cmocka_unit_test(chosen_before_the_syn),
         cmocka_unit_test(each_its_own_reduction),
         cmocka_unit_test(changed_while_it_lives),
