@@ -755,6 +755,10 @@ const char *tcp_mtup_check(const struct tcp_conn *c);
 void tcp_cc_choose(const struct tcp *t, struct tcp_conn *c, unsigned index, uint64_t now);
 /* Brings what the controller may read up to date: before each call of one. */
 void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* `d` was just marked lost: its controller is told, if it wants to know. What was never the path's fault is not told. */
+void tcp_cc_lost(const struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint64_t now);
+/* Marks it lost and tells. */
+void tcp_mark_lost(const struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, uint64_t now);
 void tcp_cc_event(const struct tcp *t, struct tcp_conn *c, enum cc_event event, uint64_t now);
 /* At establishment (tcp_init_congestion_control). */
 void tcp_cc_init(const struct tcp *t, struct tcp_conn *c, uint64_t now);
