@@ -22,7 +22,9 @@
  *   - Startup counts ACKs that brought losses for "discontiguous ranges", as Linux;
  *   - ECN: the draft asks that a CE mark be treated as congestion: here like a lost segment;
  *   - the aggregation filter is two slots of five rounds instead of an exact window of ten, as Linux;
- *   - w->pkt_lost need not be wired: then losses of the ACK are judged by what was in flight before it.
+ *   - noise (CC_OPT_BBR_NOISE, tcp_bbr_noise, on by default): one loss and 2 % of what was in flight, in a
+ * round or in the flight of a probe, are no congestion; the draft judges a single loss in less than 50 so;
+ *   - pkt_lost need not be called: then losses of the ACK are judged by what was in flight before it.
  *
  * Wants cong_control, ssthresh, undo_cwnd, set_state, TX_START, if possible pkt_lost; asks for pacing.
  */
