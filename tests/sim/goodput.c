@@ -146,7 +146,7 @@ static double theory_mbit(const struct scenario *s)
 {
     double p = s->loss_ppm / 1e6, rtt = s->rtt_ms / 1e3 + MTU / (double)RATE, reno, cubic;
 
-    if (!p || s->reorder || s->two || s->rate || s->queue != FIFO)
+    if (p == 0 || s->reorder || s->two || s->rate || s->queue != FIFO)
         return NAN;
     reno = sqrt(1.5 / p) / rtt;
     cubic = sqrt(sqrt(0.4 * 3.7 / 1.2)) * pow(rtt, 0.75) / pow(p, 0.75) / rtt; /* beta 0.7, C 0.4 */
