@@ -389,6 +389,8 @@ static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->rec.told_limit = false;
     h.code = fresh ? TCP_REC_START_NEW : TCP_REC_START_RESUMED;
     (void)ring_put(t, i, sizeof h, &h);
+    if (fresh)
+        c->rec.mtu = c->path.mtu;
     if (fresh && c->listener) {
         adopt_options(t, c);
         adopt(t, c, i);

@@ -22,6 +22,7 @@ struct tcp_rec_conn {
     uint8_t end;             /* enum tcp_rec_end, once it ended */
     bool told_limit;
     bool timers_moved;       /* one was set or stopped since the last settle */
+    uint16_t mtu;            /* of the path, at the beginning */
     uint64_t limit_at, ready_at;
 };
 
