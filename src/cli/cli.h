@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "client/taut.h"
@@ -73,6 +74,12 @@ int cmd_metrics(struct cli *c, int argc, char **argv);
 bool cli_key_file(const char *path, char ret[CLI_KEY_MAX + 1]);
 /* trace.c */
 int cmd_trace(struct cli *c, int argc, char **argv);
+bool cli_is_conn_id(const char *text);
+/* A whole record, of the daemon by its id or from a file; to be freed. False with the status, after a message. */
+bool cli_trace_get(struct cli *c, const char *id, uint8_t **ret, size_t *ret_n, int *ret_status);
+bool cli_trace_file(const char *path, uint8_t **ret, size_t *ret_n);
+/* explain.c */
+int cmd_explain(struct cli *c, int argc, char **argv);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);

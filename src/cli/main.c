@@ -71,6 +71,11 @@ static const struct command commands[] = {
      "  -p, --pkt     as a packetdrill script that replays it\n"
      "  -o FILE       keep the record in FILE\n",
      cmd_trace},
+    {"explain", "ID|FILE|:PORT", "where the time of a connection went, and what would help",
+     "  ID          a connection, or one that ended badly (taut trace --dead)\n"
+     "  FILE        a record that was kept\n"
+     "  :PORT       a listener\n",
+     cmd_explain},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key",
      "  KEY         \"section.key\", or the key alone (default: all keys)\n"
      "  VALUE       new value, for keys that take effect \"now\" or \"new\"\n",

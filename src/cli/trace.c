@@ -209,21 +209,37 @@ static bool join(struct bytes *b)
     return true;
 }
 
-static int trace_record(struct cli *c, const struct options *o, const char *id)
+bool cli_trace_get(struct cli *c, const char *id, uint8_t **ret, size_t *ret_n, int *ret_status)
 {
     struct bytes b = {0};
     json_int_t next = 0, before = -1;
     bool dead = false;
-    int status = EXIT_OK;
 
+    *ret_status = EXIT_OK;
     while (next != before) {
         before = next;
-        if (!fetch(c, id, &next, &b, &dead, &status)) {
+        if (!fetch(c, id, &next, &b, &dead, ret_status)) {
             free(b.at);
-            return status;
+            return false;
         }
     }
-    status = join(&b) ? finish(c, o, &b) : damaged("the daemon's answer can't be read");
+    if (!join(&b)) {
+        *ret_status = damaged("the daemon's answer can't be read");
+        free(b.at);
+        return false;
+    }
+    *ret = b.at;
+    *ret_n = b.n;
+    return true;
+}
+
+static int trace_record(struct cli *c, const struct options *o, const char *id)
+{
+    struct bytes b = {0};
+    int status;
+
+    if (cli_trace_get(c, id, &b.at, &b.n, &status))
+        status = finish(c, o, &b);
     free(b.at);
     return status;
 }
@@ -316,12 +332,12 @@ static int list_records(struct cli *c, const struct options *o)
 
 /* ---- from a file ---- */
 
-static int trace_file(struct cli *c, const struct options *o, const char *path)
+bool cli_trace_file(const char *path, uint8_t **ret, size_t *ret_n)
 {
     FILE *f = fopen(path, "rb");
     struct bytes b = {0};
     struct stat st;
-    int status = EXIT_REFUSED;
+    bool ok = false;
 
     if (!f || fstat(fileno(f), &st) < 0 || !S_ISREG(st.st_mode)) {
         fprintf(stderr, "taut: %s: %s\n", path, f ? "no file" : strerror(errno));
@@ -331,15 +347,32 @@ static int trace_file(struct cli *c, const struct options *o, const char *path)
         fprintf(stderr, "taut: %s: no memory\n", path);
     } else {
         b.n = fread(b.at, 1, (size_t)st.st_size, f);
-        status = b.n ? finish(c, o, &b) : damaged("the file is empty");
+        ok = b.n > 0;
+        if (!ok)
+            (void)damaged("the file is empty");
     }
     if (f)
         fclose(f);
+    if (!ok)
+        free(b.at);
+    *ret = ok ? b.at : NULL;
+    *ret_n = b.n;
+    return ok;
+}
+
+static int trace_file(struct cli *c, const struct options *o, const char *path)
+{
+    struct bytes b = {0};
+    int status;
+
+    if (!cli_trace_file(path, &b.at, &b.n))
+        return EXIT_REFUSED;
+    status = finish(c, o, &b);
     free(b.at);
     return status;
 }
 
-static bool is_id(const char *text)
+bool cli_is_conn_id(const char *text)
 {
     size_t n = strspn(text, "0123456789");
 
@@ -391,7 +424,7 @@ int cmd_trace(struct cli *c, int argc, char **argv)
     if (argc - optind > 1 || (o.follow && (o.pkt || o.out || optind == argc)))
         return cli_usage("trace [--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]");
     what = optind < argc ? argv[optind] : NULL;
-    if (what && !is_id(what))
+    if (what && !cli_is_conn_id(what))
         return trace_file(c, &o, what);
     if (!cli_daemon(c))
         return EXIT_NO_DAEMON;

@@ -85,6 +85,7 @@ void trace_seg(const struct tcp_ev_seg *e, struct tcp_seg *ret)
     o->sack_permitted = (e->opt_bits & TCP_REC_OPT_SACK_OK) != 0;
     o->fastopen_ok = (e->opt_bits & TCP_REC_OPT_FASTOPEN) != 0;
     o->fastopen_exp = (e->opt_bits & TCP_REC_OPT_FASTOPEN_EXP) != 0;
+    o->md5_ok = (e->opt_bits & TCP_REC_OPT_MD5) != 0; /* the digest is not recorded */
     o->tsval = e->tsval;
     o->tsecr = e->tsecr;
     o->mss = e->mss;

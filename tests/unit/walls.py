@@ -35,7 +35,7 @@ MAY_INCLUDE = {
     'stack': ['base/', 'wire/', 'sock/sock.h'] + TCP_PUBLIC,
     'daemon': ['trace/trace.h', 'base/', 'stack/stack.h', 'sock/sock.h'] + TCP_PUBLIC,
     'client': [],
-    'cli': ['client/taut.h', 'trace/trace.h'],
+    'cli': ['client/taut.h', 'trace/trace.h', 'trace/explain.h'],
     'web': ['client/taut.h', 'trace/trace.h'],
 }
 
