@@ -71,6 +71,11 @@ static const struct command commands[] = {
      "  -p, --pkt     as a packetdrill script that replays it\n"
      "  -o FILE       keep the record in FILE\n",
      cmd_trace},
+    {"export", "ID|engine|FILE [--pcapng FILE] [--qlog FILE]", "a connection's record for other programs",
+     "  --pcapng FILE  its packets for Wireshark, with a comment each: cause, verdict, what the ACK changed\n"
+     "  --qlog FILE    its events as JSON text sequences in the manner of qlog\n"
+     "  FILE \"-\" is standard output\n",
+     cmd_export},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key",
      "  KEY         \"section.key\", or the key alone (default: all keys)\n"
      "  VALUE       new value, for keys that take effect \"now\" or \"new\"\n",
