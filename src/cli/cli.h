@@ -75,6 +75,9 @@ bool cli_key_file(const char *path, char ret[CLI_KEY_MAX + 1]);
 int cmd_trace(struct cli *c, int argc, char **argv);
 /* export.c */
 int cmd_export(struct cli *c, int argc, char **argv);
+/* plot.c */
+extern const char plot_options[];
+int cmd_plot(struct cli *c, int argc, char **argv);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);

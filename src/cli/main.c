@@ -76,6 +76,7 @@ static const struct command commands[] = {
      "  --qlog FILE    its events as JSON text sequences in the manner of qlog\n"
      "  FILE \"-\" is standard output\n",
      cmd_export},
+    {"plot", "ID|FILE [-o FILE.svg] [OPTIONS]", "the time-sequence graph of a connection as SVG", plot_options, cmd_plot},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key",
      "  KEY         \"section.key\", or the key alone (default: all keys)\n"
      "  VALUE       new value, for keys that take effect \"now\" or \"new\"\n",
