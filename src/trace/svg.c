@@ -243,14 +243,14 @@ static void bars(struct draw *d, const struct panel *a, unsigned kind)
 
 /* ---- curves ---- */
 
-/* The range of a curve in what is shown; false: nothing is. */
+/* The range of a curve in what is shown, with the value that it begins with; false: nothing is. */
 static bool range(const struct draw *d, unsigned kind, double *inout_low, double *inout_high)
 {
     const struct plot_points *c = &d->p->curve[kind];
     bool any = false;
 
     for (size_t i = 0; i < c->n; i++) {
-        if (!shown(d, c->at[i].t))
+        if (c->at[i].t > d->to || (c->at[i].t < d->from && i + 1 < c->n && c->at[i + 1].t <= d->from))
             continue;
         any = true;
         if (c->at[i].v < *inout_low)
@@ -343,7 +343,7 @@ static void frame(struct draw *d, const struct panel *a)
 static void time_axis(struct draw *d, double top, double bottom)
 {
     double span = d->to - d->from, factor = span < 2e-3 ? 1e6 : span < 1 ? 1e3 : 1;
-    double step = nice_step(span * factor, d->style->embed ? 6 : 10) / factor;
+    double step = nice_step(span * factor, d->style->embed ? 5 : 10) / factor;
 
     for (unsigned i = 0; i < 40; i++) {
         double t = ((double)(int64_t)(d->from / step) + i) * step;
@@ -355,6 +355,12 @@ static void time_axis(struct draw *d, double top, double bottom)
     }
     trace_print(d->out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">time (%s)</text>\n", d->left + d->width / 2,
                 bottom + 32, factor > 1e3 ? "&#181;s" : factor > 1 ? "ms" : "s");
+}
+
+/* Of a key's text, about: pages may set it larger. */
+static double char_width(const struct draw *d)
+{
+    return d->style->embed ? 7.8 : 6.6;
 }
 
 /* An entry of a key at x; where the next one goes. */
@@ -374,7 +380,7 @@ static double key(struct draw *d, double x, double y, const struct look *look, u
         trace_print(d->out, "%s d=\"M%.0f %.0fh18", dashes[dash], x, y - 4);
     }
     trace_print(d->out, "\"/><text x=\"%.0f\" y=\"%.0f\">%s%s</text>", x + 23, y, look->name, more);
-    return x + 23 + 6.6 * (double)(strlen(look->name) + strlen(more)) + 14;
+    return x + 23 + char_width(d) * (double)(strlen(look->name) + strlen(more)) + 14;
 }
 
 /* ---- panels ---- */
@@ -404,8 +410,9 @@ static void sequence_range(struct draw *d, struct panel *a)
     a->high = high + 0.05 * span;
 }
 
-static double sequence_keys(struct draw *d, double y)
+static double sequence_keys(struct draw *d, const struct panel *a, double y)
 {
+    double lowest = 1e30, highest = -1e30;
     bool present[PLOT_BARS] = {false};
     double x = d->left, right = d->left + d->width;
 
@@ -416,11 +423,14 @@ static double sequence_keys(struct draw *d, double y)
 
         if (kind < PLOT_BARS ? !present[kind] : !d->p->curve[kind - PLOT_BARS].n)
             continue;
-        if (x + 23 + 6.6 * (double)strlen(look->name) > right) {
+        if (x + 23 + char_width(d) * (double)strlen(look->name) > right) {
             x = d->left;
             y += 18;
         }
-        x = key(d, x, y, look, kind, kind < PLOT_BARS, "");
+        if (kind == PLOT_BARS + PLOT_WINDOW)
+            range(d, PLOT_WINDOW, &lowest, &highest);
+        x = key(d, x, y, look, kind, kind < PLOT_BARS,
+                kind == PLOT_BARS + PLOT_WINDOW && lowest > a->high ? " (above the picture)" : "");
     }
     return y;
 }
@@ -528,7 +538,7 @@ static double draw_all(struct draw *d, struct plot *copy)
 
     head(d, &y);
     sequence_range(d, &seq);
-    y = sequence_keys(d, y);
+    y = sequence_keys(d, &seq, y);
     seq.top = y + 28;
     d->out = &body;
     sequence_panel(d, &seq);
@@ -551,7 +561,7 @@ void plot_svg(const struct plot *p, const struct plot_style *style, struct trace
 {
     struct trace_text body = {0};
     struct plot copy = *p; /* with one curve more */
-    struct draw d = {.p = &copy, .style = style, .out = &body, .left = 62, .width = style->embed ? 640 : 920};
+    struct draw d = {.p = &copy, .style = style, .out = &body, .left = 62, .width = style->embed ? 440 : 920};
     double w = d.left + d.width + 18, h;
 
     copy.curve[PLOT_ACKED] = (struct plot_points){0};
