@@ -73,6 +73,8 @@ int cmd_metrics(struct cli *c, int argc, char **argv);
 bool cli_key_file(const char *path, char ret[CLI_KEY_MAX + 1]);
 /* trace.c */
 int cmd_trace(struct cli *c, int argc, char **argv);
+/* capture.c */
+int cmd_capture(struct cli *c, int argc, char **argv);
 /* export.c */
 int cmd_export(struct cli *c, int argc, char **argv);
 /* plot.c */

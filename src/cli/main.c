@@ -71,6 +71,14 @@ static const struct command commands[] = {
      "  -p, --pkt     as a packetdrill script that replays it\n"
      "  -o FILE       keep the record in FILE\n",
      cmd_trace},
+    {"capture", "-o FILE [OPTIONS]", "frames of the interface as pcapng, with causes and drop reasons",
+     "  -o FILE         the file; \"-\": standard output\n"
+     "  -c N            end after N frames\n"
+     "  -t SECONDS      end after this time (default: go on)\n"
+     "  -s BYTES        most of a frame, 54 to 262144 (default: all)\n"
+     "  --host ADDRESS  only TCP segments from or to it\n"
+     "  -p, --port PORT only TCP segments from or to it\n",
+     cmd_capture},
     {"export", "ID|engine|FILE [--pcapng FILE] [--qlog FILE]", "a connection's record for other programs",
      "  --pcapng FILE  its packets for Wireshark, with a comment each: cause, verdict, what the ACK changed\n"
      "  --qlog FILE    its events as JSON text sequences in the manner of qlog\n"

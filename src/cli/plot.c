@@ -200,7 +200,7 @@ static int parse(int argc, char **argv, struct options *o)
             return EXIT_USAGE;
         }
     }
-    if (ok && o->style.from && o->style.to <= o->style.from) {
+    if (ok && o->style.from > 0 && o->style.to <= o->style.from) {
         cli_usage("--from needs a --to behind it");
         ok = false;
     }

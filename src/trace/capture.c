@@ -15,6 +15,8 @@
 #include "trace/export.h"
 #include "trace/plot.h"
 #include "wire/bytes.h"
+#include "wire/csum.h"
+#include "wire/vnet.h"
 
 #define INTERFACES_MAX 256u
 #define PACKET_MAX     (256u << 10)
@@ -355,6 +357,33 @@ static bool tcp_of(const struct packet *p, struct tcp_seg *ret)
     ret->dst = dst;
     ret->len = bytes - (uint32_t)(at + header);
     return ret->len <= PACKET_MAX;
+}
+
+/* ---- live frames ---- */
+
+void trace_frame_finish(uint8_t *frame, size_t n, const uint8_t *vnet, unsigned vnet_bytes)
+{
+    struct vnet_header h;
+    size_t field;
+
+    if (!vnet_bytes || vnet_header_decode(vnet, vnet_bytes + n, vnet_bytes, &h) != VNET_DECODE_OK || !h.needs_csum)
+        return;
+    field = (size_t)h.csum_start + h.csum_offset;
+    if (field + 2 <= n) /* it holds the pseudo-header's sum, which is so counted */
+        put_be16(frame + field, csum_fold(csum_partial(frame + h.csum_start, n - h.csum_start, 0)));
+}
+
+bool trace_frame_matches(const uint8_t *frame, size_t n, const struct ip_addr *host, uint16_t port)
+{
+    struct packet p = {.b = frame, .captured = (uint32_t)n, .original = (uint32_t)n, .link = PCAP_LINK_ETHERNET};
+    struct tcp_seg seg;
+
+    if (!host && !port)
+        return true;
+    if (!tcp_of(&p, &seg))
+        return false;
+    return (!port || seg.src_port == port || seg.dst_port == port) &&
+           (!host || ip_addr_eq(&seg.src, host) || ip_addr_eq(&seg.dst, host));
 }
 
 /* ---- connections ---- */

@@ -28,6 +28,14 @@ void pcapng_statistics(struct trace_text *out, uint64_t ns, uint64_t received, u
 void trace_pcapng_begin(const struct trace *tr, const char *app, struct trace_text *out);
 int trace_pcapng(const struct trace *tr, struct trace_text *out);
 
+/*
+ * An Ethernet frame as it would be on the wire: completes the checksum that `vnet` (a virtio-net header of vnet_bytes, or 0)
+ * leaves to the device. frame is whole.
+ */
+void trace_frame_finish(uint8_t *frame, size_t n, const uint8_t *vnet, unsigned vnet_bytes);
+/* A TCP segment from or to these (host NULL: any; port 0: any). */
+bool trace_frame_matches(const uint8_t *frame, size_t n, const struct ip_addr *host, uint16_t port);
+
 /* The record as JSON text sequences (RFC 7464), docs/qlog.md. 0, or -EBADMSG: damaged; what came before is there. */
 void trace_qlog_begin(const struct trace *tr, const char *app, struct trace_text *out);
 int trace_qlog(const struct trace *tr, struct trace_text *out);

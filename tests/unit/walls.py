@@ -33,7 +33,7 @@ MAY_INCLUDE = {
     'trace': ['base/', 'wire/', 'tcp/tcp_events.h', 'tcp/tcp_enums.h', 'tcp/tcp_config.h'],
     'sock': ['base/'] + TCP_PUBLIC,
     'stack': ['base/', 'wire/', 'sock/sock.h'] + TCP_PUBLIC,
-    'daemon': ['trace/trace.h', 'base/', 'stack/stack.h', 'sock/sock.h'] + TCP_PUBLIC,
+    'daemon': ['trace/trace.h', 'trace/export.h', 'base/', 'stack/stack.h', 'sock/sock.h'] + TCP_PUBLIC,
     'client': [],
     'cli': ['client/taut.h', 'trace/trace.h', 'trace/export.h', 'trace/plot.h'],
     'web': ['client/taut.h', 'trace/trace.h', 'trace/plot.h'],
