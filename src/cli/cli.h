@@ -74,12 +74,15 @@ int cmd_metrics(struct cli *c, int argc, char **argv);
 bool cli_key_file(const char *path, char ret[CLI_KEY_MAX + 1]);
 /* trace.c */
 int cmd_trace(struct cli *c, int argc, char **argv);
-bool cli_is_conn_id(const char *text);
-/* A whole record, of the daemon by its id or from a file; to be freed. False with the status, after a message. */
-bool cli_trace_get(struct cli *c, const char *id, uint8_t **ret, size_t *ret_n, int *ret_status);
-bool cli_trace_file(const char *path, uint8_t **ret, size_t *ret_n);
 /* explain.c */
 int cmd_explain(struct cli *c, int argc, char **argv);
+/* capture.c */
+int cmd_capture(struct cli *c, int argc, char **argv);
+/* export.c */
+int cmd_export(struct cli *c, int argc, char **argv);
+/* plot.c */
+extern const char plot_options[];
+int cmd_plot(struct cli *c, int argc, char **argv);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/record.h"
 #include "trace/explain.h"
 
 static uint64_t u64(const json_t *o, const char *key)
@@ -135,8 +136,7 @@ static int explain_conn(struct cli *c, const char *id)
 {
     struct explain_context ctx = {0};
     struct explained x;
-    uint8_t *at = NULL;
-    size_t n = 0;
+    struct bytes b = {0};
     int status = EXIT_OK;
     json_t *j;
 
@@ -149,30 +149,31 @@ static int explain_conn(struct cli *c, const char *id)
         (void)find_listener(c, port_of(jstr(j, "local")), &ctx, &status);
         trace_explain_context(&ctx, &x);
         print(c, &x, &ctx);
-    } else if (cli_trace_get(c, id, &at, &n, &status)) {
-        status = explain_bytes(c, at, n, &ctx);
+    } else {
+        status = cli_fetch_record(c, id, &b);
+        if (status == EXIT_OK)
+            status = explain_bytes(c, b.at, b.n, &ctx);
     }
     json_decref(j);
-    free(at);
+    free(b.at);
     return status;
 }
 
 int cmd_explain(struct cli *c, int argc, char **argv)
 {
     const struct explain_context none = {0};
-    uint8_t *at = NULL;
-    size_t n;
+    struct bytes b = {0};
     int status;
 
     if (argc != 2)
         return cli_usage("explain ID|FILE|:PORT");
     if (argv[1][0] == ':')
         return explain_listener(c, argv[1] + 1);
-    if (cli_is_conn_id(argv[1]) && strcmp(argv[1], "engine") != 0)
+    if (cli_is_id(argv[1]) && strcmp(argv[1], "engine") != 0)
         return cli_daemon(c) ? explain_conn(c, argv[1]) : EXIT_NO_DAEMON;
-    if (!cli_trace_file(argv[1], &at, &n))
-        return EXIT_REFUSED;
-    status = explain_bytes(c, at, n, &none);
-    free(at);
+    status = cli_load_file(argv[1], CLI_RECORD_MAX, &b);
+    if (status == EXIT_OK)
+        status = explain_bytes(c, b.at, b.n, &none);
+    free(b.at);
     return status;
 }

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/capture.h"
 #include "daemon/config.h"
 #include "daemon/control.h"
 #include "daemon/crypto.h"
@@ -296,6 +297,7 @@ static void end(struct process *p)
     }
     while (daemon_run_deferred(d))
         ;
+    capture_close(d);
     fdset_free(d->fds);
     if (d->stack)
         stack_destroy(d->stack);
