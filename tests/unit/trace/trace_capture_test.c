@@ -242,7 +242,7 @@ static void test_damaged(void **state)
     unsigned refused = 0;
 
     (void)state;
-    story(&good, PCAP_LINK_RAW, NULL, 0);
+    story(&good, PCAP_LINK_RAW, (const uint8_t *)"", 0);
     for (unsigned round = 0; round < 3000; round++) {
         uint8_t *b = malloc(good.len);
         struct plot p = {0};
