@@ -47,8 +47,8 @@ def test_names(net):
 
 def test_patterns_and_increments(net):
     d = net.tautd()
-    equal(list(table(d.cli('stats', '-z', 'tcpext*undo'))), ['TcpExtTCPFullUndo', 'TcpExtTCPPartialUndo', 'TcpExtTCPDSACKUndo',
-                                                            'TcpExtTCPLossUndo'], 'a pattern')
+    equal(list(table(d.cli('stats', '-z', 'tcpext*lundo', 'tcpext*kundo', 'tcpext*sundo'))),
+          ['TcpExtTCPFullUndo', 'TcpExtTCPPartialUndo', 'TcpExtTCPDSACKUndo', 'TcpExtTCPLossUndo'], 'patterns')
     equal(list(table(d.cli('stats', '-z', 'ActiveOpens', 'TautDrop.PAWS*')))[0], 'TcpActiveOpens', 'a name without prefix')
     check('segments retransmitted' in d.cli('stats', '-x', '-z', 'TcpRetransSegs'), '-x')
     path = os.path.join(net.tmp, 'before.json')
