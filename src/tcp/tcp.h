@@ -54,6 +54,12 @@ struct tcp_secrets {
     uint64_t rng_seed;
 };
 
+/* How much of the arenas was ever used, and what else an engine hands down. */
+struct tcp_kept {
+    uint32_t records_touched, requests_touched, time_wait_touched, unused;
+    uint64_t cookie_sent_at;
+};
+
 struct tcp_params {
     const struct tcp_config *config; /* stays the caller's; may be changed between calls */
     struct chunk_pool *pool;         /* stays the caller's; outlives the engine */
@@ -66,7 +72,14 @@ struct tcp_params {
     uint32_t max_metrics;   /* destinations that the metrics cache remembers, 0: 4096 */
     uint32_t generation;    /* of ids; a restart continues with another one */
     uint8_t worker;
-    void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
+    /*
+     * Memory that outlives the engine, zeroed for the first one, for tcp_commit() and tcp_restore() (tcp_record.h); the
+     * first may be alone, the others only come together. NULL: own memory, nothing can be restored.
+     */
+    void *record_arena;        /* max_conns * tcp_record_slot_bytes() */
+    void *request_arena;       /* max_half_open * tcp_request_bytes() */
+    void *time_wait_arena;     /* max_time_wait * tcp_time_wait_bytes() */
+    struct tcp_kept *kept;
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 
@@ -339,6 +352,8 @@ uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 
 /* Bytes of one double-buffered record with its selector in the record arena. */
 size_t tcp_record_slot_bytes(void);
+size_t tcp_request_bytes(void);
+size_t tcp_time_wait_bytes(void);
 /* Publishes the records of all connections changed since the last call; returns their number. */
 uint32_t tcp_commit(struct tcp *t);
 

@@ -36,7 +36,7 @@
  *   timers.c    a connection's timers by name and their expiry
  *   api.c       the calls of programs; listen.c: listeners; options.c: options of a connection
  *   icmp.c      ICMP errors
- *   record.c    the flat record: save, restore, check, dump, commit
+ *   record.c    the flat record: save, check, dump, commit; restore.c: one connection or a whole engine again
  *   info.c      tcp_info; check.c: tcp_check()
  *
  * Marks: input, expiry and programs change the state and call tcp_mark_ready(); only reply.c, request.c (SYN-ACK) and
@@ -367,6 +367,10 @@ void *tcp_table_at(const struct tcp *t, uint32_t slot, enum tcp_kind *ret_kind, 
 uint32_t tcp_table_slots(const struct tcp *t);
 /* Enters `entry` under an id of old (restoring a record); false: its slot is taken or out of range. */
 bool tcp_table_restore(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple);
+/* The same for a scan of many: free slots are put in order by tcp_table_restored() at its end. Not hashed: in CLOSE. */
+bool tcp_table_place(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple,
+                     bool hashed);
+void tcp_table_restored(struct tcp *t);
 void tcp_listener_add(struct tcp *t, struct tcp_listener *l);
 void tcp_listener_remove(struct tcp_listener *l);
 
@@ -458,6 +462,10 @@ void tcp_req_listener_closed(struct tcp *t, struct tcp_listener *l, uint64_t now
 void tcp_req_icmp(struct tcp *t, struct tcp_req *r, const struct tcp_icmp *icmp, uint64_t now);
 void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, struct tcp_info *ret);
 uint32_t tcp_req_count(const struct tcp *t);
+/* The places of entries that went are free, now that what became of them is committed. */
+void tcp_requests_commit(struct tcp *t);
+/* What the arena holds; their number. */
+uint32_t tcp_requests_restore(struct tcp *t);
 
 /* ---- timewait.c ---------------------------------------------------------------------------------------------- */
 int tcp_tw_init(struct tcp *t);
@@ -482,6 +490,7 @@ void tcp_tw_expire(struct tcp *t, uint64_t now);
 uint64_t tcp_tw_deadline(const struct tcp *t);
 void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, struct tcp_info *ret);
 uint32_t tcp_tw_count(const struct tcp *t);
+uint32_t tcp_tw_restore(struct tcp *t);
 
 /* ---- metrics.c ---- */
 int tcp_metrics_init(struct tcp *t);
@@ -824,8 +833,10 @@ void tcp_prepare_syn(struct tcp *t, struct tcp_conn *c);
 /* ---- record.c, check.c --------------------------------------------------------------------------------------- */
 int tcp_records_init(struct tcp *t);
 void tcp_records_destroy(struct tcp *t);
-/* A connection's slot is free again. */
+/* A connection's slot is free again; told to the arena with the next commit. */
 void tcp_record_clear(struct tcp *t, tcp_id id);
+/* At once: it can't be used. */
+void tcp_record_forget(struct tcp *t, uint32_t slot);
 /* Debug builds: asserts tcp_check(); called at the end of every verb for the connection it touched. */
 void tcp_assert(const struct tcp *t, const struct tcp_conn *c);
 

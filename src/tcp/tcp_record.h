@@ -46,6 +46,7 @@
     V(uint64_t, sndbuf_limited_ns, chrono_ns[TCP_CHRONO_SNDBUF_LIMITED])                                       \
     V(uint64_t, keepalive_at, timer_at[TCP_TIMER_KEEPALIVE])                                                   \
     V(uint64_t, linger_at, timer_at[TCP_TIMER_LINGER])                                                         \
+    V(uint64_t, retrans_at, timer_at[TCP_TIMER_RETRANS])                                                       \
     V(uint64_t, synack_sent_at, synack_sent_at)                                                                \
     V(uint64_t, min_rtt_at, rtt.min_rtt_at)                                                                    \
     V(uint64_t, rcv_space_at, rcvq.space_at)                                                                   \
@@ -172,6 +173,7 @@
     V(uint8_t, defer_accept, defer_accept)                                                                     \
     V(uint8_t, fastopen_rsk, fastopen_rsk)                                                                     \
     V(uint8_t, synack_timeouts, synack_timeouts)                                                               \
+    V(uint8_t, rtx, rtx)                                                                                       \
     V(uint8_t, synack_retrans, synack_retrans)
 
 struct tcp_record {
@@ -225,6 +227,41 @@ bool tcp_record_recv_range(const struct tcp *t, tcp_id id, uint32_t i, struct tc
  */
 int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct tcp_record_payload *payload,
                        uint64_t now);
+
+/* ---- After a crash ---- */
+
+/*
+ * What the shell knows better than the last commit: bytes that were taken from a program (and lie in the send buffer's
+ * places, tcp_send_note()), or given to it. Both are positions in sequence numbers; only ones ahead of the record count.
+ */
+struct tcp_restore_hint {
+    tcp_id id;
+    uint32_t write_seq, copied_seq;
+    bool has_write, has_read;
+};
+struct tcp_restore_params {
+    const struct tcp_restore_hint *hints; /* by id */
+    uint32_t n_hints;
+    /* A record that can't be used: why. It may be any bytes. May be NULL. */
+    void (*lost)(void *ctx, uint32_t slot, const struct tcp_record *r, const char *why);
+    void *ctx;
+};
+struct tcp_restored {
+    uint32_t conns, requests, time_wait, lost;
+};
+/*
+ * Everything that the arenas of tcp_params hold, into an engine that has listeners (found again by address and port) but
+ * nothing else; the pool is new, over the same memory and journal. Secrets are those of the predecessor, the generation
+ * is another one. Connections that wait for accept raise TCP_EVENT_ACCEPT again. 0 or -ENOMEM: nothing was restored.
+ */
+int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now, struct tcp_restored *ret);
+/* Positions as in struct tcp_restore_hint. 0 or -ENOENT. */
+int tcp_stream_at(const struct tcp *t, tcp_id id, uint32_t *ret_write_seq, uint32_t *ret_copied_seq);
+/*
+ * After tcp_send_reserve(), before the kernel writes into the places: says where they lie, so that they can be restored
+ * by a hint although they were never committed.
+ */
+void tcp_send_note(struct tcp *t, tcp_id id);
 
 /* The published record of a slot of an arena (tcp_params.record_arena), NULL: none. For reading after a crash. */
 const struct tcp_record *tcp_record_published(const void *arena, uint32_t slot);

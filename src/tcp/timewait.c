@@ -25,8 +25,9 @@ struct tcp_tw {
     uint16_t ts_recent_s; /* when it was set, in s */
     uint16_t invalid_at;  /* last limited ACK, in 16 ms, 0: none */
     uint16_t wnd;         /* as announced last, scaled */
-    uint8_t rcv_wscale;
-    bool ts_ok;
+    uint8_t rcv_wscale : 4;
+    bool ts_ok : 1;
+    bool live; /* stored last, cleared first: a crash keeps it */
 };
 
 static_assert(sizeof(struct tcp_tw) <= 96, "a TIME-WAIT entry is small");
@@ -34,6 +35,7 @@ static_assert(sizeof(struct tcp_tw) <= 96, "a TIME-WAIT entry is small");
 struct tcp_timewaits {
     struct tcp_tw *slab;
     uint32_t size, touched, count;
+    bool own; /* else it lies in an arena */
     struct list_node free;
     struct list_node by_due;
     /* The entry that a SYN took over in this tcp_input(): where the new connection's numbers begin. */
@@ -52,15 +54,22 @@ int tcp_tw_init(struct tcp *t)
     s->size = t->params.max_time_wait;
     list_init(&s->free);
     list_init(&s->by_due);
-    s->slab = calloc(s->size ? s->size : 1, sizeof *s->slab);
+    s->own = !t->params.time_wait_arena;
+    s->slab = s->own ? calloc(s->size ? s->size : 1, sizeof *s->slab) : t->params.time_wait_arena;
     return s->slab ? 0 : -ENOMEM;
+}
+
+size_t tcp_time_wait_bytes(void)
+{
+    return sizeof(struct tcp_tw);
 }
 
 void tcp_tw_destroy(struct tcp *t)
 {
     if (!t->timewaits)
         return;
-    free(t->timewaits->slab);
+    if (t->timewaits->own)
+        free(t->timewaits->slab);
     free(t->timewaits);
     t->timewaits = NULL;
 }
@@ -81,11 +90,21 @@ static struct tcp_tw *tw_alloc(struct tcp *t)
     if (!node && s->touched == s->size)
         return NULL;
     s->count++;
-    return node ? list_entry(node, struct tcp_tw, link) : &s->slab[s->touched++];
+    if (node)
+        return list_entry(node, struct tcp_tw, link);
+    if (!s->own)
+        t->params.kept->time_wait_touched = s->touched + 1;
+    return &s->slab[s->touched++];
+}
+
+static void set_live(struct tcp_tw *w, bool live)
+{
+    __atomic_store_n(&w->live, live, __ATOMIC_RELEASE);
 }
 
 static void tw_free(struct tcp *t, struct tcp_tw *w)
 {
+    set_live(w, false);
     if (w->id)
         tcp_table_leave(t, w->id);
     list_del(&w->link);
@@ -122,7 +141,7 @@ static void tw_fill(struct tcp_tw *w, const struct tcp_conn *c, uint64_t now)
         .ts_recent = c->ts_recent,
         .ts_recent_s = seconds(c->ts_recent_at ? c->ts_recent_at : now),
         .wnd = (uint16_t)(tcp_receive_window(c) >> c->rcv_wscale),
-        .rcv_wscale = c->rcv_wscale,
+        .rcv_wscale = c->rcv_wscale & 15u,
         .ts_ok = c->ts_ok,
     };
     list_init(&w->link);
@@ -152,6 +171,7 @@ void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tw_fill(w, c, now);
         if (tw_enter(t, w, c)) {
             tw_schedule(t, w, now);
+            set_live(w, true);
             t->counters.tw++;
         } else {
             tw_free(t, w);
@@ -328,4 +348,40 @@ void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, stru
     ret->rcv_wnd = (uint32_t)w->wnd << w->rcv_wscale;
     ret->pacing_rate = ret->max_pacing_rate = UINT64_MAX;
     ret->timer_left = time_since(w->due_at, now) / NSEC_PER_USEC;
+}
+
+/* ---- after a crash ---- */
+
+static int by_due(const void *a, const void *b)
+{
+    const struct tcp_tw *const *x = a, *const *y = b;
+
+    return (*x)->due_at < (*y)->due_at ? -1 : (*x)->due_at > (*y)->due_at;
+}
+
+uint32_t tcp_tw_restore(struct tcp *t)
+{
+    struct tcp_timewaits *s = t->timewaits;
+    uint32_t touched = t->params.kept->time_wait_touched;
+    struct tcp_tw **order;
+
+    s->touched = touched < s->size ? touched : s->size;
+    order = calloc(s->touched ? s->touched : 1, sizeof *order);
+    for (uint32_t i = s->touched; i-- > 0;) {
+        struct tcp_tw *w = &s->slab[i];
+
+        list_init(&w->link);
+        if (order && w->live && w->id && tcp_table_place(t, w->id, TCP_KIND_TW, w, &w->tuple, true)) {
+            order[s->count++] = w;
+            continue;
+        }
+        set_live(w, false);
+        list_add_head(&s->free, &w->link);
+    }
+    if (order)
+        qsort(order, s->count, sizeof *order, by_due);
+    for (uint32_t i = 0; i < s->count; i++)
+        list_add_tail(&s->by_due, &order[i]->link);
+    free(order);
+    return s->count;
 }

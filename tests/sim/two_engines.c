@@ -5,6 +5,7 @@
  *     two_engines --seeds 1:2000        runs them, says which one failed and how to replay it
  *     two_engines --seed 17             replays one with its trace in packetdrill's notation
  *     two_engines --goodput             one clean bulk transfer, prints the goodput in virtual time
+ *     two_engines --crash ...           the same seeds, but engines crash: at every step, and within turns
  *
  * What a seed must keep: every byte arrives once, in order and right (a pattern of its position); both sides
  * end, in CLOSE or TIME-WAIT, and leave nothing behind; tcp_check_all() holds after every verb; the deadline
@@ -12,9 +13,15 @@
  * stall); programs that wait for an event get it; the same seed gives the same trace. Some seeds also suspend
  * connections (neighbour unresolved), let the device refuse segments, make the path's MTU smaller and say so
  * by ICMP, or end an engine between two turns and restore its connection from its record in another one.
+ *
+ * With --crash an engine's memory is lost after every turn, or at every verb with some chance, and all that another one
+ * gets is the arenas: records, half-open and TIME-WAIT entries, notes and payload, as the last commit and the hints of
+ * the program's reads and writes left them. What an uncommitted turn did to the program's own view (accepted, shut down,
+ * closed) is undone, as a shell finds it out again; bytes that it read or wrote are not.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,8 +58,29 @@ struct plan {
     uint64_t think_ns; /* mean time between its calls */
 };
 
+/* What the program knows of its connection, as far as a crash makes it forget it. */
+struct view {
+    tcp_id id;
+    bool connected, shut, eof, closed;
+    int error;
+};
+
+#define NOTES 16384u
+#define SLOTS 16u
+
+/* What outlives the engine, with --crash. */
+struct arena {
+    uint8_t *journal, *records, *requests, *time_wait;
+    struct tcp_kept kept;
+};
+
 struct side {
     struct tcp *t;
+    struct arena keeps;
+    struct view committed;
+    bool has_write, has_read;
+    uint32_t write_seq, copied_seq; /* behind what it wrote, read */
+    uint64_t news, news_at_crash;   /* segments in and out, calls, expiries: nothing new, no crash */
     struct tcp_config cfg;
     struct chunk_pool *pool;
     void *arena;
@@ -91,6 +119,8 @@ struct sim {
     bool verbose, may_reset, simultaneous;
     uint32_t suspend_ppm, refuse_ppm, restart_ppm;
     uint64_t hash, packets, lost, segs, restarts;
+    bool crash;
+    uint32_t crash_ppm, torn_ppm; /* after a turn; within one, uncommitted */
     char failure[512];
 };
 
@@ -235,6 +265,7 @@ static bool emit(struct sim *s, int from, const struct tcp_out *o)
     struct gso g;
 
     s->segs++;
+    me->news++;
     if (seg->flags & TCP_SYN)
         me->iss = seg->seq;
     for (unsigned i = 0; i < seg->n_slices; i++)
@@ -281,6 +312,7 @@ static bool deliver(struct sim *s, struct packet *p)
         }
         done += len;
     }
+    to->news++;
     tcp_input(to->t, &p->seg, &to->path, s->now);
     while (n)
         chunk_unref(to->pool, chunks[--n]);
@@ -291,6 +323,22 @@ static bool deliver(struct sim *s, struct packet *p)
 
 /* ---- The programs
  * ------------------------------------------------------------------------------------------------ */
+
+static void commit(struct side *me)
+{
+    tcp_commit(me->t);
+    me->committed = (struct view){.id = me->id, .connected = me->connected, .shut = me->shut, .eof = me->eof,
+                                  .closed = me->closed, .error = me->error};
+}
+
+/* The witness: how far the program's bytes came, whatever becomes of the engine. */
+static void witness(struct sim *s, struct side *me)
+{
+    if (!s->crash || me->closed || tcp_stream_at(me->t, me->id, &me->write_seq, &me->copied_seq))
+        return;
+    tcp_send_note(me->t, me->id);
+    me->has_write = me->has_read = true;
+}
 
 static void app_soon(struct sim *s, struct side *me)
 {
@@ -322,6 +370,8 @@ static bool app_write(struct sim *s, int i, bool *again)
     if (rc <= 0)
         return me->error || s->may_reset || fail(s, "side %d: send: %s", i, strerror((int)-rc));
     me->written += (uint64_t)rc;
+    witness(s, me);
+    me->news++;
     *again = true;
     return check(s, i, "send");
 }
@@ -335,6 +385,8 @@ static bool app_read(struct sim *s, int i, bool *again)
 
     if (me->eof)
         return true;
+    if (s->crash)
+        commit(me); /* nothing is given to a program before it is */
     n = tcp_recv_peek(me->t, me->id, iov, 8, &me->eof);
     if (n < 0)
         return me->error || s->may_reset || fail(s, "side %d: recv: %s", i, strerror(-n));
@@ -346,6 +398,8 @@ static bool app_read(struct sim *s, int i, bool *again)
         me->eof = false; /* it follows what is unread */
         tcp_recv_consume(me->t, me->id, got, s->now);
         me->read += got;
+        witness(s, me);
+        me->news++;
         *again = true;
     }
     return check(s, i, "recv");
@@ -448,25 +502,158 @@ static bool drain_events(struct sim *s, int i)
     return true;
 }
 
+static void *zeroed(size_t bytes)
+{
+    void *m = calloc(1, bytes);
+
+    if (!m)
+        abort();
+    return m;
+}
+
+static void arenas_init(struct sim *s, struct side *me)
+{
+    me->arena =
+        mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (me->arena == MAP_FAILED)
+        abort();
+    if (!s->crash)
+        return;
+    me->keeps = (struct arena){.journal = zeroed(chunk_journal_bytes(NOTES)),
+                               .records = zeroed(SLOTS * tcp_record_slot_bytes()),
+                               .requests = zeroed(SLOTS * tcp_request_bytes()),
+                               .time_wait = zeroed(SLOTS * tcp_time_wait_bytes())};
+}
+
+static void arenas_free(struct side *me)
+{
+    munmap(me->arena, ARENA_BYTES);
+    free(me->keeps.journal);
+    free(me->keeps.records);
+    free(me->keeps.requests);
+    free(me->keeps.time_wait);
+}
+
 static void engine_init(struct sim *s, int i)
 {
     struct side *me = &s->side[i];
     struct tcp_params p = {0};
 
-    me->arena =
-        mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (me->arena == MAP_FAILED)
-        abort();
     me->pool = chunk_pool_create(me->arena, ARENA_BYTES);
+    if (s->crash) {
+        if (chunk_pool_journal(me->pool, me->keeps.journal, NOTES))
+            abort();
+        p.record_arena = me->keeps.records;
+        p.request_arena = me->keeps.requests;
+        p.time_wait_arena = me->keeps.time_wait;
+        p.kept = &me->keeps.kept;
+    }
     p.config = &me->cfg;
     p.pool = me->pool;
     p.secrets = (struct tcp_secrets){{s->seed, 2}, {3, s->seed}, {5, 6}, {7, 8}, s->seed + (uint64_t)i};
     p.secrets.isn.k1 += (uint64_t)i;
     p.now = s->now;
-    p.max_conns = p.max_half_open = p.max_time_wait = 16;
+    p.max_conns = p.max_half_open = p.max_time_wait = p.max_metrics = SLOTS;
     p.generation = ++me->generation;
     me->t = tcp_create(&p);
     tcp_set_gso_max(me->t, me->gso_max);
+}
+
+/* ---- Crash: another engine goes on with the arenas --------------------------------------------------------------- */
+
+static void *copy_of(const void *p, size_t n)
+{
+    return memcpy(zeroed(n), p, n);
+}
+
+static void put_back(void *to, void *copy, size_t n)
+{
+    memcpy(to, copy, n);
+    free(copy);
+}
+
+/* tcp_destroy() tidies up; a crash doesn't. */
+static void die(struct side *me)
+{
+    struct arena *k = &me->keeps;
+    struct tcp_kept kept = k->kept;
+    size_t journal_bytes = chunk_journal_bytes(chunk_notes_touched(me->pool));
+    void *journal = copy_of(k->journal, journal_bytes);
+    void *records = copy_of(k->records, SLOTS * tcp_record_slot_bytes());
+    void *requests = copy_of(k->requests, SLOTS * tcp_request_bytes());
+    void *time_wait = copy_of(k->time_wait, SLOTS * tcp_time_wait_bytes());
+
+    tcp_destroy(me->t);
+    chunk_pool_destroy(me->pool);
+    put_back(k->journal, journal, journal_bytes);
+    put_back(k->records, records, SLOTS * tcp_record_slot_bytes());
+    put_back(k->requests, requests, SLOTS * tcp_request_bytes());
+    put_back(k->time_wait, time_wait, SLOTS * tcp_time_wait_bytes());
+    k->kept = kept;
+}
+
+static void record_lost(void *ctx, uint32_t slot, const struct tcp_record *r, const char *why)
+{
+    char *text = ctx;
+
+    (void)r;
+    snprintf(text, 128, "slot %u lost: %s", slot, why);
+}
+
+/* Every byte that was restored is the one of its position, whether or not anybody ever looks at it. */
+static bool right_bytes(struct sim *s, int i)
+{
+    struct side *me = &s->side[i];
+    struct tcp_record_range range;
+    uint32_t write_seq, copied_seq;
+
+    if (!me->id || !me->connected || tcp_stream_at(me->t, me->id, &write_seq, &copied_seq))
+        return true;
+    for (uint32_t n = 0; tcp_record_send_range(me->t, me->id, n, &range); n++)
+        for (uint32_t k = 0; k < range.len; k++)
+            if (range.data[k] != pattern(i, me->written - (write_seq - range.seq) + k))
+                return fail(s, "side %d: restored byte %u of those to send is wrong", i, range.seq - me->iss + k);
+    for (uint32_t n = 0; tcp_record_recv_range(me->t, me->id, n, &range); n++)
+        for (uint32_t k = 0; k < range.len; k++)
+            if (range.data[k] != pattern(!i, me->read + (range.seq - copied_seq) + k))
+                return fail(s, "side %d: restored byte %" PRIu64 " of those received is wrong (piece %u: %u + %u)", i,
+                            me->read + (range.seq - copied_seq) + k, n, range.seq - copied_seq, range.len);
+    return true;
+}
+
+static bool crash(struct sim *s, int i)
+{
+    struct side *me = &s->side[i];
+    struct tcp_restore_hint hint = {.id = me->committed.id, .write_seq = me->write_seq, .copied_seq = me->copied_seq,
+                                    .has_write = me->has_write, .has_read = me->has_read};
+    char why[128] = "";
+    struct tcp_restore_params p = {.hints = &hint, .n_hints = 1, .lost = record_lost, .ctx = why};
+    struct tcp_listen_args l = {.addr = me->tuple.local, .port = 80, .backlog = 8};
+    struct tcp_restored done;
+
+    note(s, i, "crash");
+    s->restarts++;
+    me->news_at_crash = me->news;
+    die(me);
+    engine_init(s, i);
+    if (me->listener && tcp_listen(me->t, &l, &me->listener))
+        return fail(s, "side %d: cannot listen again", i);
+    if (tcp_restore(me->t, &p, s->now, &done))
+        return fail(s, "side %d: restore", i);
+    me->id = me->committed.id;
+    me->connected = me->committed.connected;
+    me->shut = me->committed.shut;
+    me->eof = me->committed.eof;
+    me->closed = me->committed.closed;
+    me->error = me->committed.error;
+    if (done.lost && !s->may_reset)
+        return fail(s, "side %d: %s", i, why);
+    if (done.lost)
+        me->closed = true;
+    me->resume_at = TIME_NEVER;
+    /* The successor looks at everything, a while later: or an engine that always crashes would hold up time. */
+    me->app_at = time_min(me->app_at, s->now + between(s, 20000, 2000000));
+    return check(s, i, "restore") && right_bytes(s, i);
 }
 
 /* ---- Restart: another engine goes on with the record
@@ -532,7 +719,8 @@ static bool restart(struct sim *s, int i)
         s->restarts++;
         tcp_destroy(me->t);
         chunk_pool_destroy(me->pool);
-        munmap(me->arena, ARENA_BYTES);
+        arenas_free(me);
+        arenas_init(s, me);
         engine_init(s, i);
         rc = tcp_record_restore(me->t, &v->record, &v->payload, s->now);
         if (rc) {
@@ -549,39 +737,64 @@ static bool restart(struct sim *s, int i)
 /* ---- One turn of one engine
  * --------------------------------------------------------------------------------------- */
 
+#define BATCH 32
+
+/* One segment, if there is one that may leave now; *ret_any: READY was not empty. */
+static bool pull(struct sim *s, int i, struct tcp_out *o, bool *ret_any)
+{
+    struct side *me = &s->side[i];
+    tcp_id id;
+
+    if (tcp_next_reply(me->t, s->now, o))
+        return *ret_any = true;
+    *ret_any = tcp_next_ready(me->t, o);
+    if (!*ret_any)
+        return false;
+    id = o->id;
+    if (me->connected && chance(s, s->suspend_ppm)) {
+        tcp_suspend(me->t, id);
+        me->resume_at = s->now + rng_below(&s->rng, 50000000);
+        note(s, i, "suspended");
+        return false;
+    }
+    if (!tcp_output(me->t, id, s->now, o))
+        return false;
+    if (!chance(s, s->refuse_ppm))
+        return true;
+    note(s, i, "refused");
+    tcp_tx_failed(me->t, o);
+    return false;
+}
+
+/* A batch: pulled, committed, sent. *ret_more: there may be another one. */
+static bool batch(struct sim *s, int i, bool *ret_more)
+{
+    static struct tcp_out out[BATCH];
+    struct side *me = &s->side[i];
+    int n = 0, tries = 0;
+    bool any = true;
+
+    while (any && n < BATCH && tries++ < 100000)
+        n += pull(s, i, &out[n], &any);
+    if (any && tries >= 100000)
+        return fail(s, "side %d: READY does not get empty", i);
+    commit(me);
+    for (int k = 0; k < n; k++)
+        if (!emit(s, i, &out[k]))
+            return false;
+    *ret_more = any;
+    return check(s, i, "output");
+}
+
 static bool turn(struct sim *s, int i)
 {
     struct side *me = &s->side[i];
-    struct tcp_out o;
-    unsigned n = 0;
+    bool more = true;
 
-    for (int round = 0; round < 2; round++) {
-        if (!drain_events(s, i))
-            return false;
-        tcp_commit(me->t);
-        while (tcp_next_reply(me->t, s->now, &o))
-            if (!emit(s, i, &o))
-                return false;
-        while (tcp_next_ready(me->t, &o)) {
-            tcp_id id = o.id;
-
-            if (++n > 100000)
-                return fail(s, "side %d: READY does not get empty", i);
-            if (me->connected && chance(s, s->suspend_ppm)) {
-                tcp_suspend(me->t, id);
-                me->resume_at = s->now + rng_below(&s->rng, 50000000);
-                note(s, i, "suspended");
-                continue;
-            }
-            if (!tcp_output(me->t, id, s->now, &o))
-                continue;
-            if (chance(s, s->refuse_ppm)) {
-                note(s, i, "refused");
-                tcp_tx_failed(me->t, &o);
-            } else if (!emit(s, i, &o))
-                return false;
-        }
-        if (!check(s, i, "output"))
+    for (int round = 0; round < 2 || more; round++) {
+        if (round > 10000)
+            return fail(s, "side %d: READY does not get empty", i);
+        if (!drain_events(s, i) || !batch(s, i, &more))
             return false;
     }
     if (tcp_deadline(me->t) <= s->now)
@@ -642,6 +855,10 @@ static bool loop(struct sim *s)
                 return false;
         if (side_over(s, &s->side[0]) && side_over(s, &s->side[1]))
             return true;
+        for (int i = 0; i < 2; i++)
+            if (chance(s, s->crash_ppm) && s->side[i].news != s->side[i].news_at_crash &&
+                (!crash(s, i) || !turn(s, i)))
+                return false;
         if (s->side[0].icmp.error || s->side[1].icmp.error) {
             if (!side_news(s, 0) || !side_news(s, 1))
                 return false;
@@ -653,11 +870,19 @@ static bool loop(struct sim *s)
             continue;
         }
         at = next_time(s);
-        if (at == TIME_NEVER)
+        if (at == TIME_NEVER) {
+            for (int i = 0; i < 2 && s->verbose; i++) {
+                struct tcp_record r;
+                char text[8192];
+
+                if (tcp_record_save(s->side[i].t, s->side[i].id, &r) == 0 && tcp_record_dump(&r, text, sizeof text) > 0)
+                    printf("%c: %s\n", "AB"[i], text);
+            }
             return fail(s,
                         "stall: nothing is armed; A wrote %" PRIu64 " read %" PRIu64 ", B wrote %" PRIu64
                         " read %" PRIu64,
                         s->side[0].written, s->side[0].read, s->side[1].written, s->side[1].read);
+        }
         if (at > limit)
             return fail(s,
                         "not over after %u s: A closed %d wrote %" PRIu64 "/%" PRIu64 " read %" PRIu64
@@ -678,10 +903,13 @@ static bool loop(struct sim *s)
         for (int i = 0; i < 2; i++) {
             if (tcp_deadline(s->side[i].t) <= s->now) {
                 tcp_expire(s->side[i].t, s->now);
+                s->side[i].news++;
                 if (!check(s, i, "expire"))
                     return false;
             }
             if (!side_news(s, i) || (s->side[i].app_at <= s->now && !app_run(s, i)))
+                return false;
+            if (chance(s, s->torn_ppm) && !crash(s, i))
                 return false;
         }
     }
@@ -761,6 +989,7 @@ static void side_init(struct sim *s, int i, uint16_t mtu)
     me->app_at = me->resume_at = TIME_NEVER;
     if (chance(s, 600000))
         me->gso_max = chance(s, 800000) ? 65536 : (uint32_t)between(s, 3000, 65535);
+    arenas_init(s, me);
     engine_init(s, i);
 }
 
@@ -801,6 +1030,11 @@ static void draw(struct sim *s)
     }
     for (int i = 0; i < 2; i++)
         side_init(s, i, mtu);
+    if (!s->crash)
+        return;
+    s->restart_ppm = 0;
+    s->crash_ppm = chance(s, 500000) ? 1000000 : (uint32_t)rng_below(&s->rng, 300000);
+    s->torn_ppm = (uint32_t)rng_below(&s->rng, 30000);
 }
 
 static bool start(struct sim *s)
@@ -862,14 +1096,19 @@ static void sim_free(struct sim *s)
         tcp_destroy(s->side[i].t);
         if (!s->failure[0])
             chunk_pool_destroy(s->side[i].pool);
-        munmap(s->side[i].arena, ARENA_BYTES);
+        arenas_free(&s->side[i]);
     }
 }
+
+static bool with_crashes;
+static uint64_t total_restarts;
 
 static bool run_seed(uint64_t seed, bool verbose, uint64_t *ret_hash)
 {
     struct sim *s = calloc(1, sizeof *s);
     bool ok;
+
+    s->crash = with_crashes;
 
     s->seed = seed;
     s->verbose = verbose;
@@ -879,11 +1118,12 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *ret_hash)
     ok = run_until_over(s) && verdict(s);
     *ret_hash = s->hash;
     if (!ok)
-        printf("seed %" PRIu64 " FAILED at %.6f s: %s\n  replay: two_engines --seed %" PRIu64 "\n", seed,
-               (double)s->now / 1e9, s->failure, seed);
+        printf("seed %" PRIu64 " FAILED at %.6f s: %s\n  replay: two_engines%s --seed %" PRIu64 "\n", seed,
+               (double)s->now / 1e9, s->failure, s->crash ? " --crash" : "", seed);
     else if (verbose)
         printf("seed %" PRIu64 ": ok, %" PRIu64 " packets, %" PRIu64 " lost, hash %016" PRIx64 "\n", seed,
                s->packets, s->lost, s->hash);
+    total_restarts += s->restarts;
     sim_free(s);
     free(s);
     return ok;
@@ -934,6 +1174,13 @@ int main(int argc, char **argv)
     uint64_t from = 1, to = 200, hash, again;
     unsigned failed = 0;
 
+    mallopt(M_MMAP_THRESHOLD, 64 << 20); /* engines come and go */
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    if (argc > 1 && strcmp(argv[1], "--crash") == 0) {
+        with_crashes = true;
+        argv[1] = argv[0];
+        argv++, argc--;
+    }
     if (argc == 2 && strcmp(argv[1], "--goodput") == 0)
         return goodput();
     if (argc == 3 && strcmp(argv[1], "--seed") == 0)
@@ -944,7 +1191,7 @@ int main(int argc, char **argv)
         from = strtoull(argv[2], NULL, 0);
         to = colon ? strtoull(colon + 1, NULL, 0) : from;
     } else if (argc != 1) {
-        fprintf(stderr, "usage: two_engines [--seeds A:B | --seed N | --goodput]\n");
+        fprintf(stderr, "usage: two_engines [--crash] [--seeds A:B | --seed N | --goodput]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -957,6 +1204,6 @@ int main(int argc, char **argv)
             failed++;
         }
     }
-    printf("%s\n", failed ? "FAILED" : "ok");
+    printf("%s, %" PRIu64 " restarts\n", failed ? "FAILED" : "ok", total_restarts);
     return failed ? 1 : 0;
 }
