@@ -259,7 +259,7 @@ static int begin(struct process *p, char *error, size_t bytes)
         snprintf(error, bytes, "libev finds no usable backend");
         return -1;
     }
-    d->fds = fdset_new(d->loop);
+    d->fds = fdset_new(d->loop, -1);
     if (!d->fds) {
         snprintf(error, bytes, "cannot make an epoll set: %s", strerror(errno));
         return -1;
