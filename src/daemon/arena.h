@@ -71,7 +71,6 @@ struct arena_head {
     uint32_t ready;             /* generation that has begun to serve */
     uint64_t turn;              /* counts turns of the loop */
     uint64_t asleep_until;      /* 0: a turn runs; TIME_NEVER: until something comes */
-    uint64_t busy_with;         /* id of the connection whose frame is being processed, 0: none */
     uint64_t restored_ns;       /* how long the last restore took */
     uint64_t orderly;           /* 1: the worker ended because it was asked to */
 };

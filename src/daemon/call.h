@@ -195,7 +195,6 @@ struct control_client {
 struct control {
     struct daemon *d;
     int fd[2]; /* stream, seqpacket */
-    char path[2][CONFIG_PATH_MAX];
     ev_io accept_io[2];
     int spare_fd; /* given up to refuse a client when descriptors have run out */
     bool has_group;

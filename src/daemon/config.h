@@ -71,6 +71,10 @@ struct daemon_config {
     uint64_t buffer_bytes; /* buffers = 256M: all payload together */
     uint32_t max_conns, max_half_open;
     uint32_t drain_ms;     /* drain = 5 s: wait for FINs at the end */
+    /* [daemon] */
+    bool survive;          /* a worker that dies is replaced, and connections go on */
+    uint32_t hang_ms;      /* a worker that makes no progress for so long is killed; 0: never */
+    uint32_t crash_limit;  /* more crashes a minute reset all connections; 0: no limit */
     /* [control] */
     char control_dir[CONFIG_PATH_MAX - 16];
     char control_group[32]; /* "": root and the daemon's user only */

@@ -114,6 +114,7 @@ struct daemon {
     struct services *services;
     struct programs *programs;
     struct daemon_counters counters;
+    int listen_fd[2];      /* control sockets that outlive this process, 0: control_open() makes its own */
     uint64_t started_at;
     char ifname[16];
     uint8_t mac[STACK_MAC_BYTES]; /* of taut's end, for server.status; set by main */

@@ -49,4 +49,9 @@ int program_listen(struct daemon *d, struct sock *s, pid_t pid, uint32_t *ret_nu
 /* Fails every connect that is under way (programs_close(), programs_drain()). */
 void program_connects_end(struct daemon *d, uint64_t now);
 
+/* ---- After a crash (revive.c): links of a dead worker. 0, or -errno: the link is still the caller's. */
+struct link_slot;
+int program_restore_listener(struct daemon *d, struct link_slot *slot);
+int program_restore_conn(struct daemon *d, struct sock *s, struct link_slot *slot);
+
 #endif

@@ -110,7 +110,11 @@ static int create_layers(struct stack *st, const struct stack_params *p)
                             .max_conns = p->max_conns,
                             .max_half_open = p->max_half_open,
                             .max_time_wait = p->max_time_wait,
-                            .generation = p->generation};
+                            .generation = p->generation,
+                            .record_arena = p->record_arena,
+                            .request_arena = p->request_arena,
+                            .time_wait_arena = p->time_wait_arena,
+                            .kept = p->kept};
     struct socks_params sp = {.config = p->tcp_config,
                               .net = {.ctx = st, .route = st_net_route, .is_local = st_net_is_local},
                               .port_key = p->secrets.port,

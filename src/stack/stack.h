@@ -63,6 +63,9 @@ struct stack_params {
     uint32_t max_conns, max_half_open, max_time_wait;
     uint32_t generation;
     bool check; /* run tcp_check() after every verb */
+    /* As in struct tcp_params; all NULL: nothing can be restored. */
+    void *record_arena, *request_arena, *time_wait_arena;
+    struct tcp_kept *kept;
 };
 struct stack *stack_create(const struct stack_params *params);
 void stack_destroy(struct stack *st);

@@ -58,6 +58,7 @@ struct tcp_secrets {
 struct tcp_kept {
     uint32_t records_touched, requests_touched, time_wait_touched, unused;
     uint64_t cookie_sent_at;
+    tcp_id busy; /* whose segment, timer or output is being worked on, 0: none */
 };
 
 struct tcp_params {

@@ -1,0 +1,304 @@
+/*
+ * daemon/supervisor.c: starts workers, looks after them, replaces them (theory of operation).
+ *
+ * A worker is made by a bare clone(CLONE_FILES | SIGCHLD) while the process has one thread, so libc's state is whole in
+ * the child. The descriptor table is expanded before: growing a shared one waits for an RCU grace period each time. The
+ * worker dies with the supervisor (PR_SET_PDEATHSIG); it is in a process group of its own, so that a terminal's ^C comes
+ * to the supervisor only, which passes SIGTERM and SIGHUP on.
+ *
+ * Did it end or die? A worker that ends because it was asked to, or cannot start, says so in the arena (orderly); all
+ * else is a crash, whatever the signal or status:
+ *
+ *     the crash                                   the next worker
+ *     first                                       resumes everything
+ *     again within 10 s with the same connection  resets that one alone; its record is logged for a test case
+ *     more than crash_limit within a minute       gets a fresh arena: every connection is reset
+ *
+ * A worker that died before it served is waited for: 10 ms, doubled up to 1 s. A hang is no progress of the turn counter
+ * for hang_ms while the worker doesn't sleep: SIGABRT, then SIGKILL.
+ */
+#include "daemon/supervisor.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/ids.h"
+#include "daemon/notify.h"
+#include "tcp/tcp_record.h"
+
+#define CRASHES_KEPT 256u
+#define SAME_WITHIN (10 * NSEC_PER_SEC)
+#define MINUTE (60 * NSEC_PER_SEC)
+#define BACKOFF_FIRST (10 * NSEC_PER_MSEC)
+#define BACKOFF_MOST NSEC_PER_SEC
+#define LOOK_NS (500 * NSEC_PER_MSEC)
+#define SLOT_MASK 0xffffffu
+
+struct watch {
+    struct supervisor *sv;
+    pid_t pid;
+    sigset_t signals;
+    uint64_t crashed_at[CRASHES_KEPT]; /* a ring */
+    unsigned n_crashes;
+    tcp_id suspect; /* what the last worker that crashed was busy with */
+    uint64_t suspect_at;
+    uint64_t backoff;
+    /* The hang watch: */
+    uint64_t turn, turn_at;
+    bool aborted;
+};
+
+/* ---- Preparing ----------------------------------------------------------------------------------------------------- */
+
+/* All that is open now is ours or our parent's, and stays. */
+static void note_descriptors(struct supervisor *sv)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    const struct dirent *e;
+
+    sv->n_known = 0;
+    while (dir && (e = readdir(dir)) != NULL) {
+        int fd = atoi(e->d_name);
+
+        if (e->d_name[0] == '.' || fd == dirfd(dir) || sv->n_known == SUPERVISOR_FDS_MAX)
+            continue;
+        sv->known[sv->n_known++] = fd;
+    }
+    if (dir)
+        closedir(dir);
+}
+
+static void expand_table(void)
+{
+    struct rlimit r;
+    int fd = -1;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur > 256)
+        fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)(r.rlim_cur < 65536 ? r.rlim_cur : 65536) - 1);
+    if (fd >= 0)
+        close(fd);
+}
+
+/* ---- Workers ------------------------------------------------------------------------------------------------------- */
+
+static void child(struct watch *w, tcp_id doomed, pid_t parent)
+{
+    sigset_t none;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    setpgid(0, 0);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    exit(w->sv->worker(w->sv->ctx, doomed));
+}
+
+static int spawn(struct watch *w, tcp_id doomed)
+{
+    struct arena_head *h = w->sv->arena->head;
+    pid_t parent = getpid();
+    long pid;
+
+    h->generation++;
+    h->orderly = 0;
+    h->kept.busy = 0;
+    h->asleep_until = 0;
+    w->turn = h->turn;
+    w->turn_at = daemon_now();
+    w->aborted = false;
+    fflush(NULL);
+    pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0);
+    if (pid == 0)
+        child(w, doomed, parent);
+    if (pid < 0) {
+        log_msg(w->sv->log, LOG_LVL_ERR, "cannot make a worker: %s", strerror(errno));
+        return -1;
+    }
+    w->pid = (pid_t)pid;
+    return 0;
+}
+
+static void say_why(struct watch *w, int status)
+{
+    char id[ID_TEXT_MAX], how[64];
+    tcp_id busy = w->sv->arena->head->kept.busy;
+
+    if (WIFSIGNALED(status))
+        snprintf(how, sizeof how, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        snprintf(how, sizeof how, "ended with status %d", WEXITSTATUS(status));
+    log_msg(w->sv->log, LOG_LVL_WARNING, "worker %d, generation %u, %s%s%s; connections go on in another one", w->pid,
+            w->sv->arena->head->generation, how, busy ? " while it was busy with connection " : "",
+            busy ? id_format(busy, id) : "");
+}
+
+static void dump_record(struct watch *w, tcp_id id)
+{
+    const struct arena *a = w->sv->arena;
+    uint32_t slot = (uint32_t)id & SLOT_MASK;
+    const struct tcp_record *r;
+    char text[8192];
+
+    if (slot >= a->head->max_conns)
+        return;
+    r = tcp_record_published(arena_at(a, ARENA_RECORDS), slot);
+    if (r && r->id == id && tcp_record_dump(r, text, sizeof text) > 0)
+        log_msg(w->sv->log, LOG_LVL_ERR, "record: %s", text);
+}
+
+static unsigned crashes_within(const struct watch *w, uint64_t span, uint64_t now)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < CRASHES_KEPT; i++)
+        n += w->crashed_at[i] && now - w->crashed_at[i] < span;
+    return n;
+}
+
+/* With a fresh arena, or the old one if there is none. */
+static void start_over(struct watch *w)
+{
+    char error[CONFIG_ERROR_MAX];
+    struct arena fresh;
+
+    log_msg(w->sv->log, LOG_LVL_ERR, "more than %u crashes within a minute: all connections are reset",
+            w->sv->config->crash_limit);
+    if (arena_create(w->sv->config, &fresh, error, sizeof error) < 0) {
+        log_msg(w->sv->log, LOG_LVL_ERR, "%s", error);
+        return;
+    }
+    fresh.head->generation = w->sv->arena->head->generation;
+    for (unsigned i = 0; i < w->sv->n_known; i++)
+        if (w->sv->known[i] == w->sv->arena->fd)
+            w->sv->known[i] = fresh.fd;
+    arena_close(w->sv->arena);
+    *w->sv->arena = fresh;
+    memset(w->crashed_at, 0, sizeof w->crashed_at);
+    w->suspect = 0;
+}
+
+/* What the next worker is to reset, 0: nothing. */
+static tcp_id judge(struct watch *w, uint64_t now)
+{
+    tcp_id busy = w->sv->arena->head->kept.busy, doomed = 0;
+    char id[ID_TEXT_MAX];
+
+    w->crashed_at[w->n_crashes++ % CRASHES_KEPT] = now;
+    if (w->sv->config->crash_limit && crashes_within(w, MINUTE, now) > w->sv->config->crash_limit) {
+        start_over(w);
+        return 0;
+    }
+    if (busy && busy == w->suspect && now - w->suspect_at < SAME_WITHIN) {
+        doomed = busy;
+        log_msg(w->sv->log, LOG_LVL_ERR, "connection %s crashed the worker twice within 10 s: it is reset alone",
+                id_format(busy, id));
+        dump_record(w, busy);
+    }
+    w->suspect = busy;
+    w->suspect_at = now;
+    return doomed;
+}
+
+static void wait_before_next(struct watch *w)
+{
+    const struct arena_head *h = w->sv->arena->head;
+    struct timespec ts;
+
+    if (h->ready == h->generation) {
+        w->backoff = 0;
+        return;
+    }
+    w->backoff = w->backoff ? time_min(2 * w->backoff, BACKOFF_MOST) : BACKOFF_FIRST;
+    ts = (struct timespec){.tv_sec = (time_t)(w->backoff / NSEC_PER_SEC), .tv_nsec = (long)(w->backoff % NSEC_PER_SEC)};
+    nanosleep(&ts, NULL);
+}
+
+/* ---- The watch ------------------------------------------------------------------------------------------------------ */
+
+static void look_for_hang(struct watch *w, uint64_t now)
+{
+    const struct arena_head *h = w->sv->arena->head;
+    uint64_t limit = w->sv->config->hang_ms * NSEC_PER_MSEC;
+    uint64_t asleep = __atomic_load_n(&h->asleep_until, __ATOMIC_ACQUIRE);
+
+    if (!limit)
+        return;
+    if (h->turn != w->turn || asleep > now) {
+        w->turn = h->turn;
+        w->turn_at = now;
+        return;
+    }
+    if (now - w->turn_at < limit)
+        return;
+    log_msg(w->sv->log, LOG_LVL_ERR, "worker %d made no progress for %u ms: killed", w->pid, w->sv->config->hang_ms);
+    kill(w->pid, w->aborted ? SIGKILL : SIGABRT);
+    w->aborted = true;
+    w->turn_at = now;
+}
+
+/* The next signal, 0: it is time to look. */
+static int next_signal(const struct watch *w)
+{
+    struct timespec ts = {.tv_nsec = (long)LOOK_NS};
+    bool look = w->sv->config->hang_ms != 0;
+    int r = look ? sigtimedwait(&w->signals, NULL, &ts) : sigwaitinfo(&w->signals, NULL);
+
+    return r > 0 ? r : 0;
+}
+
+/* Until this worker is dead; its status. */
+static int attend(struct watch *w)
+{
+    int status;
+
+    for (;;) {
+        int s = next_signal(w);
+
+        if (s == SIGTERM || s == SIGINT)
+            kill(w->pid, SIGTERM);
+        else if (s == SIGHUP)
+            kill(w->pid, SIGHUP);
+        if (waitpid(w->pid, &status, WNOHANG) == w->pid)
+            return status;
+        look_for_hang(w, daemon_now());
+    }
+}
+
+int supervise(struct supervisor *sv)
+{
+    struct watch w = {.sv = sv};
+    tcp_id doomed = 0;
+    int status;
+
+    sigemptyset(&w.signals);
+    sigaddset(&w.signals, SIGTERM);
+    sigaddset(&w.signals, SIGINT);
+    sigaddset(&w.signals, SIGHUP);
+    sigaddset(&w.signals, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &w.signals, NULL);
+    expand_table();
+    note_descriptors(sv);
+    for (;;) {
+        if (spawn(&w, doomed) < 0)
+            return 1;
+        status = attend(&w);
+        if (sv->arena->head->orderly)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+        say_why(&w, status);
+        doomed = judge(&w, daemon_now());
+        wait_before_next(&w);
+    }
+}

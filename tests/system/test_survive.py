@@ -1,0 +1,336 @@
+"""The process that runs the stack is killed under load; its connections do not notice."""
+import os
+import random
+import re
+import selectors
+import signal
+import socket
+import struct
+import threading
+import time
+
+from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, Failure, check, equal, wait_for)
+
+PERIOD = 65521  # prime: no two places of a stream within reach look alike
+SURVIVE = '[daemon]\nsurvive = yes\ncrash_limit = 0\n'
+
+
+def block(seed):
+    rng = random.Random(seed)
+    return rng.randbytes(PERIOD) * 6
+
+
+def chargen_block():
+    lines = [''.join(chr(32 + (line + i) % 95) for i in range(72)) + '\r\n' for line in range(95)]
+    return ''.join(lines).encode()
+
+
+CHARGEN = chargen_block()
+
+
+def expected(pattern, period, position, n):
+    at = position % period
+    return pattern[at:at + n]
+
+
+def worker_of(d):
+    """The present worker's pid; None between two."""
+    try:
+        with open(f'/proc/{d.pid}/task/{d.pid}/children', encoding='ascii') as f:
+            children = f.read().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
+
+
+def serving_worker(d, other_than=None):
+    def found():
+        pid = worker_of(d)
+        return pid if pid and pid != other_than else None
+    return wait_for(found, 10, 'a worker runs', 0.001)
+
+
+class Echoed:
+    """Writes a pattern and checks what comes back, by position."""
+
+    def __init__(self, name, sock, seed, window=200000):
+        self.name, self.sock, self.window = name, sock, window
+        self.pattern = block(seed)
+        self.sent = self.got = 0
+        self.finishing = self.done = False
+
+    def step(self, mask, load):
+        if mask & selectors.EVENT_READ:
+            data = self.sock.recv(1 << 17)
+            if not data:
+                if not self.finishing or self.got != self.sent:
+                    raise Failure(f'{self.name}: end of stream after {self.got} of {self.sent} bytes')
+                self.done = True
+                return
+            if data != expected(self.pattern, PERIOD, self.got, len(data)):
+                raise Failure(f'{self.name}: wrong bytes at {self.got} (+{len(data)}): {self.where(data)}')
+            self.got += len(data)
+            load.bytes += len(data)
+        room = self.window - (self.sent - self.got)
+        if mask & selectors.EVENT_WRITE and room > 0 and not self.finishing:
+            try:
+                self.sent += self.sock.send(expected(self.pattern, PERIOD, self.sent, min(room, 65536)))
+            except BlockingIOError:
+                pass
+
+    def where(self, data):
+        want = expected(self.pattern, PERIOD, self.got, len(data))
+        first = next(i for i in range(len(data)) if data[i] != want[i])
+        shift = self.pattern[:2 * PERIOD].find(data[first:first + 16])
+        return f'first at {self.got + first}, looks like position {shift} modulo {PERIOD}, expected ' \
+               f'{(self.got + first) % PERIOD}'
+
+    def finish(self):
+        self.finishing = True
+        self.sock.shutdown(socket.SHUT_WR)
+
+
+class Chargen:
+    def __init__(self, name, sock):
+        self.name, self.sock, self.got, self.done, self.finishing = name, sock, 0, False, False
+
+    def step(self, mask, load):
+        if mask & selectors.EVENT_READ:
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise Failure(f'{self.name}: end of stream')
+            at = self.got % len(CHARGEN)
+            if data != (CHARGEN * (2 + len(data) // len(CHARGEN)))[at:at + len(data)]:
+                raise Failure(f'{self.name}: wrong bytes at {self.got}')
+            self.got += len(data)
+            load.bytes += len(data)
+
+    def finish(self):
+        self.done = True
+
+
+class Echo:
+    """The other end, in the test: gives back what comes."""
+
+    def __init__(self, name, sock):
+        self.name, self.sock, self.buffer, self.eof, self.done = name, sock, bytearray(), False, False
+
+    def step(self, mask, load):
+        if mask & selectors.EVENT_READ and len(self.buffer) < 300000 and not self.eof:
+            data = self.sock.recv(1 << 17)
+            self.eof = not data
+            self.buffer += data
+        if self.buffer:
+            try:
+                n = self.sock.send(self.buffer)
+            except BlockingIOError:
+                return
+            del self.buffer[:n]
+        if self.eof and not self.buffer and not self.done:
+            self.done = True
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def finish(self):
+        pass
+
+
+class Load:
+    """All streams in one thread."""
+
+    def __init__(self):
+        self.selector = selectors.DefaultSelector()
+        self.flows, self.error, self.bytes, self.stopping = [], None, 0, False
+        self.lock = threading.Lock()
+        self.new = []
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+
+    def add(self, flow):
+        flow.sock.setblocking(False)
+        with self.lock:
+            self.new.append(flow)
+            self.flows.append(flow)
+
+    def loop(self):
+        try:
+            while not self.stopping:
+                with self.lock:
+                    fresh, self.new = self.new, []
+                for flow in fresh:
+                    self.selector.register(flow.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, flow)
+                moved = self.bytes
+                for key, mask in self.selector.select(0.05):
+                    try:
+                        key.data.step(mask, self)
+                    except BlockingIOError:
+                        pass
+                    except OSError as e:
+                        raise Failure(f'{key.data.name}: {e}') from e
+                    if key.data.done:
+                        self.selector.unregister(key.data.sock)
+                if moved == self.bytes:
+                    time.sleep(0.002)
+        except Failure as e:
+            self.error = e
+        except Exception as e:  # pylint: disable=broad-except
+            self.error = Failure(f'load: {e!r}')
+
+    def check(self):
+        if self.error:
+            raise self.error
+
+    def finish(self, seconds=60):
+        """Every stream comes to its orderly end with all its bytes."""
+        own = [f for f in self.flows if not isinstance(f, Echo)]
+        for flow in own:
+            flow.finish()
+        end = time.monotonic() + seconds
+        while not all(f.done for f in own):
+            self.check()
+            if time.monotonic() > end:
+                late = [f'{f.name} {f.got}/{getattr(f, "sent", 0)}' for f in own if not f.done]
+                raise Failure(f'{len(late)} streams did not end: {late[:5]}')
+            time.sleep(0.02)
+        self.stopping = True
+        self.thread.join(5)
+        self.check()
+
+
+class FirstFrame:
+    """When did the stack send its first TCP frame after an instant? By the kernel's time stamps."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.sock.bind((IFNAME, 3))
+        self.sock.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+
+    def after(self, t0, seconds=5):
+        """Seconds from t0 (CLOCK_REALTIME)."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.sock.settimeout(0.5)
+            try:
+                frame, ancillary, _, sender = self.sock.recvmsg(96, 128)
+            except OSError:
+                continue
+            if sender[2] == socket.PACKET_OUTGOING or len(frame) < 40:
+                continue
+            stamp = [struct.unpack('qq', c[2][:16]) for c in ancillary if c[1] == 35]
+            at = stamp[0][0] + stamp[0][1] / 1e9 if stamp else 0
+            if at > t0:
+                return at - t0
+        raise Failure('no frame from the stack after a kill')
+
+
+def kernel_socket(address, port):
+    s = socket.create_connection((address, port), timeout=20)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+    return s
+
+
+def accept_all(net, load, listener, n):
+    for _ in range(n):
+        _, fds, _, _ = socket.recv_fds(listener, 65536, 4)
+        equal(len(fds), 1, 'descriptors with an accepted connection')
+        load.add(Echo('program end', socket.socket(fileno=fds[0])))
+
+
+def build_load(net, d, load, scale):
+    """scale x (echo, chargen, forwards to TCP and Unix backends, programs as servers and as clients), both families."""
+    seed = 1
+    listener_info, listener = d.control.call_fd('tcp.listen', port=9000)
+    check(listener_info, 'tcp.listen')
+    acceptor = threading.Thread(target=accept_all, args=(net, load, listener, 2 * scale), daemon=True)
+    acceptor.start()
+    for family in (4, 6):
+        stack, host = (STACK4, HOST4) if family == 4 else (STACK6, HOST6)
+        for i in range(scale):
+            for name, port in (('echo', 7), ('forward', 8080), ('forward unix', 8081), ('program', 9000)):
+                load.add(Echoed(f'{name} v{family} {i}', kernel_socket(stack, port), seed))
+                seed += 1
+            _, s = d.control.call_fd('tcp.connect', address=host, port=7000)
+            load.add(Echoed(f'client v{family} {i}', s, seed))
+            seed += 1
+        for i in range(max(1, scale // 4)):
+            s = kernel_socket(stack, 19)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
+            load.add(Chargen(f'chargen v{family} {i}', s))
+    acceptor.join(20)
+    check(not acceptor.is_alive(), 'the program has its connections')
+    return listener
+
+
+def serve_echo(load):
+    def handler(s):
+        flow = Echo('backend', s.dup())
+        load.add(flow)
+        while not flow.done and not load.stopping:
+            time.sleep(0.05)
+    return handler
+
+
+def start(net, text=''):
+    load = Load()
+    load.thread.start()
+    backend = net.serve(serve_echo(load))
+    path = os.path.join(net.tmp, 'backend.sock')
+    net.serve(serve_echo(load), path=path)
+    config = (SURVIVE + text + '[services]\necho = 7\nchargen = 19\ndiscard = off\n'
+              f'[forward tcp]\nlisten = 8080\nto = tcp:127.0.0.1:{backend.port}\n'
+              f'[forward unix]\nlisten = 8081\nto = unix:{path}\n')
+    d = net.tautd(config, v6=True)
+    net.serve(serve_echo(load), HOST4, 7000)
+    net.serve(serve_echo(load), HOST6, 7000, family=socket.AF_INET6)
+    return d, load
+
+
+def percentile(values, p):
+    return sorted(values)[min(len(values) - 1, int(len(values) * p / 100))]
+
+
+def kill_and_go_on(net, d, load, kills, seed, number=signal.SIGKILL):
+    rng = random.Random(seed)
+    first = FirstFrame()
+    gaps, pid = [], None
+    for k in range(kills):
+        pid = serving_worker(d, pid)
+        time.sleep(rng.choice((rng.random() * 0.02, rng.random() * 0.15, 0.05)))
+        load.check()
+        os.kill(pid, number)
+        gaps.append(first.after(time.time() + 0.0002))
+    load.check()
+    return gaps
+
+
+def report(net, what, gaps, load):
+    net.say(f'{what}, {load.bytes >> 20} MB checked; first frame after {percentile(gaps, 50) * 1e3:.1f} ms (median), '
+            f'{percentile(gaps, 99) * 1e3:.1f} ms (p99)')
+
+
+def restores(d):
+    """What each restore said: (us, connections, lost, without owner)."""
+    return [tuple(int(x) for x in m) for m in re.findall(
+        r'restored in (\d+) us: (\d+) connections.*lost (\d+), without owner (\d+)', d.output())]
+
+
+def test_kills(net):
+    """Kills of the worker at random instants under load, 100 connections over both families. limit: 900 s"""
+    d, load = start(net)
+    kills = int(os.environ.get('TAUT_KILLS', 1000 if FULL else 30))
+    seed = int(os.environ.get('TAUT_SEED', time.time_ns() & 0xffff))
+    listener = build_load(net, d, load, 10)
+    time.sleep(0.3)
+    before = {c['id'] for c in d.conns(limit=1000) if c['state'] == 'ESTABLISHED'}
+    check(len(before) >= 100, f'{len(before)} connections')
+    gaps = kill_and_go_on(net, d, load, kills, seed)
+    time.sleep(0.5)
+    d.control.close()
+    d.control = Control(d.dir)
+    after = {c['id'] for c in d.conns(limit=1000)}
+    check(before <= after, f'{len(before - after)} connections have another id, or are gone')
+    load.add(Echoed('new one', kernel_socket(STACK4, 7), 9999))
+    load.finish()
+    for _, _, lost, ownerless in restores(d):
+        equal((lost, ownerless), (0, 0), 'connections lost or without owner')
+    listener.close()
+    report(net, f'{kills} kills (seed {seed})', gaps, load)
