@@ -233,6 +233,7 @@ static int open_stack(struct process *p, char *error, size_t bytes)
         .max_time_wait = (uint32_t)p->config.tcp.tcp_max_tw_buckets,
         .generation = 1,
         .check = getenv("TAUT_CHECK") != NULL,
+        .crash_port = (uint16_t)(getenv("TAUT_CRASH_PORT") ? atoi(getenv("TAUT_CRASH_PORT")) : 0),
     };
 
     choose_mac(p, params.mac);

@@ -44,6 +44,7 @@
 #define BACKOFF_FIRST (10 * NSEC_PER_MSEC)
 #define BACKOFF_MOST NSEC_PER_SEC
 #define LOOK_NS (500 * NSEC_PER_MSEC)
+#define DUMP_LINE ((size_t)400)
 #define SLOT_MASK 0xffffffu
 
 struct watch {
@@ -93,6 +94,22 @@ static void expand_table(void)
 
 /* ---- Workers ------------------------------------------------------------------------------------------------------- */
 
+/* When memory runs out the worker goes, which is replaced, not the supervisor, which is not. */
+static void prefer_for_oom(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), now = 0;
+    char text[16] = "";
+
+    if (fd < 0)
+        return;
+    if (read(fd, text, sizeof text - 1) > 0)
+        now = atoi(text);
+    snprintf(text, sizeof text, "%d", now > 800 ? 1000 : now + 200);
+    if (pwrite(fd, text, strlen(text), 0) < 0)
+        now = 0; /* it has the same chance then */
+    close(fd);
+}
+
 static void child(struct watch *w, tcp_id doomed, pid_t parent)
 {
     sigset_t none;
@@ -101,6 +118,7 @@ static void child(struct watch *w, tcp_id doomed, pid_t parent)
     if (getppid() != parent)
         _exit(1);
     setpgid(0, 0);
+    prefer_for_oom();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     exit(w->sv->worker(w->sv->ctx, doomed));
@@ -155,8 +173,10 @@ static void dump_record(struct watch *w, tcp_id id)
     if (slot >= a->head->max_conns)
         return;
     r = tcp_record_published(arena_at(a, ARENA_RECORDS), slot);
-    if (r && r->id == id && tcp_record_dump(r, text, sizeof text) > 0)
-        log_msg(w->sv->log, LOG_LVL_ERR, "record: %s", text);
+    if (!r || r->id != id || tcp_record_dump(r, text, sizeof text) <= 0)
+        return;
+    for (size_t at = 0; at < strlen(text); at += DUMP_LINE)
+        log_msg(w->sv->log, LOG_LVL_ERR, "record, from %zu: %.*s", at, (int)DUMP_LINE, text + at);
 }
 
 static unsigned crashes_within(const struct watch *w, uint64_t span, uint64_t now)

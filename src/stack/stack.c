@@ -114,7 +114,8 @@ static int create_layers(struct stack *st, const struct stack_params *p)
                             .record_arena = p->record_arena,
                             .request_arena = p->request_arena,
                             .time_wait_arena = p->time_wait_arena,
-                            .kept = p->kept};
+                            .kept = p->kept,
+                            .crash_port = p->crash_port};
     struct socks_params sp = {.config = p->tcp_config,
                               .net = {.ctx = st, .route = st_net_route, .is_local = st_net_is_local},
                               .port_key = p->secrets.port,

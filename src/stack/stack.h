@@ -66,6 +66,7 @@ struct stack_params {
     /* As in struct tcp_params; all NULL: nothing can be restored. */
     void *record_arena, *request_arena, *time_wait_arena;
     struct tcp_kept *kept;
+    uint16_t crash_port;
 };
 struct stack *stack_create(const struct stack_params *params);
 void stack_destroy(struct stack *st);

@@ -649,6 +649,9 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 {
     uint32_t segs = segments_of(seg);
 
+    tcp_busy_with(t, c->id);
+    if (t->params.crash_port && t->params.crash_port == c->tuple.local_port && (seg->flags & TCP_URG))
+        abort();
     c->segs_in += segs;
     if (seg->len)
         c->data_segs_in += segs;
@@ -664,6 +667,7 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
         tcp_mark_dirty(t, c);
     }
     tcp_conn_reap(t, c);
+    tcp_busy_with(t, 0);
 }
 
 /*

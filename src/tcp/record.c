@@ -119,7 +119,12 @@ static const char *values_check(const struct tcp_record *r)
 
 const char *tcp_record_check(const struct tcp_record *r)
 {
-    if (r->bytes != sizeof *r || r->layout != tcp_record_layout())
+    return tcp_record_check_as(r, tcp_record_layout());
+}
+
+const char *tcp_record_check_as(const struct tcp_record *r, uint32_t layout)
+{
+    if (r->bytes != sizeof *r || r->layout != layout)
         return "record of another layout";
     if (r->sum != record_sum(r))
         return "sum is wrong";

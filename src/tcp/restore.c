@@ -254,7 +254,6 @@ static void begin_life(struct tcp *t, struct tcp_conn *c, const struct tcp_recor
     if (c->state != TCP_STATE_CLOSE && (c->sndq.packets_out || tcp_unsent_bytes(c)))
         tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
     tcp_mark_ready(t, c);
-    tcp_mark_dirty(t, c);
 }
 
 static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *payload,
@@ -295,6 +294,7 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
         return error;
     }
     begin_life(t, c, r, now);
+    tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
     return 0;
 }
@@ -308,6 +308,7 @@ struct found {
 
 /* Notes by the slot of their owner's id: chains of index + 1. */
 struct finder {
+    uint32_t layout; /* of records */
     uint32_t *first, *next;
     uint32_t slots;
     struct found *found;
@@ -318,7 +319,7 @@ static bool finder_init(struct finder *f, const struct chunk_pool *pool, uint32_
 {
     uint32_t n = chunk_notes_touched(pool);
 
-    *f = (struct finder){.slots = slots};
+    *f = (struct finder){.layout = tcp_record_layout(), .slots = slots};
     f->first = calloc(slots ? slots : 1, sizeof *f->first);
     f->next = calloc(n ? n : 1, sizeof *f->next);
     if (!f->first || !f->next)
@@ -552,6 +553,8 @@ static int revive(struct tcp *t, const struct tcp_record *r, struct finder *f, c
         return error;
     }
     begin_life(t, c, r, now);
+    if (c->write_seq == r->write_seq && c->copied_seq == r->copied_seq)
+        list_del(&c->dirty); /* its record says all that: nothing to commit */
     if (read && c->state != TCP_STATE_CLOSE && !tcp_handshaking(c))
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
     if (c->in_accept_queue)
@@ -582,7 +585,7 @@ static void restore_slot(struct tcp *t, uint32_t slot, struct finder *f, const s
 
     if (!r)
         return;
-    why = tcp_record_check(r);
+    why = tcp_record_check_as(r, f->layout);
     if (!why && ((uint32_t)r->id & SLOT_MASK) != slot)
         why = "record in another's place";
     if (!why) {

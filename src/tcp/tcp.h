@@ -81,6 +81,7 @@ struct tcp_params {
     void *request_arena;       /* max_half_open * tcp_request_bytes() */
     void *time_wait_arena;     /* max_time_wait * tcp_time_wait_bytes() */
     struct tcp_kept *kept;
+    uint16_t crash_port;       /* tests of crashes: a segment with URG for this port of ours aborts; 0: none */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 

@@ -400,6 +400,12 @@ struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now);
 void tcp_conn_free(struct tcp *t, struct tcp_conn *c);
 /* At the end of a verb: frees what is dead, else checks it. Every public entry that may have ended one calls it. */
 void tcp_conn_reap(struct tcp *t, struct tcp_conn *c);
+/* Tells whoever looks after a crash which connection (0: none) was being worked on. */
+static inline void tcp_busy_with(struct tcp *t, tcp_id id)
+{
+    if (t->params.kept)
+        __atomic_store_n(&t->params.kept->busy, id, __ATOMIC_RELEASE);
+}
 /* Its owner is gone, it lives on: counted as an orphan unless it is in CLOSE, where it is dead (or sends its RST). */
 void tcp_disown(struct tcp *t, struct tcp_conn *c);
 

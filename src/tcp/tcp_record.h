@@ -208,6 +208,8 @@ struct tcp_record_payload {
 uint32_t tcp_record_layout(void);
 /* NULL, or a sentence: not whole, of another layout, or impossible values. Safe on any bytes. */
 const char *tcp_record_check(const struct tcp_record *r);
+/* The same where tcp_record_layout(), which takes a while, is known. */
+const char *tcp_record_check_as(const struct tcp_record *r, uint32_t layout);
 /*
  * Bytes of a record of this or an older layout into the present one; 0, -EINVAL (unknown layout, wrong size), or
  * -EILSEQ (sum). New layouts add their predecessor to the table in record.c.

@@ -2,6 +2,7 @@
 import os
 import random
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -9,7 +10,7 @@ import struct
 import threading
 import time
 
-from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, Failure, check, equal, wait_for)
+from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, Failure, Skip, check, equal, read_exactly, wait_for)
 
 PERIOD = 65521  # prime: no two places of a stream within reach look alike
 SURVIVE = '[daemon]\nsurvive = yes\ncrash_limit = 0\n'
@@ -284,6 +285,13 @@ def start(net, text=''):
     return d, load
 
 
+def need_files(n):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < n + 200 and hard != resource.RLIM_INFINITY:
+        raise Skip(f'{n} descriptors are needed, {hard} allowed')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def percentile(values, p):
     return sorted(values)[min(len(values) - 1, int(len(values) * p / 100))]
 
@@ -333,4 +341,111 @@ def test_kills(net):
     for _, _, lost, ownerless in restores(d):
         equal((lost, ownerless), (0, 0), 'connections lost or without owner')
     listener.close()
+    net.say(f'restore {percentile([r[0] for r in restores(d)], 50) / 1e3:.1f} ms (median)')
     report(net, f'{kills} kills (seed {seed})', gaps, load)
+
+
+def test_idle_restore(net):
+    """What a restore costs that has many idle connections. limit: 300 s"""
+    n = 10000 if FULL else 2000
+    d = net.tautd(SURVIVE + '[services]\necho = 7\n')
+    need_files(n)
+    conns = []
+    for i in range(n):
+        s = socket.socket()
+        s.bind((HOST4, 0))
+        s.connect((STACK4, 7))
+        conns.append(s)
+    pid = None
+    for _ in range(int(os.environ.get("TAUT_KILLS", 20))):
+        pid = serving_worker(d, pid)
+        conns[0].sendall(b'x')
+        equal(conns[0].recv(1), b'x', 'echo')
+        os.kill(pid, signal.SIGKILL)
+    conns[1].sendall(b'y')
+    equal(conns[1].recv(1), b'y', 'echo after the last kill')
+    took = [r[0] / 1e3 for r in restores(d)]
+    check(all(r[1] >= n for r in restores(d)), 'every connection was restored each time')
+    net.say(f'{n} idle connections: restored in {percentile(took, 50):.1f} ms (median), {max(took):.1f} ms (most)')
+    for s in (conns[0], conns[n // 2], conns[-1]):
+        s.sendall(b'z')
+        equal(s.recv(1), b'z', 'echo of an idle one')
+
+
+def test_other_deaths(net):
+    """SIGSEGV, SIGABRT and a hang of the worker under load: the same as a kill. limit: 120 s"""
+    d, load = start(net, 'hang = 500ms\n')
+    listener = build_load(net, d, load, 3)
+    gaps = []
+    for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGTRAP):
+        gaps += kill_and_go_on(net, d, load, 3, number, number)
+    serving_worker(d)
+    time.sleep(0.2)
+    pid = worker_of(d)
+    os.kill(pid, signal.SIGSTOP)
+    d.wait_output(f'worker {pid} made no progress', 10)
+    serving_worker(d, pid)
+    time.sleep(0.3)
+    load.check()
+    load.finish()
+    listener.close()
+    for _, _, lost, ownerless in restores(d):
+        equal((lost, ownerless), (0, 0), 'connections lost or without owner')
+    report(net, 'SIGSEGV, SIGABRT, SIGTRAP, SIGSTOP', gaps, load)
+
+
+def test_escalation(net):
+    """A connection that crashes the worker twice is reset alone; too many crashes reset all. limit: 60 s"""
+    config = '[daemon]\nsurvive = yes\ncrash_limit = 6\n[services]\necho = 7\ndiscard = 9\n'
+    d = net.tautd(config, env={'TAUT_CRASH_PORT': '9'})
+    good = kernel_socket(STACK4, 7)
+    bad = kernel_socket(STACK4, 9)
+    bad.sendall(b'well')
+    bad.send(b'!', socket.MSG_OOB)
+    d.wait_output('crashed the worker twice within 10 s: it is reset alone', 20)
+    d.wait_output(r'record, from 0: id=\d+ ', 5)
+    d.wait_output(r'record, from \d+: .*synack_retrans=', 5)
+    check(reset_within(bad, 10), 'the connection that crashes is reset')
+    good.sendall(b'still here')
+    equal(read_exactly(good, 10), b'still here', 'echo of the other one')
+    for _ in range(7):
+        pid = serving_worker(d)
+        if re.search('more than 6 crashes within a minute', d.output()):
+            break
+        os.kill(pid, signal.SIGKILL)
+        serving_worker(d, pid)
+        time.sleep(0.1)
+    d.wait_output('more than 6 crashes within a minute: all connections are reset', 5)
+    check(reset_within(good, 10, b'gone?'), 'with a fresh arena every connection is reset')
+    fresh = kernel_socket(STACK4, 7)
+    fresh.sendall(b'anew')
+    equal(read_exactly(fresh, 4), b'anew', 'a new connection')
+
+
+def reset_within(s, seconds, data=None):
+    s.settimeout(0.2)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if data:
+                s.send(data)
+            if s.recv(100) == b'':
+                return False
+        except (ConnectionResetError, BrokenPipeError):
+            return True
+        except TimeoutError:
+            pass
+    return False
+
+
+def test_end(net):
+    """SIGTERM ends supervisor and worker in good order; what they made is gone. limit: 30 s"""
+    d = net.tautd(SURVIVE + '[services]\necho = 7\n')
+    s = kernel_socket(STACK4, 7)
+    pid = worker_of(d)
+    d.expect_end = True
+    equal(d.stop(), 0, 'exit status')
+    equal(s.recv(10), b'', 'FIN')
+    check(not os.path.exists(f'/proc/{pid}'), 'the worker is gone')
+    check(not os.path.exists(os.path.join(d.dir, 'control.sock')), 'the socket is gone')
+    check('ended' in d.output(), d.output())
