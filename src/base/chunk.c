@@ -17,7 +17,7 @@
  * has refs == 0 and is on pool->limbo.
  *
  * Descriptors lie apart from the arena; a chunk finds its block by its offset. Called by stack, sock and tcp;
- * never reads or writes a payload byte.
+ * never reads or writes a payload byte (but for chunk_pool_poison()).
  */
 #include <assert.h>
 #include <errno.h>
@@ -44,6 +44,7 @@ struct chunk_pool {
     struct list_node partial; /* of block.big.link */
     struct block *block;
     uint32_t epoch; /* commits so far */
+    bool poison;
     struct list_node limbo; /* of chunk.link */
     /* The journal; NULL: none. Note i + 1 is note[i]. */
     struct chunk_journal *journal;
@@ -184,6 +185,8 @@ static void give_back(struct chunk_pool *pool, struct chunk *c)
 {
     struct block *b = &pool->block[chunk_offset(pool, c) / CHUNK_BIG_BYTES];
 
+    if (pool->poison)
+        memset(c->data, 0xdb, c->size);
     if (c->size == CHUNK_SMALL_BYTES)
         give_back_small(pool, b, c);
     else
@@ -248,6 +251,11 @@ int chunk_pool_journal(struct chunk_pool *pool, void *memory, uint32_t notes)
     return -ENOMEM;
 }
 
+void chunk_pool_poison(struct chunk_pool *pool, bool on)
+{
+    pool->poison = on;
+}
+
 bool chunk_pool_has_journal(const struct chunk_pool *pool)
 {
     return pool->journal != NULL;
@@ -259,8 +267,25 @@ static uint32_t note_sum(const struct chunk_note *n)
 
     h = (h ^ h >> 29 ^ n->offset) * 0xbf58476d1ce4e5b9ull;
     h = (h ^ h >> 32 ^ ((uint64_t)n->seq << 8 | n->big)) * 0x94d049bb133111ebull;
-    return (uint32_t)(h >> 32) ^ (uint32_t)n->kind;
+    h = (h ^ h >> 31 ^ ((uint64_t)n->len << 8 | n->kind)) * 0xd6e8feb86659fd93ull;
+    return (uint32_t)(h >> 32);
 }
+
+/* A crash finds both or neither. */
+static void store_len(struct chunk_note *n, uint32_t len)
+{
+    struct chunk_note next = *n;
+    uint64_t both;
+
+    next.len = len;
+    next.sum = note_sum(&next);
+    memcpy(&both, &next.len, sizeof both);
+    __atomic_store_n((uint64_t *)(void *)&n->len, both, __ATOMIC_RELEASE);
+}
+
+static_assert(offsetof(struct chunk_note, sum) == offsetof(struct chunk_note, len) + 4 &&
+                  offsetof(struct chunk_note, len) % 8 == 0,
+              "one word");
 
 uint32_t chunk_note_put(struct chunk_pool *pool, uint64_t owner, enum chunk_note_kind kind, uint32_t seq,
                         const struct chunk *c, const uint8_t *data, uint32_t len)
@@ -286,7 +311,7 @@ uint32_t chunk_note_put(struct chunk_pool *pool, uint64_t owner, enum chunk_note
 
 void chunk_note_set_end(struct chunk_pool *pool, uint32_t note, uint32_t end)
 {
-    __atomic_store_n(&pool->note[note - 1].len, end - pool->note[note - 1].seq, __ATOMIC_RELEASE);
+    store_len(&pool->note[note - 1], end - pool->note[note - 1].seq);
 }
 
 uint32_t chunk_note_end(const struct chunk_pool *pool, uint32_t note)

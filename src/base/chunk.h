@@ -65,9 +65,9 @@ enum chunk_note_kind { CHUNK_NOTE_FREE, CHUNK_NOTE_SEND, CHUNK_NOTE_RECV };
 struct chunk_note {
     uint64_t owner;
     uint64_t offset; /* of the first byte in the arena */
+    uint32_t len;    /* changes after the note was published, with sum: both by one store */
+    uint32_t sum;    /* of all else */
     uint32_t seq;    /* of the first byte */
-    uint32_t len;    /* changes after the note was published; not summed */
-    uint32_t sum;    /* of owner, offset, seq, big */
     uint8_t kind;    /* enum chunk_note_kind; stored last */
     uint8_t big;     /* the chunk's size */
     uint16_t unused;
@@ -80,6 +80,8 @@ struct chunk_journal {
 size_t chunk_journal_bytes(uint32_t notes);
 /* From now on it keeps notes, in memory of chunk_journal_bytes() that stays the caller's. 0 or -ENOMEM. */
 int chunk_pool_journal(struct chunk_pool *pool, void *memory, uint32_t notes);
+/* Tests: bytes of chunks that come free are overwritten, so that nobody who needs them still gets away with it. */
+void chunk_pool_poison(struct chunk_pool *pool, bool on);
 bool chunk_pool_has_journal(const struct chunk_pool *pool);
 /* Publishes a note; 0: no room (the piece will be missing after a crash), else its number. */
 uint32_t chunk_note_put(struct chunk_pool *pool, uint64_t owner, enum chunk_note_kind kind, uint32_t seq,

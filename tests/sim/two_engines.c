@@ -6,6 +6,7 @@
  *     two_engines --seed 17             replays one with its trace in packetdrill's notation
  *     two_engines --goodput             one clean bulk transfer, prints the goodput in virtual time
  *     two_engines --crash ...           the same seeds, but engines crash: at every step, and within turns
+ *     two_engines --damage ...          the same, and now and then a bit of the arenas is flipped before the restore
  *
  * What a seed must keep: every byte arrives once, in order and right (a pattern of its position); both sides
  * end, in CLOSE or TIME-WAIT, and leave nothing behind; tcp_check_all() holds after every verb; the deadline
@@ -119,7 +120,7 @@ struct sim {
     bool verbose, may_reset, simultaneous;
     uint32_t suspend_ppm, refuse_ppm, restart_ppm;
     uint64_t hash, packets, lost, segs, restarts;
-    bool crash;
+    bool crash, damage, damaged, ended_by_damage;
     uint32_t crash_ppm, torn_ppm; /* after a turn; within one, uncommitted */
     char failure[512];
 };
@@ -543,6 +544,7 @@ static void engine_init(struct sim *s, int i)
     if (s->crash) {
         if (chunk_pool_journal(me->pool, me->keeps.journal, NOTES))
             abort();
+        chunk_pool_poison(me->pool, true);
         p.record_arena = me->keeps.records;
         p.request_arena = me->keeps.requests;
         p.time_wait_arena = me->keeps.time_wait;
@@ -583,6 +585,7 @@ static void die(struct side *me)
     void *requests = copy_of(k->requests, SLOTS * tcp_request_bytes());
     void *time_wait = copy_of(k->time_wait, SLOTS * tcp_time_wait_bytes());
 
+    chunk_pool_poison(me->pool, false);
     tcp_destroy(me->t);
     chunk_pool_destroy(me->pool);
     put_back(k->journal, journal, journal_bytes);
@@ -621,6 +624,24 @@ static bool right_bytes(struct sim *s, int i)
     return true;
 }
 
+/* One bit of records, half-open or TIME-WAIT entries, or notes. */
+static void damage(struct sim *s, struct side *me)
+{
+    struct arena *k = &me->keeps;
+    struct {
+        uint8_t *at;
+        size_t bytes;
+    } where[] = {{k->records, SLOTS * tcp_record_slot_bytes()},
+                 {k->journal, chunk_journal_bytes(chunk_notes_touched(me->pool))},
+                 {k->requests, SLOTS * tcp_request_bytes()},
+                 {k->time_wait, SLOTS * tcp_time_wait_bytes()}};
+    unsigned which = (unsigned)rng_below(&s->rng, 4);
+    size_t byte = rng_below(&s->rng, where[which].bytes);
+
+    where[which].at[byte] = (uint8_t)(where[which].at[byte] ^ 1u << rng_below(&s->rng, 8));
+    s->damaged = true;
+}
+
 static bool crash(struct sim *s, int i)
 {
     struct side *me = &s->side[i];
@@ -634,6 +655,8 @@ static bool crash(struct sim *s, int i)
     note(s, i, "crash");
     s->restarts++;
     me->news_at_crash = me->news;
+    if (s->damage && !s->damaged && chance(s, 20000))
+        damage(s, me);
     die(me);
     engine_init(s, i);
     if (me->listener && tcp_listen(me->t, &l, &me->listener))
@@ -646,6 +669,12 @@ static bool crash(struct sim *s, int i)
     me->eof = me->committed.eof;
     me->closed = me->committed.closed;
     me->error = me->committed.error;
+    if (s->damaged && s->damage) { /* lost and said so, or as it was; then another seed */
+        if (!done.lost && (!check(s, i, "restore of what was damaged") || !right_bytes(s, i)))
+            return false;
+        s->ended_by_damage = true;
+        return true;
+    }
     if (done.lost && !s->may_reset)
         return fail(s, "side %d: %s", i, why);
     if (done.lost)
@@ -857,8 +886,10 @@ static bool loop(struct sim *s)
             return true;
         for (int i = 0; i < 2; i++)
             if (chance(s, s->crash_ppm) && s->side[i].news != s->side[i].news_at_crash &&
-                (!crash(s, i) || !turn(s, i)))
+                (!crash(s, i) || (!s->ended_by_damage && !turn(s, i))))
                 return false;
+        if (s->ended_by_damage)
+            return true;
         if (s->side[0].icmp.error || s->side[1].icmp.error) {
             if (!side_news(s, 0) || !side_news(s, 1))
                 return false;
@@ -911,6 +942,8 @@ static bool loop(struct sim *s)
                 return false;
             if (chance(s, s->torn_ppm) && !crash(s, i))
                 return false;
+            if (s->ended_by_damage)
+                return true;
         }
     }
 }
@@ -1100,7 +1133,7 @@ static void sim_free(struct sim *s)
     }
 }
 
-static bool with_crashes;
+static bool with_crashes, with_damage;
 static uint64_t total_restarts;
 
 static bool run_seed(uint64_t seed, bool verbose, uint64_t *ret_hash)
@@ -1109,17 +1142,18 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *ret_hash)
     bool ok;
 
     s->crash = with_crashes;
+    s->damage = with_damage;
 
     s->seed = seed;
     s->verbose = verbose;
     s->hash = 0xcbf29ce484222325ull;
     rng_seed(&s->rng, seed);
     draw(s);
-    ok = run_until_over(s) && verdict(s);
+    ok = run_until_over(s) && (s->ended_by_damage || verdict(s));
     *ret_hash = s->hash;
     if (!ok)
         printf("seed %" PRIu64 " FAILED at %.6f s: %s\n  replay: two_engines%s --seed %" PRIu64 "\n", seed,
-               (double)s->now / 1e9, s->failure, s->crash ? " --crash" : "", seed);
+               (double)s->now / 1e9, s->failure, s->damage ? " --damage" : s->crash ? " --crash" : "", seed);
     else if (verbose)
         printf("seed %" PRIu64 ": ok, %" PRIu64 " packets, %" PRIu64 " lost, hash %016" PRIx64 "\n", seed,
                s->packets, s->lost, s->hash);
@@ -1176,8 +1210,9 @@ int main(int argc, char **argv)
 
     mallopt(M_MMAP_THRESHOLD, 64 << 20); /* engines come and go */
     mallopt(M_TRIM_THRESHOLD, 256 << 20);
-    if (argc > 1 && strcmp(argv[1], "--crash") == 0) {
+    if (argc > 1 && (strcmp(argv[1], "--crash") == 0 || strcmp(argv[1], "--damage") == 0)) {
         with_crashes = true;
+        with_damage = strcmp(argv[1], "--damage") == 0;
         argv[1] = argv[0];
         argv++, argc--;
     }
@@ -1191,7 +1226,7 @@ int main(int argc, char **argv)
         from = strtoull(argv[2], NULL, 0);
         to = colon ? strtoull(colon + 1, NULL, 0) : from;
     } else if (argc != 1) {
-        fprintf(stderr, "usage: two_engines [--crash] [--seeds A:B | --seed N | --goodput]\n");
+        fprintf(stderr, "usage: two_engines [--crash | --damage] [--seeds A:B | --seed N | --goodput]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
