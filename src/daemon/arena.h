@@ -53,6 +53,8 @@ enum arena_region_name {
     ARENA_RECORDS, ARENA_REQUESTS, ARENA_TIME_WAIT, ARENA_JOURNAL, ARENA_LINKS, ARENA_CONFIG, ARENA_PAYLOAD, ARENA_REGIONS
 };
 
+enum arena_upgrade { ARENA_UPGRADE_NONE, ARENA_UPGRADE_ASKED, ARENA_UPGRADE_REFUSED };
+
 struct arena_head {
     /* Summed. */
     char magic[8];
@@ -71,8 +73,11 @@ struct arena_head {
     uint32_t ready;             /* generation that has begun to serve */
     uint64_t turn;              /* counts turns of the loop */
     uint64_t asleep_until;      /* 0: a turn runs; TIME_NEVER: until something comes */
+    uint32_t watched;           /* the supervisor looks; 0: it sleeps too, and wants SIGUSR1 when the worker wakes */
     uint64_t restored_ns;       /* how long the last restore took */
     uint64_t orderly;           /* 1: the worker ended because it was asked to */
+    uint32_t upgrade_state;     /* enum arena_upgrade */
+    char upgrade_text[252];     /* why it was refused */
 };
 
 struct arena {

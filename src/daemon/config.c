@@ -66,7 +66,7 @@ static const struct row rows[] = {
      "half-open entries of all listeners together"},
     {"limits", "drain", T_MS, AT(drain_ms), 0, 3600000, "5s", "", "start",
      "at the end, wait this long for connections to close before they are reset"},
-    {"daemon", "survive", T_BOOL, AT(survive), 0, 1, "no", "", "start",
+    {"daemon", "survive", T_BOOL, AT(survive), 0, 1, "yes", "", "start",
      "the process that runs the stack may die; its connections do not: a supervisor replaces it"},
     {"daemon", "hang", T_MS, AT(hang_ms), 0, 3600000, "2s", "", "start",
      "with survive: a stack that makes no progress for so long is killed and replaced; 0: never"},

@@ -325,8 +325,14 @@ static void check_cb(struct ev_loop *loop, ev_check *w, int revents)
 {
     struct loop *l = w->data;
 
+    struct arena_head *h = l->d->arena->head;
+
     (void)loop, (void)revents;
-    __atomic_store_n(&l->d->arena->head->asleep_until, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&h->asleep_until, 0, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&h->watched, __ATOMIC_SEQ_CST)) {
+        __atomic_store_n(&h->watched, 1, __ATOMIC_SEQ_CST);
+        kill(getppid(), SIGUSR1);
+    }
 }
 
 static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)

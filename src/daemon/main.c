@@ -9,6 +9,7 @@
  * Exit status: 0 after an orderly end, 1 if something failed at run time, 2 for usage and configuration.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -64,7 +65,7 @@ static int parse_options(int argc, char **argv, struct options *o)
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'},    {"check-config", no_argument, NULL, 'k'},
         {"dump-api", no_argument, NULL, 'a'},        {"dump-config", no_argument, NULL, 'd'},
-        {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
+        {"check-arena", required_argument, NULL, 'A'}, {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -84,6 +85,8 @@ static int parse_options(int argc, char **argv, struct options *o)
         case 'd':
             o->dump_config = true;
             break;
+        case 'A': /* upgrade.h */
+            exit(upgrade_check_arena(atoi(optarg)));
         case 'V':
             puts("tautd " TAUT_VERSION);
             exit(0);
@@ -452,6 +455,36 @@ static int work(void *ctx, tcp_id doomed)
     return status;
 }
 
+static struct holdings holdings_of(const struct process *p)
+{
+    return (struct holdings){.arena = p->arena.fd,
+                             .tap = p->tap.fd,
+                             .epoll = p->epoll_fd,
+                             .control = {p->d.listen_fd[0], p->d.listen_fd[1]}};
+}
+
+/* What another binary held in this process. */
+static int take_holdings(struct process *p, const struct holdings *h, char *error, size_t bytes)
+{
+    raise_descriptor_limit(&p->d.log);
+    if (arena_attach(h->arena, &p->arena, error, bytes) < 0)
+        return -1;
+    p->d.arena = &p->arena;
+    arena_get_config(&p->arena, &p->config);
+    p->config.tap_fd = h->tap;
+    p->config.host_setup = false;
+    p->epoll_fd = h->epoll;
+    p->d.listen_fd[0] = h->control[0];
+    p->d.listen_fd[1] = h->control[1];
+    for (int i = 0; i < 2; i++)
+        fcntl(h->control[i], F_SETFD, FD_CLOEXEC);
+    fcntl(h->arena, F_SETFD, FD_CLOEXEC);
+    fcntl(h->epoll, F_SETFD, FD_CLOEXEC);
+    log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " takes over from generation %u",
+            p->arena.head->generation);
+    return open_device(p, error, bytes);
+}
+
 static int open_holdings(struct process *p, char *error, size_t bytes)
 {
     raise_descriptor_limit(&p->d.log);
@@ -466,15 +499,20 @@ static int open_holdings(struct process *p, char *error, size_t bytes)
     return control_listen(&p->config, p->d.listen_fd, error, bytes);
 }
 
-static int run_supervisor(struct process *p)
+static int run_supervisor(struct process *p, char **argv)
 {
     char error[CONFIG_ERROR_MAX] = "";
-    int status = EXIT_RUNTIME;
+    int status = EXIT_RUNTIME, r;
+    struct holdings held;
 
     p->arena.fd = p->epoll_fd = -1;
     p->supervisor = (struct supervisor){
         .config = &p->config, .log = &p->d.log, .arena = &p->arena, .worker = work, .ctx = p};
-    if (open_holdings(p, error, sizeof error) < 0)
+    r = upgrade_holdings(&held) ? take_holdings(p, &held, error, sizeof error) : open_holdings(p, error, sizeof error);
+    p->supervisor.d = &p->d;
+    p->supervisor.argv = argv;
+    p->supervisor.holdings = holdings_of(p);
+    if (r < 0)
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
     else
         status = supervise(&p->supervisor);
@@ -507,7 +545,8 @@ int main(int argc, char **argv)
         return 0;
     }
     signal(SIGPIPE, SIG_IGN);
+    upgrade_remember_binary();
     logger_init(&p.d.log, p.config.log_level);
-    status = p.config.survive ? run_supervisor(&p) : run(&p);
+    status = p.config.survive ? run_supervisor(&p, argv) : run(&p);
     return status;
 }

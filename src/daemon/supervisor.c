@@ -15,7 +15,8 @@
  *     more than crash_limit within a minute       gets a fresh arena: every connection is reset
  *
  * A worker that died before it served is waited for: 10 ms, doubled up to 1 s. A hang is no progress of the turn counter
- * for hang_ms while the worker doesn't sleep: SIGABRT, then SIGKILL.
+ * for hang_ms while the worker doesn't sleep: SIGABRT, then SIGKILL. While it sleeps the supervisor sleeps too, and is woken
+ * by it (SIGUSR1): an idle daemon makes no wake-ups.
  */
 #include "daemon/supervisor.h"
 
@@ -63,7 +64,18 @@ struct watch {
 
 /* ---- Preparing ----------------------------------------------------------------------------------------------------- */
 
-/* All that is open now is ours or our parent's, and stays. */
+static bool is_links(const struct arena *a, int fd)
+{
+    for (uint32_t i = 0; i < a->head->links_touched; i++) {
+        const struct link_slot *l = arena_link(a, i);
+
+        if (l->kind != LINK_FREE && (l->fd == fd || l->program_fd == fd))
+            return true;
+    }
+    return false;
+}
+
+/* All that is open now is ours or our parent's, and stays; but for links', which have their own life. */
 static void note_descriptors(struct supervisor *sv)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -73,7 +85,8 @@ static void note_descriptors(struct supervisor *sv)
     while (dir && (e = readdir(dir)) != NULL) {
         int fd = atoi(e->d_name);
 
-        if (e->d_name[0] == '.' || fd == dirfd(dir) || sv->n_known == SUPERVISOR_FDS_MAX)
+        if (e->d_name[0] == '.' || fd == dirfd(dir) || sv->n_known == SUPERVISOR_FDS_MAX ||
+            is_links(sv->arena, fd))
             continue;
         sv->known[sv->n_known++] = fd;
     }
@@ -137,6 +150,7 @@ static int spawn(struct watch *w, tcp_id doomed)
     w->turn = h->turn;
     w->turn_at = daemon_now();
     w->aborted = false;
+    h->watched = 1;
     fflush(NULL);
     pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0);
     if (pid == 0)
@@ -269,14 +283,42 @@ static void look_for_hang(struct watch *w, uint64_t now)
     w->turn_at = now;
 }
 
+/* Nothing to look for: the worker sleeps, or is not to be looked at. It wakes us when it wakes. */
+static bool may_sleep(const struct watch *w)
+{
+    struct arena_head *h = w->sv->arena->head;
+
+    if (!w->sv->config->hang_ms)
+        return true;
+    if (__atomic_load_n(&h->asleep_until, __ATOMIC_SEQ_CST) <= daemon_now())
+        return false;
+    __atomic_store_n(&h->watched, 0, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&h->asleep_until, __ATOMIC_SEQ_CST) > daemon_now();
+}
+
 /* The next signal, 0: it is time to look. */
 static int next_signal(const struct watch *w)
 {
     struct timespec ts = {.tv_nsec = (long)LOOK_NS};
-    bool look = w->sv->config->hang_ms != 0;
+    bool look = !may_sleep(w);
     int r = look ? sigtimedwait(&w->signals, NULL, &ts) : sigwaitinfo(&w->signals, NULL);
 
     return r > 0 ? r : 0;
+}
+
+/* True: it was tried, and there is no worker. */
+static bool upgrade(struct watch *w)
+{
+    struct supervisor *sv = w->sv;
+
+    if (!upgrade_check(sv->d, &sv->holdings))
+        return false;
+    kill(w->pid, SIGKILL);
+    waitpid(w->pid, NULL, 0);
+    sigprocmask(SIG_UNBLOCK, &w->signals, NULL);
+    upgrade_exec(sv->d, &sv->holdings, sv->argv);
+    sigprocmask(SIG_BLOCK, &w->signals, NULL);
+    return true;
 }
 
 /* Until this worker is dead; its status. */
@@ -291,6 +333,8 @@ static int attend(struct watch *w)
             kill(w->pid, SIGTERM);
         else if (s == SIGHUP)
             kill(w->pid, SIGHUP);
+        else if (s == SIGUSR2 && upgrade(w))
+            return SIGKILL;
         if (waitpid(w->pid, &status, WNOHANG) == w->pid)
             return status;
         look_for_hang(w, daemon_now());
@@ -308,6 +352,8 @@ int supervise(struct supervisor *sv)
     sigaddset(&w.signals, SIGINT);
     sigaddset(&w.signals, SIGHUP);
     sigaddset(&w.signals, SIGCHLD);
+    sigaddset(&w.signals, SIGUSR1);
+    sigaddset(&w.signals, SIGUSR2);
     sigprocmask(SIG_BLOCK, &w.signals, NULL);
     expand_table();
     note_descriptors(sv);

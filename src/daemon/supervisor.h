@@ -9,6 +9,7 @@
 #define TAUT_DAEMON_SUPERVISOR_H
 
 #include "daemon/arena.h"
+#include "daemon/upgrade.h"
 
 #define SUPERVISOR_FDS_MAX 64
 
@@ -19,6 +20,9 @@ struct supervisor {
     /* The worker's main function, in the child: its exit status. doomed: a connection to reset, 0: none. */
     int (*worker)(void *ctx, tcp_id doomed);
     void *ctx;
+    struct holdings holdings;
+    struct daemon *d;     /* log and arena, for upgrades */
+    char *const *argv;    /* of this process, for the next binary */
     /* Descriptors that are no link's and no worker's own: they survive a sweep. Filled by supervise(). */
     int known[SUPERVISOR_FDS_MAX];
     unsigned n_known;

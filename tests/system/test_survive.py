@@ -4,13 +4,14 @@ import random
 import re
 import resource
 import selectors
+import shutil
 import signal
 import socket
 import struct
 import threading
 import time
 
-from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, Failure, Skip, check, equal, read_exactly, wait_for)
+from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, TAUTD, Failure, Skip, check, equal, read_exactly, wait_for)
 
 PERIOD = 65521  # prime: no two places of a stream within reach look alike
 SURVIVE = '[daemon]\nsurvive = yes\ncrash_limit = 0\n'
@@ -270,7 +271,7 @@ def serve_echo(load):
     return handler
 
 
-def start(net, text=''):
+def start(net, text='', **options):
     load = Load()
     load.thread.start()
     backend = net.serve(serve_echo(load))
@@ -279,7 +280,7 @@ def start(net, text=''):
     config = (SURVIVE + text + '[services]\necho = 7\nchargen = 19\ndiscard = off\n'
               f'[forward tcp]\nlisten = 8080\nto = tcp:127.0.0.1:{backend.port}\n'
               f'[forward unix]\nlisten = 8081\nto = unix:{path}\n')
-    d = net.tautd(config, v6=True)
+    d = net.tautd(config, v6=True, **options)
     net.serve(serve_echo(load), HOST4, 7000)
     net.serve(serve_echo(load), HOST6, 7000, family=socket.AF_INET6)
     return d, load
@@ -449,3 +450,65 @@ def test_end(net):
     check(not os.path.exists(f'/proc/{pid}'), 'the worker is gone')
     check(not os.path.exists(os.path.join(d.dir, 'control.sock')), 'the socket is gone')
     check('ended' in d.output(), d.output())
+
+
+def copied_binary(net, name='tautd'):
+    path = os.path.join(net.tmp, name)
+    shutil.copy(TAUTD, path)
+    return path
+
+
+def replace_binary(path, with_file=None, text=None):
+    """As a package does it: a new file under the old name."""
+    new = path + '.new'
+    if text is None:
+        shutil.copy(with_file, new)
+    else:
+        with open(new, 'w', encoding='ascii') as f:
+            f.write(text)
+    os.chmod(new, 0o755)
+    os.rename(new, path)
+
+
+def test_upgrade(net):
+    """server.upgrade under load: same process, same connections, no RST; a binary that can't is refused. limit: 180 s"""
+    path = copied_binary(net)
+    d, load = start(net, binary=path)
+    listener = build_load(net, d, load, 3)
+    time.sleep(0.3)
+    before = {c['id'] for c in d.conns(limit=1000) if c['state'] == 'ESTABLISHED'}
+    replace_binary(path, text='#!/bin/sh\necho of no use\nexit 1\n')
+    e = d.control.fails('UPGRADE_REFUSED', 'server.upgrade')
+    check('of no use' in str(e), f'the reason: {e}')
+    load.check()
+    capture = net.capture(snaplen=96)
+    replace_binary(path, with_file=TAUTD)
+    for n in range(3):
+        pid = d.pid
+        worker = worker_of(d)
+        check(asks_upgrade(d), 'the old worker is gone')
+        serving_worker(d, worker)
+        d.control = Control(d.dir)
+        equal(d.call('server.hello')['pid'], pid, 'the process')
+        time.sleep(0.3)
+        load.check()
+    after = {c['id'] for c in d.conns(limit=1000)}
+    check(before <= after, f'{len(before - after)} connections are gone')
+    moved = load.bytes
+    wait_for(lambda: load.bytes > moved + 1000000, 10, 'bytes move', 0.02)
+    load.check()
+    resets = capture.stop().tshark('tcp.flags.reset == 1')
+    check(not resets, f'RSTs: {resets[:3]}')
+    load.finish()
+    listener.close()
+    equal(len(re.findall('takes over from generation', d.output())), 3, 'upgrades')
+
+
+def asks_upgrade(d):
+    """True if the answer is the end of the connection."""
+    c = Control(d.dir)
+    c.send_raw(b'{"jsonrpc":"2.0","id":1,"method":"server.upgrade"}')
+    try:
+        return c.receive() is None
+    except ConnectionResetError:
+        return True
