@@ -76,6 +76,7 @@ struct arena_head {
     uint32_t watched;           /* the supervisor looks; 0: it sleeps too, and wants SIGUSR1 when the worker wakes */
     uint64_t restored_ns;       /* how long the last restore took */
     uint64_t orderly;           /* 1: the worker ended because it was asked to */
+    int64_t told;               /* pid of the supervisor in whose time the service manager was told READY=1 */
     uint32_t upgrade_state;     /* enum arena_upgrade */
     char upgrade_text[252];     /* why it was refused */
 };

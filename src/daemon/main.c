@@ -117,6 +117,7 @@ struct process {
     struct arena arena;
     int epoll_fd;
     bool restart; /* a worker died before this one */
+    bool activated; /* the control sockets are the service manager's */
 };
 
 static int load_config(const struct options *o, struct daemon_config *ret)
@@ -446,8 +447,9 @@ static int work(void *ctx, tcp_id doomed)
         return status;
     }
     p->arena.head->ready = p->arena.head->generation;
-    if (!p->restart)
+    if (!p->restart || p->arena.head->told != getppid())
         say_serving(p);
+    p->arena.head->told = getppid();
     status = loop_run(p->d.runner);
     p->arena.head->orderly = 1;
     log_msg(&p->d.log, LOG_LVL_NOTICE, "ended");
@@ -485,10 +487,53 @@ static int take_holdings(struct process *p, const struct holdings *h, char *erro
     return open_device(p, error, bytes);
 }
 
+/* The descriptors of links died with the supervisor; what depends on them cannot go on. */
+static void forget_descriptors(struct arena *a)
+{
+    for (uint32_t i = 0; i < a->head->links_touched; i++) {
+        struct link_slot *l = arena_link(a, i);
+
+        l->fd = l->program_fd = -1;
+        l->watched = false;
+    }
+}
+
+/* The arena that the service manager kept, if it can be used; else a fresh one. */
+static int open_arena(struct process *p, const struct holdings *passed, char *error, size_t bytes)
+{
+    if (passed->arena >= 0 && passed->tap >= 0) {
+        if (arena_attach(passed->arena, &p->arena, error, bytes) == 0) {
+            forget_descriptors(&p->arena);
+            log_msg(&p->d.log, LOG_LVL_NOTICE, "going on with the arena and the TAP that the service manager kept");
+            return 0;
+        }
+        log_msg(&p->d.log, LOG_LVL_ERR, "%s: all connections are reset", error);
+        close(passed->arena);
+    }
+    return arena_create(&p->config, &p->arena, error, bytes);
+}
+
+static int open_control(struct process *p, const struct holdings *passed, char *error, size_t bytes)
+{
+    if (passed->control[0] < 0 || passed->control[1] < 0)
+        return control_listen(&p->config, p->d.listen_fd, error, bytes);
+    p->d.listen_fd[0] = passed->control[0];
+    p->d.listen_fd[1] = passed->control[1];
+    p->activated = true;
+    for (int i = 0; i < 2; i++)
+        fcntl(passed->control[i], F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
 static int open_holdings(struct process *p, char *error, size_t bytes)
 {
+    struct holdings passed;
+
+    upgrade_passed(&passed);
     raise_descriptor_limit(&p->d.log);
-    if (open_device(p, error, bytes) < 0 || arena_create(&p->config, &p->arena, error, bytes) < 0)
+    if (passed.tap >= 0)
+        p->config.tap_fd = passed.tap;
+    if (open_device(p, error, bytes) < 0 || open_arena(p, &passed, error, bytes) < 0)
         return -1;
     p->d.arena = &p->arena;
     p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -496,7 +541,7 @@ static int open_holdings(struct process *p, char *error, size_t bytes)
         snprintf(error, bytes, "cannot make an epoll set: %s", strerror(errno));
         return -1;
     }
-    return control_listen(&p->config, p->d.listen_fd, error, bytes);
+    return open_control(p, &passed, error, bytes);
 }
 
 static int run_supervisor(struct process *p, char **argv)
@@ -516,7 +561,7 @@ static int run_supervisor(struct process *p, char **argv)
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
     else
         status = supervise(&p->supervisor);
-    if (p->d.listen_fd[0] > 0)
+    if (p->d.listen_fd[0] > 0 && !p->activated)
         control_unlisten(&p->config, p->d.listen_fd);
     if (p->tap_open)
         tap_close(&p->tap);

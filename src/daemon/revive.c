@@ -85,11 +85,12 @@ void revive_listeners(struct daemon *d)
 
         if (l->kind != LINK_LISTENER)
             continue;
-        r = program_restore_listener(d, l);
+        r = l->fd < 0 ? -EBADF : program_restore_listener(d, l);
         if (r == 0)
             continue;
         log_msg(&d->log, LOG_LVL_ERR, "a listener of program pid %d is lost: %s", l->pid, strerror(-r));
-        close(l->fd);
+        if (l->fd >= 0)
+            close(l->fd);
         link_free(d, l);
     }
 }
@@ -144,7 +145,7 @@ static void revive_conn(struct daemon *d, const struct claims *claims, tcp_id id
         tcp_abort(d->tcp, id, now);
         return;
     }
-    if (id != doomed && !(l && l->ending) && resume(d, s, l, &info) == 0) {
+    if (id != doomed && !(l && (l->ending || (l->fd < 0 && l->kind != LINK_CONNECTING))) && resume(d, s, l, &info) == 0) {
         if (claim)
             claim->link = NULL;
         return;

@@ -23,6 +23,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +31,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -44,7 +47,7 @@
 #define MINUTE (60 * NSEC_PER_SEC)
 #define BACKOFF_FIRST (10 * NSEC_PER_MSEC)
 #define BACKOFF_MOST NSEC_PER_SEC
-#define LOOK_NS (500 * NSEC_PER_MSEC)
+#define LOOK_MS 500
 #define DUMP_LINE ((size_t)400)
 #define SLOT_MASK 0xffffffu
 
@@ -52,6 +55,7 @@ struct watch {
     struct supervisor *sv;
     pid_t pid;
     sigset_t signals;
+    int signal_fd;
     uint64_t crashed_at[CRASHES_KEPT]; /* a ring */
     unsigned n_crashes;
     tcp_id suspect; /* what the last worker that crashed was busy with */
@@ -60,6 +64,8 @@ struct watch {
     /* The hang watch: */
     uint64_t turn, turn_at;
     bool aborted;
+    /* The manager's watchdog over us; 0: none. */
+    uint64_t watchdog_ns, feed_at, fed_turn;
 };
 
 /* ---- Preparing ----------------------------------------------------------------------------------------------------- */
@@ -132,6 +138,7 @@ static void child(struct watch *w, tcp_id doomed, pid_t parent)
         _exit(1);
     setpgid(0, 0);
     prefer_for_oom();
+    notify_through(w->sv->notify_fd[0]);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     exit(w->sv->worker(w->sv->ctx, doomed));
@@ -220,6 +227,9 @@ static void start_over(struct watch *w)
             w->sv->known[i] = fresh.fd;
     arena_close(w->sv->arena);
     *w->sv->arena = fresh;
+    w->sv->holdings.arena = fresh.fd;
+    notify_remove("arena");
+    notify_store("arena", fresh.fd);
     memset(w->crashed_at, 0, sizeof w->crashed_at);
     w->suspect = 0;
 }
@@ -296,14 +306,49 @@ static bool may_sleep(const struct watch *w)
     return __atomic_load_n(&h->asleep_until, __ATOMIC_SEQ_CST) > daemon_now();
 }
 
-/* The next signal, 0: it is time to look. */
-static int next_signal(const struct watch *w)
+/* ms, -1: for ever. A manager's watchdog wants to be fed even by a daemon that sleeps. */
+static int time_to_wait(const struct watch *w, bool sleep)
 {
-    struct timespec ts = {.tv_nsec = (long)LOOK_NS};
-    bool look = !may_sleep(w);
-    int r = look ? sigtimedwait(&w->signals, NULL, &ts) : sigwaitinfo(&w->signals, NULL);
+    uint64_t now = daemon_now(), most = sleep ? TIME_NEVER : LOOK_MS * NSEC_PER_MSEC;
 
-    return r > 0 ? r : 0;
+    if (w->watchdog_ns)
+        most = time_min(most, w->feed_at > now ? w->feed_at - now : 0);
+    return most == TIME_NEVER ? -1 : (int)(most / NSEC_PER_MSEC) + 1;
+}
+
+/* Only while the worker makes progress, or sleeps until a time that has not passed. */
+static void feed(struct watch *w)
+{
+    const struct arena_head *h = w->sv->arena->head;
+    uint64_t now = daemon_now();
+
+    if (!w->watchdog_ns || now < w->feed_at)
+        return;
+    if (h->turn == w->fed_turn && __atomic_load_n(&h->asleep_until, __ATOMIC_ACQUIRE) <= now)
+        return;
+    notify_send("WATCHDOG=1\n");
+    w->fed_turn = h->turn;
+    w->feed_at = now + w->watchdog_ns;
+}
+
+/* The next signal, 0: it is time to look. */
+static int next_signal(struct watch *w)
+{
+    struct pollfd p[2] = {{.fd = w->signal_fd, .events = POLLIN}, {.fd = w->sv->notify_fd[1], .events = POLLIN}};
+    struct signalfd_siginfo info;
+    bool sleep = may_sleep(w);
+    int r = poll(p, 2, time_to_wait(w, sleep));
+
+    if (r > 0 && p[1].revents)
+        notify_relay(p[1].fd);
+
+    if (sleep) { /* what it did meanwhile is no matter: it begins now */
+        w->turn = w->sv->arena->head->turn;
+        w->turn_at = daemon_now();
+    }
+    if (r <= 0)
+        return 0;
+    return read(w->signal_fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
 }
 
 /* True: it was tried, and there is no worker. */
@@ -338,6 +383,7 @@ static int attend(struct watch *w)
         if (waitpid(w->pid, &status, WNOHANG) == w->pid)
             return status;
         look_for_hang(w, daemon_now());
+        feed(w);
     }
 }
 
@@ -355,12 +401,23 @@ int supervise(struct supervisor *sv)
     sigaddset(&w.signals, SIGUSR1);
     sigaddset(&w.signals, SIGUSR2);
     sigprocmask(SIG_BLOCK, &w.signals, NULL);
+    w.signal_fd = signalfd(-1, &w.signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (w.signal_fd < 0) {
+        log_msg(sv->log, LOG_LVL_ERR, "cannot make a signal descriptor: %s", strerror(errno));
+        return 1;
+    }
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv->notify_fd) != 0)
+        sv->notify_fd[0] = sv->notify_fd[1] = -1;
+    w.watchdog_ns = notify_watchdog_ns();
+    notify_store("tap", sv->holdings.tap);
+    notify_store("arena", sv->holdings.arena);
     expand_table();
     note_descriptors(sv);
     for (;;) {
         if (spawn(&w, doomed) < 0)
             return 1;
         status = attend(&w);
+        notify_relay(sv->notify_fd[1]); /* its last words */
         if (sv->arena->head->orderly)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
         say_why(&w, status);

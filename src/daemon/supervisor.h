@@ -21,6 +21,7 @@ struct supervisor {
     int (*worker)(void *ctx, tcp_id doomed);
     void *ctx;
     struct holdings holdings;
+    int notify_fd[2];     /* a worker's messages to the service manager: worker's end, ours */
     struct daemon *d;     /* log and arena, for upgrades */
     char *const *argv;    /* of this process, for the next binary */
     /* Descriptors that are no link's and no worker's own: they survive a sweep. Filled by supervise(). */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -116,6 +117,41 @@ bool upgrade_holdings(struct holdings *ret)
 
     unsetenv(VARIABLE);
     return yes;
+}
+
+static void take_passed(struct holdings *h, int fd, const char *name, size_t n)
+{
+    int type = 0;
+    socklen_t bytes = sizeof type;
+
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (n == 3 && memcmp(name, "tap", 3) == 0)
+        h->tap = fd;
+    else if (n == 5 && memcmp(name, "arena", 5) == 0)
+        h->arena = fd;
+    else if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) == 0 && (type == SOCK_STREAM || type == SOCK_SEQPACKET))
+        h->control[type == SOCK_SEQPACKET] = fd;
+    else
+        close(fd);
+}
+
+bool upgrade_passed(struct holdings *ret)
+{
+    const char *count = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID"), *names = getenv("LISTEN_FDNAMES");
+    int n = count && (!pid || strtol(pid, NULL, 10) == (long)getpid()) ? atoi(count) : 0;
+
+    *ret = (struct holdings){-1, -1, -1, {-1, -1}};
+    names = names ? names : "";
+    for (int i = 0; i < n; i++) {
+        size_t length = strcspn(names, ":");
+
+        take_passed(ret, 3 + i, names, length);
+        names += length + (names[length] == ':');
+    }
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDNAMES");
+    return n > 0;
 }
 
 int upgrade_check_arena(int fd)

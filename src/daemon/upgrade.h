@@ -26,6 +26,11 @@ bool upgrade_check(struct daemon *d, const struct holdings *h);
 void upgrade_exec(struct daemon *d, const struct holdings *h, char *const *argv);
 /* From $TAUT_HOLDINGS, which is forgotten; false: this is an ordinary start. */
 bool upgrade_holdings(struct holdings *ret);
+/*
+ * What the service manager passed ($LISTEN_FDS): "tap" and "arena" that it stored for us, and control sockets that it
+ * listens on. What is not there is -1. False: nothing.
+ */
+bool upgrade_passed(struct holdings *ret);
 /* --check-arena N: exit status. */
 int upgrade_check_arena(int fd);
 

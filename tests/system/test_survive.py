@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 
-from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, TAUTD, Failure, Skip, check, equal, read_exactly, wait_for)
+from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, STACK_MAC, TAUTD, Failure, Skip, check, equal, read_exactly, wait_for)
 
 PERIOD = 65521  # prime: no two places of a stream within reach look alike
 SURVIVE = '[daemon]\nsurvive = yes\ncrash_limit = 0\n'
@@ -512,3 +512,149 @@ def asks_upgrade(d):
         return c.receive() is None
     except ConnectionResetError:
         return True
+
+
+def test_idle_is_no_hang(net):
+    """A worker that sleeps longer than `hang` and then works is not killed. limit: 30 s"""
+    d = net.tautd('[daemon]\nsurvive = yes\nhang = 300ms\n[services]\necho = 7\n')
+    s = kernel_socket(STACK4, 7)
+    pid = worker_of(d)
+    for pause in (0.1, 0.9, 0.4, 1.3, 0.7, 1.1):
+        time.sleep(pause)
+        s.sendall(b'x')
+        equal(s.recv(1), b'x', 'echo')
+    equal(worker_of(d), pid, 'the worker')
+    check('no progress' not in d.output(), d.output())
+
+
+class Manager:
+    """What a service manager is to the daemon: a notify socket, a descriptor store, a watchdog, activation."""
+
+    def __init__(self, net, config, watchdog_s=0, activate=False):
+        self.net, self.watchdog_s = net, watchdog_s
+        self.dir = os.path.join(net.tmp, 'managed')
+        os.mkdir(self.dir)
+        self.config_path = os.path.join(self.dir, 'taut.conf')
+        with open(self.config_path, 'w', encoding='utf-8') as f:
+            f.write(f'[interface]\nname = {IFNAME}\nmac = {STACK_MAC}\nhost_address = {HOST4}/24\n[network]\n'
+                    f'address = {STACK4}/24\n[control]\ndirectory = {self.dir}\n[limits]\ndrain = 500ms\n{config}')
+        self.path = os.path.join(self.dir, 'notify')
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(self.path)
+        self.store, self.messages, self.sockets = {}, [], []
+        if activate:
+            for name, kind in (('control.sock', socket.SOCK_STREAM), ('control.seq', socket.SOCK_SEQPACKET)):
+                s = socket.socket(socket.AF_UNIX, kind)
+                s.bind(os.path.join(self.dir, name))
+                s.listen(16)
+                self.sockets.append(s)
+        self.process = None
+
+    def start(self):
+        passed = [(name, fd) for name, fd in self.store.items()] + [('control', s.fileno()) for s in self.sockets]
+        env = dict(os.environ, NOTIFY_SOCKET=self.path)
+        if self.watchdog_s:
+            env['WATCHDOG_USEC'] = str(int(self.watchdog_s * 1e6))
+        if passed:
+            env.update(LISTEN_FDS=str(len(passed)), LISTEN_FDNAMES=':'.join(name for name, _ in passed))
+
+        def place():
+            high = [os.dup2(fd, 100 + i) for i, (_, fd) in enumerate(passed)]
+            for i, fd in enumerate(high):
+                os.dup2(fd, 3 + i, inheritable=True)
+        self.process = self.net.start('tautd', TAUTD, '-c', self.config_path, env=env, preexec_fn=place,
+                                      pass_fds=[3 + i for i in range(len(passed))])
+        self.wait('READY=1')
+
+    def wait(self, text, seconds=10):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.notify.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                data, fds, _, _ = socket.recv_fds(self.notify, 4096, 4)
+            except TimeoutError:
+                break
+            lines = data.decode().split('\n')
+            name = next((x[7:] for x in lines if x.startswith('FDNAME=')), None)
+            if 'FDSTORE=1' in lines:
+                check('FDPOLL=0' in lines, 'stored whatever happens at the other end')
+                self.store[name] = fds[0]
+            if 'FDSTOREREMOVE=1' in lines:
+                os.close(self.store.pop(name))
+            self.messages.append((time.monotonic(), data.decode()))
+            if text in lines:
+                return
+            check(self.process.running(), f'tautd ended: {self.process.output()[-500:]}')
+        raise Failure(f'no {text} within {seconds} s: {self.process.output()[-800:]}')
+
+    def drain(self, seconds):
+        """What comes within that time."""
+        n = len(self.messages)
+        try:
+            self.wait('(nothing)', seconds)
+        except Failure:
+            pass
+        return self.messages[n:]
+
+
+def test_store(net):
+    """A fake service manager: the supervisor is killed, the next one goes on with TAP and arena. limit: 60 s"""
+    m = Manager(net, '[daemon]\nsurvive = yes\n[services]\necho = 7\n')
+    m.start()
+    equal(sorted(m.store), ['arena', 'tap'], 'what is stored')
+    control = Control(m.dir)
+    _, listener = control.call_fd('tcp.listen', port=9000)
+    echo, program = kernel_socket(STACK4, 7), kernel_socket(STACK4, 9000)
+    _, fds, _, _ = socket.recv_fds(listener, 4096, 1)
+    end = socket.socket(fileno=fds[0])
+    program.sendall(b'hello')
+    equal(end.recv(5), b'hello', 'the program reads')
+    echo.sendall(b'one')
+    equal(read_exactly(echo, 3), b'one', 'echo')
+    m.process.stop(signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(f'/proc/{m.process.pid}/exe'), 5, 'it is gone')
+    echo.sendall(b'while nobody is there')
+    m.start()
+    equal(read_exactly(echo, 21), b'while nobody is there', 'echo after the supervisor was killed')
+    check('going on with the arena and the TAP' in m.process.output(), m.process.output())
+    check(re.search(r'restored .* 2 connections.* lost 0, without owner 1', m.process.output()), m.process.output())
+    check(reset_within(program, 5, b'?'), 'what hung on a descriptor of the dead supervisor is reset')
+    check('listener of program' in m.process.output(), 'and the log says what happened to it')
+    # An arena of somebody else is refused, and said so.
+    m.process.stop(signal.SIGKILL)
+    os.pwrite(m.store['arena'], b'\x55', 40)
+    m.start()
+    check('the arena cannot be used' in m.process.output(), m.process.output())
+    check(reset_within(echo, 5, b'?'), 'with a fresh arena it is reset')
+    equal(m.process.stop(), 0, 'orderly end')
+
+
+def test_watchdog(net):
+    """The manager's watchdog is fed, also when idle; not while the worker hangs. limit: 60 s"""
+    m = Manager(net, '[daemon]\nsurvive = yes\nhang = 0\n[services]\nchargen = 19\n', watchdog_s=0.6)
+    m.start()
+    fed = [t for t, x in m.drain(2.5) if 'WATCHDOG=1' in x]
+    check(len(fed) >= 5 and max(b - a for a, b in zip(fed, fed[1:])) < 0.6, f'fed {len(fed)} times')
+    worker = int(open(f'/proc/{m.process.pid}/task/{m.process.pid}/children', encoding='ascii').read())
+    unread = kernel_socket(STACK4, 19)  # its window closes, and a probe's timer runs
+    time.sleep(0.3)
+    os.kill(worker, signal.SIGSTOP)
+    m.drain(0.7)
+    hungry = [x for _, x in m.drain(1.5) if 'WATCHDOG=1' in x]
+    equal(hungry, [], 'fed while the worker hangs')
+    os.kill(worker, signal.SIGKILL)
+    m.wait('WATCHDOG=1', 5)
+    unread.close()
+    equal(m.process.stop(), 0, 'orderly end')
+
+
+def test_activation(net):
+    """Control sockets that the manager listens on are served, and stay. limit: 30 s"""
+    m = Manager(net, '[services]\necho = 7\n', activate=True)
+    early = Control(m.dir)
+    early.send_raw(b'{"jsonrpc":"2.0","id":1,"method":"server.hello"}')
+    m.start()
+    equal(early.receive()['result']['name'], 'taut', 'who connected before the daemon ran')
+    equal(Control(m.dir, seq=False).call('server.hello')['pid'], m.process.pid, 'the stream socket')
+    equal(m.process.stop(), 0, 'orderly end')
+    check(os.path.exists(os.path.join(m.dir, 'control.sock')), 'the socket is the manager\'s')
