@@ -15,6 +15,7 @@ enum { EXIT_OK = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
 
 struct cli {
     struct taut *t;
+    const char *socket; /* directory of the sockets, NULL: as taut_open() finds it */
     bool json;
     volatile sig_atomic_t *stopped; /* SIGINT or SIGTERM came */
 };
@@ -59,5 +60,7 @@ int cmd_ping(struct cli *c, int argc, char **argv);
 int cmd_events(struct cli *c, int argc, char **argv);
 int cmd_reload(struct cli *c, int argc, char **argv);
 int cmd_version(struct cli *c, int argc, char **argv);
+/* upgrade.c */
+int cmd_upgrade(struct cli *c, int argc, char **argv);
 
 #endif

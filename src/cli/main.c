@@ -35,6 +35,7 @@ static const struct command commands[] = {
      cmd_events, true},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key", cmd_config, true},
     {"reload", "", "reads the configuration file again", cmd_reload, true},
+    {"upgrade", "", "goes on as the binary that lies at the daemon's path now; connections stay", cmd_upgrade, true},
     {"version", "", "version of this command and of the daemon", cmd_version, false},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
@@ -222,6 +223,7 @@ int main(int argc, char **argv)
     if (help)
         return print_command_help(cmd);
     catch_signals();
+    c.socket = socket;
     c.t = taut_open(socket);
     if (!c.t && cmd->needs_daemon)
         return no_daemon(socket);

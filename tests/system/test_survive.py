@@ -492,6 +492,9 @@ def test_upgrade(net):
         equal(d.call('server.hello')['pid'], pid, 'the process')
         time.sleep(0.3)
         load.check()
+    said = d.cli('upgrade')
+    check('upgraded: tautd' in said and str(d.pid) in said, said)
+    d.control = Control(d.dir)
     after = {c['id'] for c in d.conns(limit=1000)}
     check(before <= after, f'{len(before - after)} connections are gone')
     moved = load.bytes
@@ -501,7 +504,7 @@ def test_upgrade(net):
     check(not resets, f'RSTs: {resets[:3]}')
     load.finish()
     listener.close()
-    equal(len(re.findall('takes over from generation', d.output())), 3, 'upgrades')
+    equal(len(re.findall('takes over from generation', d.output())), 4, 'upgrades')
 
 
 def asks_upgrade(d):
@@ -658,3 +661,43 @@ def test_activation(net):
     equal(Control(m.dir, seq=False).call('server.hello')['pid'], m.process.pid, 'the stream socket')
     equal(m.process.stop(), 0, 'orderly end')
     check(os.path.exists(os.path.join(m.dir, 'control.sock')), 'the socket is the manager\'s')
+
+
+def upload(address, megabytes):
+    """MB/s into the discard service."""
+    data = bytes(1 << 20)
+    s = kernel_socket(address, 9)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    began = time.monotonic()
+    for _ in range(megabytes):
+        s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+    equal(s.recv(1), b'', 'the end')
+    return megabytes / (time.monotonic() - began)
+
+
+def download(address, megabytes):
+    """MB/s from chargen."""
+    s = kernel_socket(address, 19)
+    left, began = megabytes << 20, time.monotonic()
+    while left > 0:
+        left -= len(s.recv(1 << 20))
+    s.close()
+    return megabytes / (time.monotonic() - began)
+
+
+def test_cost(net):
+    """Throughput with survive on against off, one after the other, in both directions: at least 0.9. limit: 120 s"""
+    services = '[services]\ndiscard = 9\nchargen = 19\n'
+    net.tautd(SURVIVE + services)
+    net.tautd('[daemon]\nsurvive = no\n' + services, name='taut1', host4='10.79.0.1', stack4='10.79.0.2')
+    ratios = {}
+    for name, move in (('in', upload), ('out', download)):
+        rates = {STACK4: [], '10.79.0.2': []}
+        for i in range(9 if not FULL else 21):
+            for address in sorted(rates, reverse=bool(i % 2)):
+                rates[address].append(move(address, 192))
+        on, off = (percentile(rates[a], 50) for a in (STACK4, '10.79.0.2'))
+        ratios[name] = on / off
+        net.say(f'{name}: {on:.0f} MB/s with survive, {off:.0f} without, ratio {on / off:.2f}')
+    check(min(ratios.values()) >= 0.9, f'ratios {ratios}')
