@@ -45,12 +45,13 @@ static uint64_t head_sum(const struct arena_head *h)
 
 static void region_sizes(const struct arena_head *h, uint64_t buffer_bytes, uint64_t ret[ARENA_REGIONS])
 {
-    ret[ARENA_RECORDS] = (uint64_t)h->max_conns * tcp_record_slot_bytes();
+    ret[ARENA_RECORDS] = (uint64_t)h->max_conns * tcp_record_slot_bytes_of(h->record_bytes);
     ret[ARENA_REQUESTS] = (uint64_t)h->max_half_open * tcp_request_bytes();
     ret[ARENA_TIME_WAIT] = (uint64_t)h->max_time_wait * tcp_time_wait_bytes();
     ret[ARENA_JOURNAL] = chunk_journal_bytes(h->notes);
     ret[ARENA_LINKS] = (uint64_t)h->n_links * sizeof(struct link_slot);
     ret[ARENA_CONFIG] = 2 * sizeof(struct config_copy);
+    ret[ARENA_SCHEMA] = ARENA_SCHEMA_BYTES;
     ret[ARENA_PAYLOAD] = buffer_bytes;
 }
 
@@ -66,7 +67,8 @@ static void lay_out(struct arena_head *h, uint64_t buffer_bytes)
     h->bytes = at;
 }
 
-const char *arena_check(const void *base, size_t bytes)
+/* All but the records: whatever build reads them, this must be the same. */
+static const char *frame_check(const void *base, size_t bytes)
 {
     const struct arena_head *h = base;
     struct arena_head expect;
@@ -77,14 +79,27 @@ const char *arena_check(const void *base, size_t bytes)
         return "it is of another version";
     if (h->sum != head_sum(h))
         return "the sum of its header is wrong";
-    if (h->record_layout != tcp_record_layout() || h->record_bytes != sizeof(struct tcp_record) ||
-        h->link_bytes != sizeof(struct link_slot) || h->config_bytes != sizeof(struct daemon_config))
-        return "its records are of another version";
+    if (h->link_bytes != sizeof(struct link_slot) || h->config_bytes != sizeof(struct daemon_config) ||
+        h->request_bytes != tcp_request_bytes() || h->time_wait_bytes != tcp_time_wait_bytes() ||
+        h->note_bytes != sizeof(struct chunk_note))
+        return "its entries are of another version";
     expect = *h;
     lay_out(&expect, h->region[ARENA_PAYLOAD].bytes);
     if (memcmp(expect.region, h->region, sizeof h->region) != 0 || expect.bytes != h->bytes)
         return "its regions do not fit together";
     return h->bytes == bytes ? NULL : "it is cut off";
+}
+
+const char *arena_check(const void *base, size_t bytes)
+{
+    const struct arena_head *h = base;
+    const char *why = frame_check(base, bytes);
+
+    if (why)
+        return why;
+    if (h->record_layout != tcp_record_layout() || h->record_bytes != sizeof(struct tcp_record))
+        return "its records are of another version";
+    return NULL;
 }
 
 static int map(struct arena *a, size_t bytes, char *error, size_t error_bytes)
@@ -111,7 +126,11 @@ static bool fill_head(struct arena_head *h, const struct daemon_config *c)
                              .max_half_open = c->max_half_open,
                              .max_time_wait = (uint32_t)c->tcp.tcp_max_tw_buckets,
                              .notes = (uint32_t)(2 * c->buffer_bytes / CHUNK_SMALL_BYTES),
-                             .n_links = LINKS};
+                             .n_links = LINKS,
+                             .request_bytes = (uint32_t)tcp_request_bytes(),
+                             .time_wait_bytes = (uint32_t)tcp_time_wait_bytes(),
+                             .note_bytes = sizeof(struct chunk_note),
+                             .schema_sum = sum_of(tcp_record_schema(), strlen(tcp_record_schema()) + 1)};
     memcpy(h->magic, MAGIC, sizeof h->magic);
     lay_out(h, c->buffer_bytes);
     if (getrandom(&h->secrets, sizeof h->secrets, 0) != (ssize_t)sizeof h->secrets)
@@ -142,11 +161,13 @@ int arena_create(const struct daemon_config *config, struct arena *ret, char *er
         return -1;
     }
     *ret->head = head;
+    snprintf(arena_at(ret, ARENA_SCHEMA), ARENA_SCHEMA_BYTES, "%s", tcp_record_schema());
     arena_put_config(ret, config);
     return 0;
 }
 
-int arena_attach(int fd, struct arena *ret, char *error, size_t bytes)
+/* Maps what another process left, after `check` said nothing against it. */
+static int attach(int fd, const char *(*check)(const void *, size_t), struct arena *ret, char *error, size_t bytes)
 {
     struct stat st;
     const char *why;
@@ -159,13 +180,110 @@ int arena_attach(int fd, struct arena *ret, char *error, size_t bytes)
     }
     if (map(ret, (size_t)st.st_size, error, bytes) < 0)
         return -1;
-    why = (size_t)st.st_size < sizeof *ret->head ? "it is cut off" : arena_check(ret->base, (size_t)st.st_size);
+    why = check(ret->base, (size_t)st.st_size);
     if (!why)
         return 0;
     snprintf(error, bytes, "the arena cannot be used: %s", why);
     munmap(ret->base, (size_t)st.st_size);
     ret->base = NULL;
     return -1;
+}
+
+int arena_attach(int fd, struct arena *ret, char *error, size_t bytes)
+{
+    return attach(fd, arena_check, ret, error, bytes);
+}
+
+/* ---- Of another build -------------------------------------------------------------------------------------------- */
+
+static const char *schema_check(const struct arena *a)
+{
+    const char *schema = arena_at(a, ARENA_SCHEMA);
+
+    if (!memchr(schema, 0, ARENA_SCHEMA_BYTES) || sum_of(schema, strlen(schema) + 1) != a->head->schema_sum)
+        return "the description of its records is damaged";
+    return tcp_record_schema_check(schema, a->head->record_bytes);
+}
+
+static void convert_records(const struct arena *from, struct arena *to)
+{
+    size_t step = tcp_record_slot_bytes_of(from->head->record_bytes);
+    const uint8_t *slots = arena_at(from, ARENA_RECORDS);
+
+    for (uint32_t i = 0; i < from->head->kept.records_touched && i < from->head->max_conns; i++) {
+        const void *old = tcp_record_published_of(slots + i * step, from->head->record_bytes);
+        struct tcp_record r;
+
+        if (old && tcp_record_translate(arena_at(from, ARENA_SCHEMA), old, from->head->record_bytes, &r) == 0)
+            tcp_record_put(arena_at(to, ARENA_RECORDS), i, &r);
+    }
+}
+
+/* Only bytes that a note names: untouched pages stay so. */
+static void copy_payload(const struct arena *from, struct arena *to)
+{
+    const struct chunk_journal *journal = arena_at(from, ARENA_JOURNAL);
+    const struct chunk_note *note = (const struct chunk_note *)(journal + 1);
+    uint64_t bytes = from->head->region[ARENA_PAYLOAD].bytes;
+
+    for (uint32_t i = 0; i < journal->touched && i < from->head->notes; i++)
+        if (note[i].kind != CHUNK_NOTE_FREE && note[i].offset < bytes && note[i].len <= bytes - note[i].offset)
+            memcpy((uint8_t *)arena_at(to, ARENA_PAYLOAD) + note[i].offset,
+                   (const uint8_t *)arena_at(from, ARENA_PAYLOAD) + note[i].offset, note[i].len);
+}
+
+static void copy_used(const struct arena *from, struct arena *to, enum arena_region_name which, uint64_t bytes)
+{
+    uint64_t most = from->head->region[which].bytes;
+
+    memcpy(arena_at(to, which), arena_at(from, which), bytes < most ? bytes : most);
+}
+
+static void fill_from(const struct arena *from, struct arena *to)
+{
+    const struct arena_head *h = from->head;
+    const struct chunk_journal *journal = arena_at(from, ARENA_JOURNAL);
+
+    to->head->secrets = h->secrets;
+    to->head->sum = head_sum(to->head);
+    to->head->kept = h->kept;
+    to->head->generation = h->generation;
+    to->head->links_touched = h->links_touched;
+    to->head->ready = h->ready;
+    to->head->told = h->told;
+    convert_records(from, to);
+    copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
+    copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);
+    copy_used(from, to, ARENA_JOURNAL, chunk_journal_bytes(journal->touched));
+    copy_used(from, to, ARENA_LINKS, (uint64_t)h->links_touched * h->link_bytes);
+    copy_payload(from, to);
+}
+
+int arena_convert(int fd, bool dry_run, struct arena *ret, char *error, size_t bytes)
+{
+    struct daemon_config *config;
+    struct arena from;
+    const char *why;
+    int r = -1;
+
+    *ret = (struct arena){.fd = -1};
+    if (attach(fd, frame_check, &from, error, bytes) < 0)
+        return -1;
+    why = schema_check(&from);
+    config = malloc(sizeof *config);
+    if (!why && (!config || !arena_get_config(&from, config)))
+        why = "its configuration is damaged";
+    if (why)
+        snprintf(error, bytes, "the arena cannot be used: %s", why);
+    else if (dry_run)
+        r = 0;
+    else if (arena_create(config, ret, error, bytes) == 0) {
+        fill_from(&from, ret);
+        r = 0;
+    }
+    free(config);
+    munmap(from.base, from.head->bytes);
+    return r;
 }
 
 void arena_close(struct arena *a)

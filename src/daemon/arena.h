@@ -17,6 +17,7 @@
 #include "daemon/witness.h"
 
 #define ARENA_VERSION 1u
+#define ARENA_SCHEMA_BYTES 16384u
 #define LINK_PREFACE_MAX 52
 #define LINK_TEXT_MAX 256
 
@@ -50,7 +51,7 @@ struct arena_region {
     uint64_t offset, bytes;
 };
 enum arena_region_name {
-    ARENA_RECORDS, ARENA_REQUESTS, ARENA_TIME_WAIT, ARENA_JOURNAL, ARENA_LINKS, ARENA_CONFIG, ARENA_PAYLOAD, ARENA_REGIONS
+    ARENA_RECORDS, ARENA_REQUESTS, ARENA_TIME_WAIT, ARENA_JOURNAL, ARENA_LINKS, ARENA_CONFIG, ARENA_SCHEMA, ARENA_PAYLOAD, ARENA_REGIONS
 };
 
 enum arena_upgrade { ARENA_UPGRADE_NONE, ARENA_UPGRADE_ASKED, ARENA_UPGRADE_REFUSED };
@@ -61,7 +62,9 @@ struct arena_head {
     uint32_t version, head_bytes;
     uint32_t record_layout, record_bytes, link_bytes, config_bytes;
     uint64_t bytes;
-    uint32_t max_conns, max_half_open, max_time_wait, notes, n_links, unused;
+    uint32_t max_conns, max_half_open, max_time_wait, notes, n_links;
+    uint32_t request_bytes, time_wait_bytes, note_bytes;
+    uint64_t schema_sum; /* of ARENA_SCHEMA: what the records look like */
     struct arena_region region[ARENA_REGIONS];
     struct tcp_secrets secrets;
     uint64_t sum;
@@ -94,6 +97,11 @@ struct arena {
 int arena_create(const struct daemon_config *config, struct arena *ret, char *ret_error, size_t error_bytes);
 /* One that another process left. 0, or -1 with the reason why it can't be used. */
 int arena_attach(int fd, struct arena *ret, char *ret_error, size_t error_bytes);
+/*
+ * The same for an arena of a build with other records: *ret is a new one with what it held; the old one stays. With
+ * dry_run nothing is made: may it be converted?
+ */
+int arena_convert(int fd, bool dry_run, struct arena *ret, char *ret_error, size_t error_bytes);
 /* NULL, or why `bytes` of memory are no arena of this program. */
 const char *arena_check(const void *base, size_t bytes);
 void arena_close(struct arena *a);

@@ -465,11 +465,26 @@ static struct holdings holdings_of(const struct process *p)
                              .control = {p->d.listen_fd[0], p->d.listen_fd[1]}};
 }
 
+/* An arena that somebody else filled; one of another build is converted, and its descriptor closed. 0 or -1. */
+static int attach_arena(struct process *p, int fd, char *error, size_t bytes)
+{
+    uint64_t begun_at = daemon_now();
+
+    if (arena_attach(fd, &p->arena, error, bytes) == 0)
+        return 0;
+    if (arena_convert(fd, false, &p->arena, error, bytes) < 0)
+        return -1;
+    log_msg(&p->d.log, LOG_LVL_NOTICE, "records of another version were converted in %llu us",
+            (unsigned long long)((daemon_now() - begun_at) / NSEC_PER_USEC));
+    close(fd);
+    return 0;
+}
+
 /* What another binary held in this process. */
 static int take_holdings(struct process *p, const struct holdings *h, char *error, size_t bytes)
 {
     raise_descriptor_limit(&p->d.log);
-    if (arena_attach(h->arena, &p->arena, error, bytes) < 0)
+    if (attach_arena(p, h->arena, error, bytes) < 0)
         return -1;
     p->d.arena = &p->arena;
     arena_get_config(&p->arena, &p->config);
@@ -480,7 +495,7 @@ static int take_holdings(struct process *p, const struct holdings *h, char *erro
     p->d.listen_fd[1] = h->control[1];
     for (int i = 0; i < 2; i++)
         fcntl(h->control[i], F_SETFD, FD_CLOEXEC);
-    fcntl(h->arena, F_SETFD, FD_CLOEXEC);
+    fcntl(p->arena.fd, F_SETFD, FD_CLOEXEC);
     fcntl(h->epoll, F_SETFD, FD_CLOEXEC);
     log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " takes over from generation %u",
             p->arena.head->generation);
@@ -502,7 +517,7 @@ static void forget_descriptors(struct arena *a)
 static int open_arena(struct process *p, const struct holdings *passed, char *error, size_t bytes)
 {
     if (passed->arena >= 0 && passed->tap >= 0) {
-        if (arena_attach(passed->arena, &p->arena, error, bytes) == 0) {
+        if (attach_arena(p, passed->arena, error, bytes) == 0) {
             forget_descriptors(&p->arena);
             log_msg(&p->d.log, LOG_LVL_NOTICE, "going on with the arena and the TAP that the service manager kept");
             return 0;

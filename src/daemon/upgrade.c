@@ -159,7 +159,7 @@ int upgrade_check_arena(int fd)
     char error[CONFIG_ERROR_MAX];
     struct arena a;
 
-    if (arena_attach(fd, &a, error, sizeof error) == 0)
+    if (arena_attach(fd, &a, error, sizeof error) == 0 || arena_convert(fd, true, &a, error, sizeof error) == 0)
         return 0;
     puts(error);
     return 1;

@@ -63,17 +63,14 @@ uint32_t tcp_record_layout(void)
 /* Detects a damaged arena, not an adversary: four lanes, so that it doesn't wait for itself. */
 static uint64_t record_sum(const struct tcp_record *r)
 {
-    const uint64_t k = 0x9e3779b97f4a7c15ull;
-    uint64_t lane[4] = {1, 2, 3, 4}, word;
-    const char *at = (const char *)r + offsetof(struct tcp_record, id);
-    size_t words = (sizeof *r - offsetof(struct tcp_record, id)) / 8;
+    const char *at = (const char *)r + offsetof(struct tcp_record, sum) + sizeof r->sum;
+    size_t words = (sizeof *r - offsetof(struct tcp_record, sum) - sizeof r->sum) / 8;
+    struct tcp_record_sum s;
 
-    for (size_t i = 0; i < words; i++) {
-        memcpy(&word, at + i * 8, 8);
-        lane[i % 4] = (lane[i % 4] ^ word) * k;
-    }
-    return lane[0] ^ (lane[1] << 1 | lane[1] >> 63) ^ (lane[2] << 2 | lane[2] >> 62) ^
-           (lane[3] << 3 | lane[3] >> 61);
+    tcp_record_sum_begin(&s);
+    for (size_t i = 0; i < words; i++)
+        tcp_record_sum_add(&s, at + i * 8);
+    return tcp_record_sum_end(&s);
 }
 
 static void seal(struct tcp_record *r, uint32_t layout)
@@ -81,6 +78,11 @@ static void seal(struct tcp_record *r, uint32_t layout)
     r->layout = layout;
     r->bytes = sizeof *r;
     r->sum = record_sum(r);
+}
+
+void tcp_record_seal(struct tcp_record *r)
+{
+    seal(r, tcp_record_layout());
 }
 
 static uint32_t send_end(const struct tcp_record *r)
@@ -359,4 +361,25 @@ const struct tcp_record *tcp_record_published(const void *arena, uint32_t slot)
     uint64_t selector = __atomic_load_n(&s->selector, __ATOMIC_ACQUIRE);
 
     return selector ? &s->record[selector & 1] : NULL;
+}
+
+size_t tcp_record_slot_bytes_of(uint32_t record_bytes)
+{
+    return sizeof(uint64_t) + 2 * (size_t)record_bytes;
+}
+
+const void *tcp_record_published_of(const void *slot, uint32_t record_bytes)
+{
+    uint64_t selector;
+
+    memcpy(&selector, slot, sizeof selector);
+    return selector ? (const uint8_t *)slot + sizeof selector + (selector & 1) * record_bytes : NULL;
+}
+
+void tcp_record_put(void *arena, uint32_t slot, const struct tcp_record *r)
+{
+    struct slot *s = (struct slot *)arena + slot;
+
+    s->record[0] = *r;
+    __atomic_store_n(&s->selector, 2, __ATOMIC_RELEASE);
 }

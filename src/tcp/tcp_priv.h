@@ -36,7 +36,8 @@
  *   timers.c    a connection's timers by name and their expiry
  *   api.c       the calls of programs; listen.c: listeners; options.c: options of a connection
  *   icmp.c      ICMP errors
- *   record.c    the flat record: save, check, dump, commit; restore.c: one connection or a whole engine again
+ *   record.c    the flat record: save, check, dump, commit; restore.c: one connection or a whole engine again;
+ *               translate.c: records of another build
  *   info.c      tcp_info; check.c: tcp_check()
  *
  * Marks: input, expiry and programs change the state and call tcp_mark_ready(); only reply.c, request.c (SYN-ACK) and
@@ -841,6 +842,31 @@ int tcp_records_init(struct tcp *t);
 void tcp_records_destroy(struct tcp *t);
 /* A connection's slot is free again; told to the arena with the next commit. */
 void tcp_record_clear(struct tcp *t, tcp_id id);
+/* A record's sum, by words of 8 bytes behind the sum itself. */
+struct tcp_record;
+struct tcp_record_sum {
+    uint64_t lane[4];
+    unsigned n;
+};
+static inline void tcp_record_sum_begin(struct tcp_record_sum *s)
+{
+    *s = (struct tcp_record_sum){.lane = {1, 2, 3, 4}};
+}
+static inline void tcp_record_sum_add(struct tcp_record_sum *s, const void *word)
+{
+    uint64_t w, *lane = &s->lane[s->n++ % 4];
+
+    memcpy(&w, word, sizeof w);
+    *lane = (*lane ^ w) * 0x9e3779b97f4a7c15ull;
+}
+static inline uint64_t tcp_record_sum_end(const struct tcp_record_sum *s)
+{
+    const uint64_t *l = s->lane;
+
+    return l[0] ^ (l[1] << 1 | l[1] >> 63) ^ (l[2] << 2 | l[2] >> 62) ^ (l[3] << 3 | l[3] >> 61);
+}
+/* Fills layout, bytes and sum. */
+void tcp_record_seal(struct tcp_record *r);
 /* At once: it can't be used. */
 void tcp_record_forget(struct tcp *t, uint32_t slot);
 /* Debug builds: asserts tcp_check(); called at the end of every verb for the connection it touched. */

@@ -482,11 +482,12 @@ def test_upgrade(net):
     check('of no use' in str(e), f'the reason: {e}')
     load.check()
     capture = net.capture(snaplen=96)
-    replace_binary(path, with_file=TAUTD)
-    for n in range(3):
+    for n in range(4):
+        # To a build with another record and back, with one in between that is the same.
+        replace_binary(path, with_file=(TAUTD + '_next', TAUTD + '_next', TAUTD, TAUTD)[n])
         pid = d.pid
         worker = worker_of(d)
-        check(asks_upgrade(d), 'the old worker is gone')
+        check(asks_upgrade(d), f'the old worker is gone: {d.output()[-300:]}')
         serving_worker(d, worker)
         d.control = Control(d.dir)
         equal(d.call('server.hello')['pid'], pid, 'the process')
@@ -504,7 +505,10 @@ def test_upgrade(net):
     check(not resets, f'RSTs: {resets[:3]}')
     load.finish()
     listener.close()
-    equal(len(re.findall('takes over from generation', d.output())), 4, 'upgrades')
+    equal(len(re.findall('takes over from generation', d.output())), 5, 'upgrades')
+    equal(len(re.findall('records of another version were converted', d.output())), 2, 'conversions')
+    for _, _, lost, ownerless in restores(d):
+        equal((lost, ownerless), (0, 0), 'connections lost or without owner')
 
 
 def asks_upgrade(d):

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "daemon/arena.h"
+#include "tcp/tcp_record.h"
+#include <errno.h>
 
 static void small(struct daemon_config *c)
 {
@@ -69,6 +71,38 @@ static void test_refused(void **state)
     assert_int_equal(arena_attach(fd, &again, error, sizeof error), -1);
     assert_non_null(strstr(error, "no arena"));
     close(fd);
+    arena_close(&a);
+}
+
+/* An arena of another build: it is read by the names of its records' fields, or refused. */
+static void test_schema(void **state)
+{
+    static struct daemon_config config;
+    struct tcp_record r, back;
+    struct arena a, converted;
+    char error[CONFIG_ERROR_MAX], *schema;
+    const char *now = tcp_record_schema();
+    uint8_t *old = calloc(1, sizeof r + 8);
+
+    (void)state;
+    assert_null(tcp_record_schema_check(now, sizeof r));
+    assert_non_null(tcp_record_schema_check(now, sizeof r + 8));
+    assert_non_null(tcp_record_schema_check("uint64_t id;", sizeof r));
+    assert_non_null(tcp_record_schema_check("float id;", 48));
+    assert_non_null(tcp_record_schema_check("uint64_t", 48));
+    assert_int_equal(tcp_record_translate(now, old, sizeof r, &back), -EILSEQ);
+    free(old);
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), 0);
+    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    assert_null(arena_check(converted.base, converted.head->bytes));
+    assert_memory_equal(&converted.head->secrets, &a.head->secrets, sizeof a.head->secrets);
+    arena_close(&converted);
+    schema = arena_at(&a, ARENA_SCHEMA);
+    schema[20] ^= 1;
+    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), -1);
+    assert_non_null(strstr(error, "damaged"));
     arena_close(&a);
 }
 
@@ -240,6 +274,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_schema),
         cmocka_unit_test(test_configuration),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_witness_of_receiving),
