@@ -68,6 +68,8 @@ static const struct row rows[] = {
      "at the end, wait this long for connections to close before they are reset"},
     {"daemon", "survive", T_BOOL, AT(survive), 0, 1, "yes", "", "start",
      "the process that runs the stack may die; its connections do not: a supervisor replaces it"},
+    {"daemon", "sandbox", T_BOOL, AT(sandbox), 0, 1, "yes", "", "start",
+     "with survive: the process that runs the stack gives up all files and system calls that it does not need"},
     {"daemon", "hang", T_MS, AT(hang_ms), 0, 3600000, "2s", "", "start",
      "with survive: a stack that makes no progress for so long is killed and replaced; 0: never"},
     {"daemon", "crash_limit", T_U32, AT(crash_limit), 0, 1000000, "30", "1/min", "start",

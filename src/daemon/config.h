@@ -73,6 +73,7 @@ struct daemon_config {
     uint32_t drain_ms;     /* drain = 5 s: wait for FINs at the end */
     /* [daemon] */
     bool survive;          /* a worker that dies is replaced, and connections go on */
+    bool sandbox;          /* Landlock and seccomp for the worker */
     uint32_t hang_ms;      /* a worker that makes no progress for so long is killed; 0: never */
     uint32_t crash_limit;  /* more crashes a minute reset all connections; 0: no limit */
     /* [control] */

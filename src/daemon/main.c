@@ -32,6 +32,7 @@
 #include "daemon/netlink.h"
 #include "daemon/notify.h"
 #include "daemon/revive.h"
+#include "daemon/sandbox.h"
 #include "daemon/service.h"
 #include "daemon/supervisor.h"
 #include "daemon/tap.h"
@@ -431,6 +432,16 @@ static int take_over(struct process *p, tcp_id doomed, char *error, size_t bytes
     return 0;
 }
 
+static void shut_in(const struct process *p)
+{
+    char text[64];
+
+    if (!p->config.sandbox)
+        return;
+    sandbox_enter(&p->config, text, sizeof text);
+    log_msg(&p->d.log, p->restart ? LOG_LVL_DEBUG : LOG_LVL_INFO, "sandbox of the worker: %s", text);
+}
+
 /* In the child; what the supervisor holds (TAP, arena, sockets, epoll set) is its memory, too. */
 static int work(void *ctx, tcp_id doomed)
 {
@@ -446,6 +457,7 @@ static int work(void *ctx, tcp_id doomed)
         p->arena.head->orderly = !p->restart;
         return status;
     }
+    shut_in(p);
     p->arena.head->ready = p->arena.head->generation;
     if (!p->restart || p->arena.head->told != getppid())
         say_serving(p);

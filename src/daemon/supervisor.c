@@ -63,9 +63,11 @@ struct watch {
     uint64_t backoff;
     /* The hang watch: */
     uint64_t turn, turn_at;
+    uint64_t moved_at; /* when the turn was last seen to change */
     bool aborted;
     /* The manager's watchdog over us; 0: none. */
     uint64_t watchdog_ns, feed_at, fed_turn;
+    bool ending; /* SIGTERM came: a worker that dies now is the last one */
 };
 
 /* ---- Preparing ----------------------------------------------------------------------------------------------------- */
@@ -155,7 +157,7 @@ static int spawn(struct watch *w, tcp_id doomed)
     h->kept.busy = 0;
     h->asleep_until = 0;
     w->turn = h->turn;
-    w->turn_at = daemon_now();
+    w->turn_at = w->moved_at = daemon_now();
     w->aborted = false;
     h->watched = 1;
     fflush(NULL);
@@ -272,15 +274,24 @@ static void wait_before_next(struct watch *w)
 
 /* ---- The watch ------------------------------------------------------------------------------------------------------ */
 
+/* It sleeps, and nothing waits for it: a stopped process looks asleep, but leaves its frames unread. */
+static bool sleeps(const struct watch *w, uint64_t now)
+{
+    struct pollfd tap = {.fd = w->sv->holdings.tap, .events = POLLIN};
+
+    return __atomic_load_n(&w->sv->arena->head->asleep_until, __ATOMIC_SEQ_CST) > now && poll(&tap, 1, 0) == 0;
+}
+
 static void look_for_hang(struct watch *w, uint64_t now)
 {
     const struct arena_head *h = w->sv->arena->head;
     uint64_t limit = w->sv->config->hang_ms * NSEC_PER_MSEC;
-    uint64_t asleep = __atomic_load_n(&h->asleep_until, __ATOMIC_ACQUIRE);
 
+    if (h->turn != w->turn)
+        w->moved_at = now;
     if (!limit)
         return;
-    if (h->turn != w->turn || asleep > now) {
+    if (h->turn != w->turn || sleeps(w, now)) {
         w->turn = h->turn;
         w->turn_at = now;
         return;
@@ -300,10 +311,14 @@ static bool may_sleep(const struct watch *w)
 
     if (!w->sv->config->hang_ms)
         return true;
-    if (__atomic_load_n(&h->asleep_until, __ATOMIC_SEQ_CST) <= daemon_now())
+    /* Not between two frames, but when there was nothing to do for a whole look. */
+    if (h->turn != w->turn || daemon_now() - w->moved_at < LOOK_MS * NSEC_PER_MSEC || !sleeps(w, daemon_now()))
         return false;
     __atomic_store_n(&h->watched, 0, __ATOMIC_SEQ_CST);
-    return __atomic_load_n(&h->asleep_until, __ATOMIC_SEQ_CST) > daemon_now();
+    if (sleeps(w, daemon_now()))
+        return true;
+    __atomic_store_n(&h->watched, 1, __ATOMIC_SEQ_CST);
+    return false;
 }
 
 /* ms, -1: for ever. A manager's watchdog wants to be fed even by a daemon that sleeps. */
@@ -324,7 +339,7 @@ static void feed(struct watch *w)
 
     if (!w->watchdog_ns || now < w->feed_at)
         return;
-    if (h->turn == w->fed_turn && __atomic_load_n(&h->asleep_until, __ATOMIC_ACQUIRE) <= now)
+    if (h->turn == w->fed_turn && !sleeps(w, now))
         return;
     notify_send("WATCHDOG=1\n");
     w->fed_turn = h->turn;
@@ -344,7 +359,7 @@ static int next_signal(struct watch *w)
 
     if (sleep) { /* what it did meanwhile is no matter: it begins now */
         w->turn = w->sv->arena->head->turn;
-        w->turn_at = daemon_now();
+        w->turn_at = w->moved_at = daemon_now();
     }
     if (r <= 0)
         return 0;
@@ -374,8 +389,10 @@ static int attend(struct watch *w)
     for (;;) {
         int s = next_signal(w);
 
-        if (s == SIGTERM || s == SIGINT)
+        if (s == SIGTERM || s == SIGINT) {
+            w->ending = true;
             kill(w->pid, SIGTERM);
+        }
         else if (s == SIGHUP)
             kill(w->pid, SIGHUP);
         else if (s == SIGUSR2 && upgrade(w))
@@ -420,6 +437,10 @@ int supervise(struct supervisor *sv)
         notify_relay(sv->notify_fd[1]); /* its last words */
         if (sv->arena->head->orderly)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+        if (w.ending) {
+            log_msg(sv->log, LOG_LVL_ERR, "the worker died while it was to end: connections are lost");
+            return 1;
+        }
         say_why(&w, status);
         doomed = judge(&w, daemon_now());
         wait_before_next(&w);

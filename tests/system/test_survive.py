@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 
-from harness import (Control, FULL, HOST4, HOST6, IFNAME, STACK4, STACK6, STACK_MAC, TAUTD, Failure, Skip, check, equal, read_exactly, wait_for)
+from harness import (Control, FULL, HOST4, HOST6, IFNAME, SANITIZED, STACK4, STACK6, STACK_MAC, TAUTD, Failure, Skip, check, equal, read_exactly, wait_for)
 
 PERIOD = 65521  # prime: no two places of a stream within reach look alike
 SURVIVE = '[daemon]\nsurvive = yes\ncrash_limit = 0\n'
@@ -705,3 +705,30 @@ def test_cost(net):
         ratios[name] = on / off
         net.say(f'{name}: {on:.0f} MB/s with survive, {off:.0f} without, ratio {on / off:.2f}')
     check(min(ratios.values()) >= 0.9, f'ratios {ratios}')
+
+
+def test_sandbox(net):
+    """The worker has no way to files, programs or new code; serving, reload and restart go on in it. limit: 60 s"""
+    if SANITIZED:
+        raise Skip('sanitizers need calls of their own')
+    text = SURVIVE + '[services]\necho = 7\n'
+    d = net.tautd(text)
+    d.wait_output('sandbox of the worker: Landlock', 5)
+    for _ in range(2):
+        pid = serving_worker(d)
+        with open(f'/proc/{pid}/status', encoding='ascii') as f:
+            status = dict(line.split(':', 1) for line in f.read().splitlines() if ':' in line)
+        equal(status['NoNewPrivs'].strip(), '1', 'no new privileges')
+        if 'seccomp' in d.output():
+            equal(status['Seccomp'].strip(), '2', 'a filter of system calls')
+        d.write_config(text + 'discard = 9\n')
+        d.call('server.reload')
+        kernel_socket(STACK4, 9).close()
+        d.write_config('nonsense')
+        d.control.fails('CONFIG_INVALID', 'server.reload')
+        os.kill(pid, signal.SIGKILL)
+        serving_worker(d, pid)
+        s = kernel_socket(STACK4, 9)
+        s.sendall(b'the reload outlived the worker')
+        s.close()
+        d.control = Control(d.dir)
