@@ -338,8 +338,7 @@ static int begin_loop(struct process *p, char *error, size_t bytes)
     list_init(&d->starved);
     d->config = &p->config;
     d->started_at = daemon_now();
-    /* The set that outlives workers watches many: nested in another epoll set the kernel would walk it at each start. */
-    d->loop = ev_default_loop(d->arena ? EVBACKEND_POLL : EVFLAG_AUTO);
+    d->loop = ev_default_loop(EVFLAG_AUTO);
     if (!d->loop) {
         snprintf(error, bytes, "libev finds no usable backend");
         return -1;

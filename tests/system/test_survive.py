@@ -59,13 +59,16 @@ class Echoed:
         self.name, self.sock, self.window = name, sock, window
         self.pattern = block(seed)
         self.sent = self.got = 0
-        self.finishing = self.done = False
+        self.finishing = self.shut = self.done = False
 
     def step(self, mask, load):
+        if self.finishing and not self.shut:  # here, so that nothing is sent behind it
+            self.sock.shutdown(socket.SHUT_WR)
+            self.shut = True
         if mask & selectors.EVENT_READ:
             data = self.sock.recv(1 << 17)
             if not data:
-                if not self.finishing or self.got != self.sent:
+                if not self.shut or self.got != self.sent:
                     raise Failure(f'{self.name}: end of stream after {self.got} of {self.sent} bytes')
                 self.done = True
                 return
@@ -74,7 +77,7 @@ class Echoed:
             self.got += len(data)
             load.bytes += len(data)
         room = self.window - (self.sent - self.got)
-        if mask & selectors.EVENT_WRITE and room > 0 and not self.finishing:
+        if mask & selectors.EVENT_WRITE and room > 0 and not self.shut:
             try:
                 self.sent += self.sock.send(expected(self.pattern, PERIOD, self.sent, min(room, 65536)))
             except BlockingIOError:
@@ -89,7 +92,6 @@ class Echoed:
 
     def finish(self):
         self.finishing = True
-        self.sock.shutdown(socket.SHUT_WR)
 
 
 class Chargen:
