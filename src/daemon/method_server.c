@@ -19,7 +19,7 @@ enum control_outcome method_server_hello(struct control_call *call)
     if (who)
         log_msg(&call->d->log, LOG_LVL_DEBUG, "control: pid %d is %s", (int)call->client->pid, who);
     call->result = json_pack("{s:s, s:s, s:i, s:i, s:s, s:s}", "name", "taut", "version", TAUT_VERSION, "api",
-                             1, "pid", (int)getpid(), "interface", call->d->ifname, "level",
+                             1, "pid", (int)(call->d->arena ? getppid() : getpid()), "interface", call->d->ifname, "level",
                              call->client->level == CONTROL_LEVEL_CONTROL ? "control" : "read-only");
     return CONTROL_DONE;
 }
@@ -137,7 +137,7 @@ enum control_outcome method_server_status(struct control_call *call)
 {
     struct daemon *d = call->d;
     const struct stack_counters *c = stack_get_counters(d->stack);
-    json_t *j = json_pack("{s:s, s:i, s:f, s:b}", "version", TAUT_VERSION, "pid", (int)getpid(), "uptime_s",
+    json_t *j = json_pack("{s:s, s:i, s:f, s:b}", "version", TAUT_VERSION, "pid", (int)(call->d->arena ? getppid() : getpid()), "uptime_s",
                           (double)time_since(call->now, d->started_at) / 1e9, "draining", (int)d->draining);
 
     json_object_set_new(j, "interface", interface_json(d));

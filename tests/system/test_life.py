@@ -110,9 +110,12 @@ def test_restart_after_kill(net):
 
 
 def syscalls(pid, seconds, tmp):
-    """Lines of strace over that time, without the wait in which it was found."""
+    """Lines of strace of it and its children over that time, without the wait in which each was found."""
     path = os.path.join(tmp, 'strace.out')
-    p = subprocess.Popen(['strace', '-f', '-tt', '-o', path, '-p', str(pid)], stderr=subprocess.PIPE)
+    with open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as f:
+        pids = [str(pid)] + f.read().split()
+    p = subprocess.Popen(['strace', '-f', '-tt', '-o', path] + [x for one in pids for x in ('-p', one)],
+                         stderr=subprocess.PIPE)
     try:
         p.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -120,7 +123,7 @@ def syscalls(pid, seconds, tmp):
         p.wait(10)
     with open(path, encoding='utf-8', errors='replace') as f:
         lines = [line.strip() for line in f]
-    return [x for x in lines if not re.search(r'(epoll_wait|epoll_pwait|epoll_pwait2|poll|ppoll)\(.*(<detached|<unfinished)', x)
+    return [x for x in lines if not re.search(r'(epoll_wait|epoll_pwait|epoll_pwait2|poll|ppoll|restart_syscall)\(.*(<detached|<unfinished)', x)
             and 'strace: ' not in x]
 
 
