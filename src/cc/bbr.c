@@ -22,7 +22,9 @@
  *   - Startup counts ACKs that brought losses for "discontiguous ranges", as Linux;
  *   - ECN: the draft asks that a CE mark be treated as congestion: here like a lost segment;
  *   - the aggregation filter is two slots of five rounds instead of an exact window of ten, as Linux;
- *   - w->pkt_lost need not be wired: then losses of the ACK are judged by what was in flight before it.
+ *   - noise (CC_OPT_BBR_NOISE, tcp_bbr_noise, on by default): one loss and 2 % of what was in flight, in a
+ * round or in the flight of a probe, are no congestion; the draft judges a single loss in less than 50 so;
+ *   - pkt_lost need not be called: then losses of the ACK are judged by what was in flight before it.
  *
  * Wants cong_control, ssthresh, undo_cwnd, set_state, TX_START, if possible pkt_lost; asks for pacing.
  */
@@ -49,7 +51,7 @@
 #define RENO_ROUNDS_MAX     63u
 #define RTT_MAX_US          (1u << 27) /* keeps bw x rtt x gain within 64 bits */
 #define MSS_DEFAULT         1448u
-#define NOISE_SEGS          2u /* with CC_OPT_BBR_NOISE */
+#define NOISE_SEGS          1u /* with CC_OPT_BBR_NOISE */
 
 enum ack_phase { ACKS_INIT, ACKS_REFILLING, ACKS_PROBE_STARTING, ACKS_PROBE_FEEDBACK, ACKS_PROBE_STOPPING };
 enum undo_state { UNDO_NONE, UNDO_STARTUP, UNDO_UP };
@@ -78,6 +80,7 @@ struct bbr {
 
     /* zero after a restart of the daemon, which is right for all of these */
     uint32_t prior_cwnd;
+    uint32_t lost_tx_in_flight; /* most in flight when something was sent that counts in lost_in_round */
     uint32_t undo_bw_shortterm, undo_inflight_shortterm, undo_inflight_longterm;
     uint32_t extra_acked[2];
 };
@@ -312,10 +315,16 @@ static void pick_probe_wait(struct bbr *b)
     b->bw_probe_wait_ms = (uint16_t)(PROBE_WAIT_MS + random_below(b, 1000));
 }
 
-static void start_down(struct bbr *b, const struct cc_window *w, uint64_t now)
+static void forget_round_losses(struct bbr *b)
 {
     b->loss_in_round = false;
     b->lost_in_round = 0;
+    b->lost_tx_in_flight = 0;
+}
+
+static void start_down(struct bbr *b, const struct cc_window *w, uint64_t now)
+{
+    forget_round_losses(b);
     b->bw_latest = 0;
     b->inflight_latest = 0;
     b->probe_up_acked_per_inc = INFINITE;
@@ -439,6 +448,7 @@ static void lost_segments(struct bbr *b, const struct cc_window *w, const struct
 
     note_loss(b, w);
     b->lost_in_round = cap_u32((uint64_t)b->lost_in_round + l->segs);
+    b->lost_tx_in_flight = max_u32(b->lost_tx_in_flight, l->tx_in_flight);
     if (!b->probe_sample || !too_high(w, lost, l->tx_in_flight))
         return;
     handle_inflight_too_high(b, w, inflight_at_loss(l->tx_in_flight, lost, l->segs), l->is_app_limited, now);
@@ -545,7 +555,8 @@ static void advance_max_bw_filter(struct bbr *b)
 /* Once a round with loss, unless probing: the short-term bounds fall (section 5.5.10.3). */
 static void adapt_lower_bounds(struct bbr *b, const struct cc_window *w)
 {
-    if (is_probing(b) || !b->loss_in_round || is_noise(w, b->lost_in_round, b->inflight_latest))
+    if (is_probing(b) || !b->loss_in_round ||
+        is_noise(w, b->lost_in_round, max_u32(b->lost_tx_in_flight, b->inflight_latest)))
         return;
     if (b->bw_shortterm == INFINITE)
         b->bw_shortterm = max_bw(b);
@@ -578,8 +589,7 @@ static void update_congestion_signals(struct bbr *b, const struct step *st)
         return;
     check_startup_high_loss(b, st);
     adapt_lower_bounds(b, st->w);
-    b->loss_in_round = false;
-    b->lost_in_round = 0;
+    forget_round_losses(b);
     b->loss_events = 0;
 }
 

@@ -40,7 +40,7 @@ enum cc_option {
     CC_OPT_HYSTART_PP = 1u << 1,          /* cubic: HyStart++ (RFC 9406) in the place of Linux's HyStart */
     CC_OPT_ABE = 1u << 2,                 /* reno, cubic: a smaller reduction for ECN (RFC 8511) */
     CC_OPT_DCTCP_ALPHA_ON_LOSS = 1u << 3, /* dctcp: alpha is 1 after a timeout (dctcp_clamp_alpha_on_loss) */
-    CC_OPT_BBR_NOISE = 1u << 4            /* bbr: two losses and 2 % a round are noise, not congestion */
+    CC_OPT_BBR_NOISE = 1u << 4            /* bbr: one loss and 2 % a round are noise, not congestion */
 };
 
 struct cc_window {

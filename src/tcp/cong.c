@@ -69,6 +69,30 @@ void tcp_cc_event(const struct tcp *t, struct tcp_conn *c, enum cc_event event, 
     c->cc->event(c->cc_state, &c->win, event, now);
 }
 
+void tcp_cc_lost(const struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint64_t now)
+{
+    struct cc_lost l = {
+        .segs = d->pcount,
+        .tx_in_flight = d->tx_in_flight,
+        .tx_lost = d->tx_lost,
+        .is_app_limited = (d->flags & TCP_DESC_APP_LIMITED) != 0,
+    };
+
+    if (!c->cc->pkt_lost || tcp_handshaking(c))
+        return;
+    tcp_cc_refresh(t, c, now);
+    c->cc->pkt_lost(c->cc_state, &c->win, &l, now);
+}
+
+void tcp_mark_lost(const struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, uint64_t now)
+{
+    uint32_t prior = c->sndq.lost;
+
+    (void)tcp_sndq_mark_lost(&c->sndq, d);
+    if (c->sndq.lost != prior)
+        tcp_cc_lost(t, c, d, now);
+}
+
 void tcp_set_ca_state(struct tcp_conn *c, enum tcp_ca_state state)
 {
     if (c->cc && c->cc->set_state)

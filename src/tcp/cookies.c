@@ -6,7 +6,8 @@
  *     ISN = hash(tuple) + IRS + (minute << 24) + (hash(tuple, minute) + index of the MSS) mod 2^24
  *     TSval = clock with its low 6 bits replaced by {ECN, SACK, window scale or 15}
  *
- * as Linux has it, with SipHash. A cookie is good for two minutes. Without timestamps there is neither SACK
+ * as Linux has it, with SipHash, and with its weakness: MSS and sequence number are added, so that an ACK whose sequence
+ * number is off by one to three may pass for one with another MSS. A cookie is good for two minutes. Without timestamps there is neither SACK
  * nor window scaling. Pure; request.c decides when.
  */
 #include "tcp/tcp_priv.h"

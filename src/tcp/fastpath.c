@@ -69,6 +69,7 @@ bool tcp_fast_path(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
         c->snd_wl1 = seg->seq;
     if (c->sndq.packets_out > 0)
         tcp_update_pacing_rate(t, c);
+    tcp_cc_note_due(c);
     tcp_check_space(t, c, now);
     note_segment(t, c, seg, now);
     tcp_data_in(t, c, seg, now);

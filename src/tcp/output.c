@@ -680,16 +680,41 @@ static bool make_fastopen_synack(struct tcp *t, struct tcp_conn *c, uint64_t now
 
 /* ---- retransmissions --------------------------------------------------------------------------------- */
 
+/* Bytes that the peer's window takes; of the head into a closed one a segment, as a probe. */
+static uint32_t retrans_window(const struct tcp_conn *c, const struct tcp_desc *d)
+{
+    return seq_lt(d->seq, tcp_wnd_end(c)) ? tcp_wnd_end(c) - d->seq : d->mss;
+}
+
 /* Segments of this descriptor that may go: cwnd, super-frame, and the window (tcp_retransmit_skb). */
 static uint32_t retrans_segs(const struct tcp *t, const struct tcp_conn *c, const struct tcp_desc *d)
 {
-    uint32_t room = c->win.cwnd - tcp_in_flight(c), segs = max_segs(t, c, d->mss);
-    uint32_t wnd = seq_lt(d->seq, tcp_wnd_end(c)) ? tcp_wnd_end(c) - d->seq : d->mss;
+    uint32_t room = c->win.cwnd - tcp_in_flight(c), segs = max_segs(t, c, d->mss), wnd = retrans_window(c, d);
 
     segs = segs < room ? segs : room;
     if (segs > wnd / d->mss)
         segs = wnd / d->mss;
     return segs > 0 ? segs : 1;
+}
+
+/* What follows goes with it where both are small and the window takes both (tcp_retrans_try_collapse). */
+static void gather(struct tcp_conn *c, uint32_t i)
+{
+    const struct tcp_desc *d = tcp_sndq_at(&c->sndq, i);
+
+    while (!c->urg_mode && d->pcount == 1 && i + 1 < c->sndq.count &&
+           tcp_desc_len(d) + tcp_desc_len(tcp_sndq_at(&c->sndq, i + 1)) <= retrans_window(c, d) &&
+           tcp_sndq_collapse(&c->sndq, i, c->mss))
+        ;
+}
+
+/* A single segment that goes on behind the window's end is cut there: what does not fit waits. False: no memory. */
+static bool cut_at_window(struct tcp_conn *c, uint32_t i)
+{
+    const struct tcp_desc *d = tcp_sndq_at(&c->sndq, i);
+    uint32_t wnd = retrans_window(c, d);
+
+    return tcp_desc_len(d) <= wnd || d->pcount > 1 || tcp_sndq_cut(&c->sndq, i, wnd);
 }
 
 static void retrans_left(struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, uint32_t index, uint64_t now)
@@ -741,8 +766,9 @@ static bool make_retransmission(struct tcp *t, struct tcp_conn *c, uint64_t now,
     if (d->pcount > segs)
         (void)tcp_sndq_split(&c->sndq, i, segs);
     else
-        while (!c->urg_mode && d->pcount == 1 && tcp_sndq_collapse(&c->sndq, i, c->mss))
-            ;
+        gather(c, i);
+    if (!cut_at_window(c, i))
+        return false;
     if (tcp_in_flight(c) == 0)
         tcp_cc_event(t, c, CC_EVENT_TX_START, now);
     make_again(t, c, d, cause, now, ret);
@@ -899,6 +925,8 @@ static bool make_tlp(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     if (d->pcount > 1 && tcp_sndq_split(&c->sndq, c->sndq.count - 1, d->pcount - 1))
         d = tcp_sndq_at(&c->sndq, c->sndq.count - 1);
     if (seq_geq(d->seq, tcp_wnd_end(c)) && d->seq != c->snd_una)
+        return false;
+    if (!cut_at_window(c, tcp_sndq_find(&c->sndq, d->seq)))
         return false;
     make_again(t, c, d, TCP_CAUSE_RETRANS_TLP, now, ret);
     tcp_sndq_probed(&c->sndq, d, now);

@@ -70,7 +70,7 @@ static uint64_t detect_loss(struct tcp *t, struct tcp_conn *c, uint64_t now)
             break;
         left_us = time_left_us(c, d, window_us, now);
         if (left_us <= 0)
-            (void)tcp_sndq_mark_lost(&c->sndq, d);
+            tcp_mark_lost(t, c, d, now);
         else if ((uint64_t)left_us > wait_us)
             wait_us = (uint64_t)left_us;
     }
@@ -130,13 +130,13 @@ void tcp_rack_update_reo_wnd(struct tcp *t, struct tcp_conn *c, uint32_t prior_d
 }
 
 /* Section 6.3 on an RTO: the head is lost, and of the rest what was sent more than a round trip ago. */
-void tcp_rack_timeout_mark_lost(struct tcp_conn *c, uint64_t now)
+void tcp_rack_timeout_mark_lost(const struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     for (uint32_t i = 0; i < c->sndq.count; i++) {
         struct tcp_desc *d = tcp_sndq_at(&c->sndq, i);
 
         if (i == 0 || time_left_us(c, d, 0, now) <= 0)
-            (void)tcp_sndq_mark_lost(&c->sndq, d);
+            tcp_mark_lost(t, c, d, now);
     }
     c->sndq.retrans_hint = c->sndq.una;
 }

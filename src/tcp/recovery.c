@@ -319,15 +319,21 @@ static bool try_undo_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_ac
 
 /* ---- marking ----------------------------------------------------------------------------------------- */
 
+static void mark_head(const struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    if (tcp_sndq_mark_head(&c->sndq) > 0)
+        tcp_cc_lost(t, c, tcp_sndq_at(&c->sndq, 0), now);
+}
+
 /*
  * NewReno: the head is lost at the third duplicate, and again with each partial ACK (RFC 6582 section 3.2).
  */
-static void mark_reno(struct tcp_conn *c, const struct tcp_ack_value *v)
+static void mark_reno(const struct tcp *t, struct tcp_conn *c, const struct tcp_ack_value *v, uint64_t now)
 {
     bool in_recovery = c->ca_state == TCP_CA_RECOVERY;
 
     if ((c->ca_state < TCP_CA_RECOVERY && c->dup_acks >= c->reordering) || (in_recovery && v->una_advanced))
-        (void)tcp_sndq_mark_head(&c->sndq);
+        mark_head(t, c, now);
 }
 
 /* tcp_identify_packet_loss() */
@@ -338,7 +344,7 @@ static void mark_losses(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value 
     if (tcp_sndq_empty(&c->sndq))
         return;
     if (!c->sack_ok) {
-        mark_reno(c, v);
+        mark_reno(t, c, v, now);
     } else if (tcp_is_rack(t)) {
         if (tcp_rack_mark_lost(t, c, now))
             v->rearm = false;
@@ -351,14 +357,18 @@ static void mark_losses(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value 
  * RFC 6675 section 4 IsLost(), where RACK does not decide; entering recovery without that much evidence, the
  * head at least (tcp_update_scoreboard).
  */
-static void mark_by_sack(const struct tcp *t, struct tcp_conn *c, bool do_lost, bool force_head)
+static void mark_by_sack(const struct tcp *t, struct tcp_conn *c, bool do_lost, bool force_head,
+                         uint64_t now)
 {
+    struct tcp_desc *d;
+
     if (!c->sack_ok || tcp_is_rack(t) || !do_lost)
         return;
     if (c->sndq.sacked_out >= c->reordering)
-        (void)tcp_sndq_mark_by_sack(&c->sndq, c->reordering);
+        while ((d = tcp_sndq_mark_by_sack(&c->sndq, c->reordering)))
+            tcp_cc_lost(t, c, d, now);
     else if (force_head)
-        (void)tcp_sndq_mark_head(&c->sndq);
+        mark_head(t, c, now);
 }
 
 /* The loss is proven; or, where neither RACK nor NewReno decide, RFC 6675's threshold is reached. */
@@ -453,7 +463,7 @@ static void recovery_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_val
             return;
         enter_recovery(t, c, v->ece);
     }
-    mark_by_sack(t, c, do_lost, false);
+    mark_by_sack(t, c, do_lost, false, now);
 }
 
 /* RFC 5682 section 3.1, the way with SACK. True: the state of the timeout is settled for this ACK. */
@@ -528,7 +538,7 @@ static void open_state(struct tcp *t, struct tcp_conn *c, struct tcp_ack_value *
     if (tcp_mtup_lost(t, c))
         return;
     enter_recovery(t, c, v->ece);
-    mark_by_sack(t, c, do_lost, true);
+    mark_by_sack(t, c, do_lost, true, now);
 }
 
 /*
@@ -713,7 +723,7 @@ static void timeout_mark_lost(struct tcp *t, struct tcp_conn *c, uint64_t now)
         t->counters.reneging++;
         tcp_sndq_mark_all_lost(&c->sndq, true);
     } else {
-        tcp_rack_timeout_mark_lost(c, now);
+        tcp_rack_timeout_mark_lost(t, c, now);
     }
 }
 

@@ -79,7 +79,7 @@ bool tcp_rack_mark_lost(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* `prior_delivered` of the newest descriptor that this ACK delivered, 0: none. */
 void tcp_rack_update_reo_wnd(struct tcp *t, struct tcp_conn *c, uint32_t prior_delivered);
 /* The RTO ran out: all is lost that was not sent within the last round trip. */
-void tcp_rack_timeout_mark_lost(struct tcp_conn *c, uint64_t now);
+void tcp_rack_timeout_mark_lost(const struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* recovery.c, for the reordering timer: Recovery begins, `lost` segments were just marked. */
 void tcp_rack_enter_recovery(struct tcp *t, struct tcp_conn *c, uint32_t lost, uint64_t now);
 

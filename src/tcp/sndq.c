@@ -332,17 +332,17 @@ uint32_t tcp_sndq_trim(struct tcp_sndq *q, uint32_t seq)
     return before - d->pcount;
 }
 
-bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs)
+bool tcp_sndq_cut(struct tcp_sndq *q, uint32_t i, uint32_t bytes)
 {
     struct tcp_desc *d = tcp_sndq_at(q, i), *rest;
 
-    assert(segs > 0 && segs < d->pcount);
+    assert(bytes > 0 && bytes < tcp_desc_len(d));
     if (!ring_room(q, 1) || !(rest = slab_get(q->slab)))
         return false;
     account(q, d, OUT);
     *rest = *d;
     rest->flags = (uint16_t)(d->flags & ~(unsigned)(TCP_DESC_SYN | TCP_DESC_CWR));
-    rest->seq = d->seq + segs * d->mss + ((d->flags & TCP_DESC_SYN) ? 1u : 0u);
+    rest->seq = d->seq + bytes + ((d->flags & TCP_DESC_SYN) ? 1u : 0u);
     d->end = rest->seq;
     d->flags = (uint16_t)(d->flags & ~(unsigned)(TCP_DESC_FIN | TCP_DESC_PSH | TCP_DESC_EOR));
     set_pcount(d);
@@ -355,6 +355,14 @@ bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs)
     account(q, rest, IN);
     q->splits++;
     return true;
+}
+
+bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs)
+{
+    struct tcp_desc *d = tcp_sndq_at(q, i);
+
+    assert(segs > 0 && segs < d->pcount);
+    return tcp_sndq_cut(q, i, segs * d->mss);
 }
 
 /* Descriptor i takes i + 1 in; the caller knows that they fit together. */
@@ -544,10 +552,8 @@ bool tcp_sndq_mark_lost(struct tcp_sndq *q, struct tcp_desc *d)
     return !was_lost;
 }
 
-uint32_t tcp_sndq_mark_by_sack(struct tcp_sndq *q, uint32_t dupthresh)
+struct tcp_desc *tcp_sndq_mark_by_sack(struct tcp_sndq *q, uint32_t dupthresh)
 {
-    uint32_t n = 0;
-
     for (uint32_t i = tcp_sndq_find(q, q->lost_hint); i < q->count; i++) {
         struct tcp_desc *d = tcp_sndq_at(q, i);
 
@@ -557,9 +563,9 @@ uint32_t tcp_sndq_mark_by_sack(struct tcp_sndq *q, uint32_t dupthresh)
         if (d->flags & TCP_DESC_SACKED)
             q->lost_cnt += d->pcount;
         else if (!(d->flags & TCP_DESC_LOST) && tcp_sndq_mark_lost(q, d))
-            n += d->pcount;
+            return d;
     }
-    return n;
+    return NULL;
 }
 
 uint32_t tcp_sndq_mark_head(struct tcp_sndq *q)

@@ -120,6 +120,8 @@ void tcp_sndq_pop(struct tcp_sndq *q);
 uint32_t tcp_sndq_trim(struct tcp_sndq *q, uint32_t seq);
 /* Cuts descriptor i into [.., +segs * mss) and the rest, 0 < segs < pcount. False: no memory. */
 bool tcp_sndq_split(struct tcp_sndq *q, uint32_t i, uint32_t segs);
+/* The same after so many bytes of payload, 0 < bytes < its length: where the peer's window ends within a segment. */
+bool tcp_sndq_cut(struct tcp_sndq *q, uint32_t i, uint32_t bytes);
 
 /* What the newest descriptor delivered remembers of its sending (rate.c). */
 struct tcp_rate_pick {
@@ -164,10 +166,8 @@ void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_
  * it was not LOST before.
  */
 bool tcp_sndq_mark_lost(struct tcp_sndq *q, struct tcp_desc *d);
-/*
- * RFC 6675: what has at least `dupthresh` SACKED segments above it is LOST. Returns the segments newly LOST.
- */
-uint32_t tcp_sndq_mark_by_sack(struct tcp_sndq *q, uint32_t dupthresh);
+/* RFC 6675: what has at least `dupthresh` SACKed segments above it is LOST. One a call: the one marked; NULL: no more. */
+struct tcp_desc *tcp_sndq_mark_by_sack(struct tcp_sndq *q, uint32_t dupthresh);
 /*
  * The first, if it is neither SACKED nor LOST (one mss of it where it is a super-frame). Segments newly LOST.
  */

@@ -65,7 +65,7 @@
     X(tcp_hystart, 1, 0, 2, "", "now", "cubic leaves slow start early: 0 never, 1 as Linux, 2 HyStart++ (RFC 9406)") \
     X(tcp_abe, 0, 0, 1, "", "now", "reno and cubic give way less to ECN than to loss (RFC 8511)")              \
     X(tcp_dctcp_alpha_on_loss, 0, 0, 1, "", "now", "dctcp: a timeout makes alpha 1")                           \
-    X(tcp_bbr_noise, 0, 0, 1, "", "now", "bbr: two losses and 2 % a round are noise, not congestion")          \
+    X(tcp_bbr_noise, 1, 0, 1, "", "now", "bbr: one loss and 2 % a round are noise, not congestion")           \
     X(tcp_ecn, 2, 0, 2, "", "new", "ECN (RFC 3168): 0 off, 1 asked for and granted, 2 granted where asked for") \
     X(tcp_ecn_fallback, 1, 0, 1, "", "now", "SYNs sent again don't ask for ECN")                               \
     X(tcp_slow_start_after_idle, 1, 0, 1, "", "now", "shrink cwnd after an idle RTO (RFC 2861)")               \

@@ -776,6 +776,10 @@ void tcp_cc_choose(const struct tcp *t, struct tcp_conn *c, unsigned index, uint
 void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* After an ACK: snd_nxt as it will be, for the next one of the batch. */
 void tcp_cc_note_due(struct tcp_conn *c);
+/* `d` was just marked lost: its controller is told, if it wants to know. What was never the path's fault is not told. */
+void tcp_cc_lost(const struct tcp *t, struct tcp_conn *c, const struct tcp_desc *d, uint64_t now);
+/* Marks it lost and tells. */
+void tcp_mark_lost(const struct tcp *t, struct tcp_conn *c, struct tcp_desc *d, uint64_t now);
 void tcp_cc_event(const struct tcp *t, struct tcp_conn *c, enum cc_event event, uint64_t now);
 /* At establishment (tcp_init_congestion_control). */
 void tcp_cc_init(const struct tcp *t, struct tcp_conn *c, uint64_t now);

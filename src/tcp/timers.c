@@ -75,7 +75,10 @@ static uint64_t model_timeout_ns(const struct tcp *t, unsigned boundary, uint64_
     return total;
 }
 
-/* retransmits_timed_out() */
+/*
+ * retransmits_timed_out(). As in Linux retrans_stamp survives progress within a Loss phase (only retransmits begins anew): after
+ * one that lasted longer than the limit the second timeout in a row ends the connection.
+ */
 static bool retransmits_timed_out(const struct tcp *t, const struct tcp_conn *c, unsigned boundary,
                                   uint64_t now)
 {

@@ -62,13 +62,10 @@ static bool announces(struct net *n, struct flow *f, int side, const struct tcp_
     return true;
 }
 
-/*
- * A retransmission that begins within it may go on behind it: the engine cuts at multiples of the MSS only. The head may begin at
- * the edge: into a closed window it is a probe, as for Linux.
- */
-static bool begins_within(const struct edge *peer, const struct tcp_out *o)
+/* The head may begin at the edge: into a closed window it is a probe, as for Linux; and a FIN may lie behind it. */
+static bool excused(const struct edge *peer, const struct tcp_out *o)
 {
-    return o->retransmission && seq_leq(o->seg.seq, peer->arrived);
+    return o->retransmission && (o->seg.seq == peer->arrived || ((o->seg.flags & TCP_FIN) && o->seg.seq + o->seg.len == peer->arrived));
 }
 
 static bool within_peers_window(struct net *n, struct flow *f, int side, const struct tcp_out *o)
@@ -79,7 +76,7 @@ static bool within_peers_window(struct net *n, struct flow *f, int side, const s
 
     if ((seg->flags & (TCP_SYN | TCP_RST)) || !peer->arrived_ok || !tcp_seg_seq_len(seg))
         return true;
-    if (seq_gt(end, peer->arrived) && !begins_within(peer, o))
+    if (seq_gt(end, peer->arrived) && !excused(peer, o))
         return net_fail(n, "flow %u%c sent up to %u, the peer's window ends at %u", f->number, "ab"[side],
                         end - f->end[side].iss, peer->arrived - f->end[side].iss);
     return true;

@@ -255,6 +255,29 @@ static void noise_option_is_no_blindness(void **state)
     link_free(l);
 }
 
+/* What is noise is judged by the flight that it was lost from: 15 of 1000 are, 15 of 500 are not. */
+static void noise_of_which_flight(void **state)
+{
+    static const struct {
+        uint32_t segs, of;
+        bool noise;
+    } cases[] = {{15, 1000, true}, {15, 500, false}, {11, 500, true}, {12, 500, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct link *l = link_new("bbr", 10000, 50, 1000, CC_OPT_BBR_NOISE);
+        struct cc_lost lost = {.segs = cases[i].segs, .tx_in_flight = cases[i].of};
+
+        until(l, BBR_CRUISE, 3000);
+        link_run(l, 500); /* Startup is forgotten */
+        l->w.lost += lost.segs;
+        l->ops->pkt_lost(l->state, &l->w, &lost, l->now);
+        link_run(l, 150);
+        assert_int_equal(info_of(l).inflight_shortterm == UINT32_MAX, cases[i].noise);
+        link_free(l);
+    }
+}
+
 /* Marks count as losses do (the draft's section on ECN). */
 static void marks(void **state)
 {
@@ -417,6 +440,7 @@ int main(void)
         cmocka_unit_test(short_term_bounds),
         cmocka_unit_test(random_loss),
         cmocka_unit_test(noise_option_is_no_blindness),
+        cmocka_unit_test(noise_of_which_flight),
         cmocka_unit_test(marks),
         cmocka_unit_test(undo),
         cmocka_unit_test(after_a_timeout),

@@ -134,7 +134,8 @@ static void sacked_ones_merge(void **state)
     assert_int_equal(f->q.count, 2);
     assert_int_equal(f->q.sacked_out, 99);
     assert_int_equal(f->q.merges, 98);
-    tcp_sndq_mark_by_sack(&f->q, 3);
+    while (tcp_sndq_mark_by_sack(&f->q, 3))
+        ;
     assert_int_equal(f->q.lost_out, 1);
     check(f);
 }
@@ -176,15 +177,34 @@ static void lost_by_sack(void **state)
         tcp_sndq_push(&f->q, MSS, MSS, 0, 1);
     sack(f, 1, 2, NULL);
     sack(f, 3, 4, NULL);
-    assert_int_equal(tcp_sndq_mark_by_sack(&f->q, 3), 0);
+    assert_null(tcp_sndq_mark_by_sack(&f->q, 3));
     sack(f, 5, 6, NULL);
-    assert_int_equal(tcp_sndq_mark_by_sack(&f->q, 3), 1); /* 0 has three above, 2 only two */
+    assert_ptr_equal(tcp_sndq_mark_by_sack(&f->q, 3), tcp_sndq_at(&f->q, 0)); /* three above */
+    assert_null(tcp_sndq_mark_by_sack(&f->q, 3)); /* 2 has only two */
     check(f);
     sack(f, 6, 7, NULL);
-    assert_int_equal(tcp_sndq_mark_by_sack(&f->q, 3), 1);
+    assert_ptr_equal(tcp_sndq_mark_by_sack(&f->q, 3), tcp_sndq_at(&f->q, 2));
+    assert_null(tcp_sndq_mark_by_sack(&f->q, 3));
     check(f);
     assert_true(tcp_sndq_at(&f->q, 2)->flags & TCP_DESC_LOST);
     assert_false(tcp_sndq_at(&f->q, 4)->flags & TCP_DESC_LOST);
+}
+
+/* Within a segment: both parts count one, and each is in the state that the whole was in. */
+static void cut_within_a_segment(void **state)
+{
+    struct fixture *f = *state;
+
+    tcp_sndq_push(&f->q, MSS, MSS, TCP_DESC_FIN, 1);
+    assert_true(tcp_sndq_mark_lost(&f->q, tcp_sndq_at(&f->q, 0)));
+    assert_true(tcp_sndq_cut(&f->q, 0, 300));
+    check(f);
+    assert_int_equal(f->q.packets_out, 2);
+    assert_int_equal(f->q.lost_out, 2);
+    assert_int_equal(tcp_sndq_at(&f->q, 0)->end, at(f, 0) + 300);
+    assert_false(tcp_sndq_at(&f->q, 0)->flags & TCP_DESC_FIN);
+    assert_true(tcp_sndq_at(&f->q, 1)->flags & TCP_DESC_FIN);
+    assert_int_equal(tcp_desc_len(tcp_sndq_at(&f->q, 1)), 700);
 }
 
 static void retransmits_in_order(void **state)
@@ -333,7 +353,8 @@ static void model_by_sack(struct fixture *f, struct model *m)
 {
     struct tcp_sndq *q = &f->q;
 
-    (void)tcp_sndq_mark_by_sack(q, 3);
+    while (tcp_sndq_mark_by_sack(q, 3))
+        ;
     /*
      * The engine never looks below lost_hint again: what it marked then is the definition of RFC 6675 at that
      * time.
@@ -443,6 +464,7 @@ int main(void)
         T(sacked_twice_counts_once),
         T(reordering_is_seen),
         T(lost_by_sack),
+        T(cut_within_a_segment),
         T(retransmits_in_order),
         T(lost_below_the_hint),
         T(collapses_small_ones),

@@ -90,6 +90,22 @@ static void forged_or_outdated(void **st)
     h_free(h);
 }
 
+/* MSS and IRS are summands (Linux secure_tcp_syn_cookie): one more of the one is one less of the other. */
+static void off_by_one_is_another_mss(void **st)
+{
+    struct harness *h = always(4);
+
+    (void)st;
+    in(h, "S 0:0(0) win 65535 " NO_TS);
+    out(h, "S. 0:0(0) ack 1 <mss 1460>");
+    in(h, ". 5:5(0) ack 1 win 1000"); /* four: there is no such MSS */
+    out(h, "R 1:1(0) win 0");
+    in(h, ". 2:2(0) ack 1 win 65535");
+    h_accept(h);
+    assert_int_equal(h_info(h).snd_mss, 1440);
+    h_free(h);
+}
+
 static void never_where_none_were_sent(void **st)
 {
     struct harness *h = h_new();
@@ -220,6 +236,7 @@ int main(void)
         cmocka_unit_test(connection_without_an_entry),
         cmocka_unit_test(without_timestamps_only_the_mss),
         cmocka_unit_test(forged_or_outdated),
+        cmocka_unit_test(off_by_one_is_another_mss),
         cmocka_unit_test(never_where_none_were_sent),
         cmocka_unit_test(begin_when_the_queue_is_full),
         cmocka_unit_test(accept_queue_full),

@@ -608,6 +608,28 @@ static void shrunk_window(void **st)
     h_free(h);
 }
 
+/* What is sent again ends where a window ends that the peer took back (tcp_wnd_end); the rest waits for the window. */
+static void retransmission_cut_at_the_window(void **st)
+{
+    struct harness *h = established();
+
+    (void)st;
+    expect(h, h_send(h, 4380), 4380);
+    skip_out(h);
+    in(h, ". 1:1(0) ack 1461 win 1000");
+    out_in(h, 201, ". 1461:2461(1000) ack 1");
+    in(h, ". 1:1(0) ack 2461 win 300");
+    out(h, ". 2461:2761(300) ack 1");
+    in(h, ". 1:1(0) ack 2761 win 1000");
+    out(h, ". 2761:2921(160) ack 1");
+    out(h, ". 2921:3761(840) ack 1");
+    in(h, ". 1:1(0) ack 3761 win 65535");
+    out(h, "P. 3761:4381(620) ack 1");
+    in(h, ". 1:1(0) ack 4381 win 65535");
+    expect(h, h_info(h).unacked, 0);
+    h_free(h);
+}
+
 /* A peer that closes its window under data in flight and answers is never given up, even after timeouts in a
  * row. */
 static void closed_window_with_data_in_flight(void **st)
@@ -943,6 +965,7 @@ int main(void)
         cmocka_unit_test(rto_loss_recovery),
         cmocka_unit_test(partial_ack_of_segment),
         cmocka_unit_test(shrunk_window),
+        cmocka_unit_test(retransmission_cut_at_the_window),
         cmocka_unit_test(closed_window_with_data_in_flight),
         cmocka_unit_test(gso_out),
         cmocka_unit_test(gso_retransmit_one_segment),
