@@ -44,6 +44,8 @@ int cmd_upgrade(struct cli *c, int argc, char **argv)
     (void)argv;
     if (argc > 1)
         return cli_usage("upgrade takes no arguments");
+    if (!cli_daemon(c))
+        return EXIT_NO_DAEMON;
     r = taut_call(c->t, "server.upgrade", NULL, &result, NULL);
     free(result);
     if (r < 0 && strchr(taut_error(c->t), '_'))

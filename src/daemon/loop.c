@@ -347,7 +347,9 @@ static void check_cb(struct ev_loop *loop, ev_check *w, int revents)
 
     struct arena_head *h = l->d->arena->head;
 
-    (void)loop, (void)revents;
+    (void)revents;
+    if (!ev_pending_count(loop))
+        return; /* a tracer, or a signal that is ignored: it sleeps on */
     __atomic_store_n(&h->asleep_until, 0, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&h->watched, __ATOMIC_SEQ_CST)) {
         __atomic_store_n(&h->watched, 1, __ATOMIC_SEQ_CST);
@@ -490,6 +492,7 @@ struct loop *loop_new(struct daemon *d)
     ev_prepare_start(d->loop, &l->prepare);
     if (d->arena) {
         ev_check_init(&l->check, check_cb);
+        ev_set_priority(&l->check, EV_MAXPRI); /* first: the others are pending then */
         l->check.data = l;
         ev_check_start(d->loop, &l->check);
     }

@@ -300,7 +300,14 @@ class Daemon(Process):
         return self.call('stats.get')
 
     def conns(self, **params):
-        return self.call('conn.list', **params)['connections']
+        """A busy daemon ends a page early: until there are as many as asked for, or no more."""
+        rows, limit = [], params.pop('limit', 1000)
+        while True:
+            page = self.call('conn.list', limit=limit - len(rows), **params)
+            rows += page['connections']
+            if page['next'] is None or len(rows) >= limit:
+                return rows
+            params['after'] = page['next']
 
     def cli(self, *argv, **options):
         env = dict(os.environ, TAUT_SOCKET=self.dir)

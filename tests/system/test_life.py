@@ -142,6 +142,7 @@ def test_idle_sleeps(net):
     sh('ip', 'neigh', 'replace', STACK4, 'lladdr', '02:77:00:00:00:02', 'dev', IFNAME, 'nud', 'permanent')
     seconds, attempts = (10, 4) if FULL else (3, 7)
     for attempt in range(attempts):
+        time.sleep(1.5)  # the supervisor sleeps once the worker did for a while; the last strace's end woke both
         calls = syscalls(d.pid, seconds, net.tmp)
         if not calls:
             rss = re.search(r'VmRSS:\s+(\d+)', open(f'/proc/{d.pid}/status', encoding='ascii').read()).group(1)
