@@ -204,11 +204,11 @@ static void restore_timers(struct tcp *t, struct tcp_conn *c, const struct tcp_r
     restore_retrans(t, c, r, now);
     if (c->keepalive)
         tcp_timer_set(t, c, TCP_TIMER_KEEPALIVE,
-                      r->keepalive_at == TIME_NEVER ? now : time_max(r->keepalive_at, now));
+                      r->keepalive_at == TIME_NEVER ? now + 1 : time_max(r->keepalive_at, now + 1));
     if (!c->owned && c->state == TCP_STATE_FIN_WAIT2)
         tcp_timer_set(t, c, TCP_TIMER_LINGER,
                       r->linger_at == TIME_NEVER ? time_add(now, tcp_fin_time(t, c))
-                                                 : time_max(r->linger_at, now));
+                                                 : time_max(r->linger_at, now + 1));
     if (c->rcv_nxt != c->rcv_wup)
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
 }
