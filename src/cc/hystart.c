@@ -88,10 +88,11 @@ static void linux_sample(struct hystart *h, struct cc_window *w, uint32_t rtt_us
 {
     bool train, delay;
 
-    if (w->cwnd < LOW_WINDOW)
-        return;
+    /* Rounds are counted below it too, or they would begin amid a flight (Linux since 6.13). */
     if ((int32_t)(w->snd_una - h->end_seq) > 0)
         begin_round(h, w, now);
+    if (w->cwnd < LOW_WINDOW)
+        return;
     train = train_is_long(h, w, (uint32_t)(now / NSEC_PER_USEC));
     delay = delay_grew(h, rtt_us);
     if (train || delay)

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "client/taut.h"
@@ -73,6 +74,15 @@ int cmd_metrics(struct cli *c, int argc, char **argv);
 bool cli_key_file(const char *path, char ret[CLI_KEY_MAX + 1]);
 /* trace.c */
 int cmd_trace(struct cli *c, int argc, char **argv);
+/* explain.c */
+int cmd_explain(struct cli *c, int argc, char **argv);
+/* capture.c */
+int cmd_capture(struct cli *c, int argc, char **argv);
+/* export.c */
+int cmd_export(struct cli *c, int argc, char **argv);
+/* plot.c */
+extern const char plot_options[];
+int cmd_plot(struct cli *c, int argc, char **argv);
 /* stream.c */
 int cmd_listen(struct cli *c, int argc, char **argv);
 int cmd_connect(struct cli *c, int argc, char **argv);

@@ -71,6 +71,25 @@ static const struct command commands[] = {
      "  -p, --pkt     as a packetdrill script that replays it\n"
      "  -o FILE       keep the record in FILE\n",
      cmd_trace},
+    {"explain", "ID|FILE|:PORT", "where the time of a connection went, and what would help",
+     "  ID          a connection, or one that ended badly (taut trace --dead)\n"
+     "  FILE        a record that was kept\n"
+     "  :PORT       a listener\n",
+     cmd_explain},
+    {"capture", "-o FILE [OPTIONS]", "frames of the interface as pcapng, with causes and drop reasons",
+     "  -o FILE         the file; \"-\": standard output\n"
+     "  -c N            end after N frames\n"
+     "  -t SECONDS      end after this time (default: go on)\n"
+     "  -s BYTES        most of a frame, 54 to 262144 (default: all)\n"
+     "  --host ADDRESS  only TCP segments from or to it\n"
+     "  -p, --port PORT only TCP segments from or to it\n",
+     cmd_capture},
+    {"export", "ID|engine|FILE [--pcapng FILE] [--qlog FILE]", "a connection's record for other programs",
+     "  --pcapng FILE  its packets for Wireshark, with a comment each: cause, verdict, what the ACK changed\n"
+     "  --qlog FILE    its events as JSON text sequences in the manner of qlog\n"
+     "  FILE \"-\" is standard output\n",
+     cmd_export},
+    {"plot", "ID|FILE [-o FILE.svg] [OPTIONS]", "the time-sequence graph of a connection as SVG", plot_options, cmd_plot},
     {"config", "[KEY [VALUE]]", "shows the configuration, or changes a key",
      "  KEY         \"section.key\", or the key alone (default: all keys)\n"
      "  VALUE       new value, for keys that take effect \"now\" or \"new\"\n",

@@ -15,15 +15,10 @@
 
 #include "cli/cli.h"
 #include "cli/out.h"
+#include "cli/record.h"
 #include "trace/trace.h"
 
 #define FOLLOW_MS 100
-#define FILE_MAX  (256u << 20)
-
-struct bytes {
-    uint8_t *at;
-    size_t n;
-};
 
 struct options {
     bool follow, pkt, dead, format;
@@ -68,10 +63,15 @@ static bool append_base64(struct bytes *b, const char *text)
 
 /* ---- showing ---- */
 
+int cli_damaged(const char *what, const char *why)
+{
+    fprintf(stderr, "taut: %s%s%s\n", what ? what : "", what ? ": " : "", why);
+    return EXIT_REFUSED;
+}
+
 static int damaged(const char *why)
 {
-    fprintf(stderr, "taut: %s\n", why);
-    return EXIT_REFUSED;
+    return cli_damaged(NULL, why);
 }
 
 /* Prints the events of one section. */
@@ -150,12 +150,13 @@ static int show_dump(const struct cli *c, const struct options *o, const struct 
     return status;
 }
 
-static int save(const char *path, const struct bytes *b)
+int cli_save_file(const char *path, const void *bytes, size_t n)
 {
-    FILE *f = fopen(path, "wb");
-    bool ok = f && fwrite(b->at, 1, b->n, f) == b->n;
+    bool to_stdout = strcmp(path, "-") == 0;
+    FILE *f = to_stdout ? stdout : fopen(path, "wb");
+    bool ok = f && fwrite(bytes, 1, n, f) == n;
 
-    ok = f && fclose(f) == 0 && ok;
+    ok = f && (to_stdout ? fflush(f) : fclose(f)) == 0 && ok;
     if (!ok)
         fprintf(stderr, "taut: %s: %s\n", path, strerror(errno));
     return ok ? EXIT_OK : EXIT_REFUSED;
@@ -163,7 +164,7 @@ static int save(const char *path, const struct bytes *b)
 
 static int finish(const struct cli *c, const struct options *o, const struct bytes *b)
 {
-    return o->out ? save(o->out, b) : show_dump(c, o, b);
+    return o->out ? cli_save_file(o->out, b->at, b->n) : show_dump(c, o, b);
 }
 
 /* ---- from the daemon ---- */
@@ -209,21 +210,27 @@ static bool join(struct bytes *b)
     return true;
 }
 
-static int trace_record(struct cli *c, const struct options *o, const char *id)
+int cli_fetch_record(struct cli *c, const char *id, struct bytes *ret)
 {
-    struct bytes b = {0};
     json_int_t next = 0, before = -1;
     bool dead = false;
     int status = EXIT_OK;
 
     while (next != before) {
         before = next;
-        if (!fetch(c, id, &next, &b, &dead, &status)) {
-            free(b.at);
+        if (!fetch(c, id, &next, ret, &dead, &status))
             return status;
-        }
     }
-    status = join(&b) ? finish(c, o, &b) : damaged("the daemon's answer can't be read");
+    return join(ret) ? EXIT_OK : damaged("the daemon's answer can't be read");
+}
+
+static int trace_record(struct cli *c, const struct options *o, const char *id)
+{
+    struct bytes b = {0};
+    int status = cli_fetch_record(c, id, &b);
+
+    if (status == EXIT_OK)
+        status = finish(c, o, &b);
     free(b.at);
     return status;
 }
@@ -316,30 +323,39 @@ static int list_records(struct cli *c, const struct options *o)
 
 /* ---- from a file ---- */
 
-static int trace_file(struct cli *c, const struct options *o, const char *path)
+int cli_load_file(const char *path, size_t max, struct bytes *ret)
 {
     FILE *f = fopen(path, "rb");
-    struct bytes b = {0};
     struct stat st;
     int status = EXIT_REFUSED;
 
     if (!f || fstat(fileno(f), &st) < 0 || !S_ISREG(st.st_mode)) {
-        fprintf(stderr, "taut: %s: %s\n", path, f ? "no file" : strerror(errno));
-    } else if (st.st_size > FILE_MAX) {
-        fprintf(stderr, "taut: %s: too long to be a trace\n", path);
-    } else if (!(b.at = malloc((size_t)st.st_size + 1))) {
-        fprintf(stderr, "taut: %s: no memory\n", path);
+        cli_damaged(path, f ? "no file" : strerror(errno));
+    } else if ((size_t)st.st_size > max) {
+        cli_damaged(path, "too long to be read");
+    } else if (!(ret->at = malloc((size_t)st.st_size + 1))) {
+        cli_damaged(path, "no memory");
     } else {
-        b.n = fread(b.at, 1, (size_t)st.st_size, f);
-        status = b.n ? finish(c, o, &b) : damaged("the file is empty");
+        ret->n = fread(ret->at, 1, (size_t)st.st_size, f);
+        status = ret->n ? EXIT_OK : damaged("the file is empty");
     }
     if (f)
         fclose(f);
+    return status;
+}
+
+static int trace_file(struct cli *c, const struct options *o, const char *path)
+{
+    struct bytes b = {0};
+    int status = cli_load_file(path, CLI_RECORD_MAX, &b);
+
+    if (status == EXIT_OK)
+        status = finish(c, o, &b);
     free(b.at);
     return status;
 }
 
-static bool is_id(const char *text)
+bool cli_is_id(const char *text)
 {
     size_t n = strspn(text, "0123456789");
 
@@ -391,7 +407,7 @@ int cmd_trace(struct cli *c, int argc, char **argv)
     if (argc - optind > 1 || (o.follow && (o.pkt || o.out || optind == argc)))
         return cli_usage("trace [--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]");
     what = optind < argc ? argv[optind] : NULL;
-    if (what && !is_id(what))
+    if (what && !cli_is_id(what))
         return trace_file(c, &o, what);
     if (!cli_daemon(c))
         return EXIT_NO_DAEMON;

@@ -1,5 +1,5 @@
 /*
- * daemon/blackbox.c: records of connections that ended badly, as files: [trace] directory.
+ * daemon/blackbox.c: records of connections that ended badly or stall, as files: [trace] directory.
  *
  * The engine keeps the last of them in memory (tcp_trace_next(), kind dead); once a turn those that are new are written,
  * FILES_PER_TURN at most and WRITES_PER_S, so that a flood of resets can't fill the loop with disk writes: what is
@@ -107,7 +107,7 @@ static bool write_record(struct daemon *d, const struct tcp_trace_row *r, uint64
     return ok;
 }
 
-/* The black box that is next behind `serial`. */
+/* The black box or stalled connection that is next behind `serial`. */
 static bool next_box(const struct daemon *d, uint64_t serial, struct tcp_trace_row *ret)
 {
     struct tcp_trace_row r;
@@ -115,7 +115,7 @@ static bool next_box(const struct daemon *d, uint64_t serial, struct tcp_trace_r
     bool found = false;
 
     while (tcp_trace_next(d->tcp, &at, &r)) {
-        if (r.kind == TCP_REC_KIND_DEAD && r.serial > serial && (!found || r.serial < ret->serial)) {
+        if (r.serial > serial && (!found || r.serial < ret->serial)) {
             *ret = r;
             found = true;
         }

@@ -257,7 +257,7 @@ uint64_t trace_wall_ns(void);
 #define CONTROL_HANDLERS(X)                                                                                  \
     X(server_hello)                                                                                          \
     X(server_status) X(server_reload) X(server_upgrade) X(rpc_discover) X(tcp_listen) X(tcp_connect) X(conn_list) X(conn_get)  \
-        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(metrics_list) X(metrics_flush) X(trace_list) X(trace_get) X(trace_follow) X(stats_get) X(config_get) X(config_set)       \
+        X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(metrics_list) X(metrics_flush) X(trace_list) X(trace_get) X(trace_follow) X(capture_open) X(stats_get) X(config_get) X(config_set)       \
             X(events_subscribe) X(icmp_ping)
 #define X(name) enum control_outcome method_##name(struct control_call *call);
 CONTROL_HANDLERS(X)

@@ -83,7 +83,7 @@ static const struct row rows[] = {
     {"trace", "pool", T_BYTES, AT(trace_bytes), 0, 1ll << 34, "16M", "bytes", "start",
      "flight recorder: memory of all records together; 0: nothing is recorded; see trace_level in [tcp]"},
     {"trace", "directory", T_TEXT, AT(trace_dir), 0, 0, "", "", "start",
-     "a connection that ends badly leaves its record there as a file; empty: none is written"},
+     "a connection that ends badly, or stalls, leaves its record there as a file; empty: none is written"},
     {"trace", "files", T_U32, AT(trace_files), 1, 100000, "100", "", "start",
      "records kept in the directory; the oldest are removed"},
     {"services", "echo", T_PORT, AT(echo), 0, 65535, "7", "", "reload", "port of the echo service (RFC 862), or off"},

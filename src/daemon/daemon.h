@@ -128,6 +128,7 @@ struct daemon {
     uint16_t mtu;                 /* as last given to stack_set_mtu() */
     bool link_up;                 /* as last given to stack_set_link() */
     struct blackbox blackbox;
+    struct capture *capture; /* of the interface; NULL: none */
     bool draining;         /* SIGTERM came: no new connections, FINs are out */
     int exit_status;       /* of the process when the loop ends */
     struct list_node deferred;

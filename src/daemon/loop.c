@@ -12,6 +12,7 @@
  *
  * Input is bounded to RX_FRAMES frames or RX_NS a turn, output to TX_FRAMES.
  */
+#include "daemon/capture.h"
 #include "daemon/loop.h"
 
 #include <errno.h>
@@ -101,7 +102,11 @@ static bool tap_read_one(struct loop *l, uint64_t now)
         /* fall through */
     case TAP_READ_FRAME:
         d->counters.tap_reads++;
+        if (d->capture)
+            capture_before(d, &rx);
         stack_input(d->stack, &rx, now);
+        if (d->capture)
+            capture_input(d);
         tap_read_done(d->tap);
         return true;
     case TAP_READ_EMPTY:
@@ -237,6 +242,8 @@ static void write_batch(struct loop *l, int n)
         int r = n_refused && of_conn ? -EAGAIN : tap_write(d->tap, &l->tx[i]);
 
         d->counters.tap_writes++;
+        if (d->capture)
+            capture_output(d, &l->tx[i], r);
         if (r >= 0)
             continue;
         d->counters.tap_write_errors++;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "daemon/arena.h"
+#include "daemon/capture.h"
 #include "daemon/config.h"
 #include "daemon/control.h"
 #include "daemon/crypto.h"
@@ -382,6 +383,7 @@ static void end(struct process *p)
     }
     while (daemon_run_deferred(d))
         ;
+    capture_close(d);
     fdset_free(d->fds);
     if (d->stack)
         stack_destroy(d->stack);

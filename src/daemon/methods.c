@@ -250,6 +250,20 @@ static const struct control_field trace_follow_result[] = {
     END_FIELDS,
 };
 
+static const struct control_param capture_params[] = {
+    {"snaplen", PARAM_INT, false, "262144", 54, 262144, "most bytes of a frame"},
+    {"host", PARAM_ADDRESS, false, NULL, 0, 0, "only TCP segments from or to this address"},
+    {"port", PARAM_INT, false, "0", 0, 65535, "only TCP segments from or to this port; 0: any"},
+    END_PARAMS,
+};
+static const struct control_field capture_result[] = {
+    {"(descriptor)", "SOCK_SEQPACKET",
+     "each message is a block of a pcapng file, in its order: section, interface, then frames as they pass the TAP, with a "
+     "comment each: cause or verdict. What a slow reader misses is counted in statistics blocks (isb_ifdrop). Closing it ends "
+     "the capture"},
+    END_FIELDS,
+};
+
 static const struct control_param stats_params[] = {
     {"help", PARAM_BOOL, false, "false", 0, 0, "each counter as {value, help} instead of its value"},
     END_PARAMS,
@@ -362,6 +376,8 @@ const struct control_method control_methods[] = {
      "Events of a record: segments with their causes, ACK results, timers, states, calls, limits."},
     {"trace.follow", method_trace_follow, trace_follow_params, trace_follow_result, READ, false,
      "The same as it grows, as notifications; one record per client."},
+    {"capture.open", method_capture_open, capture_params, capture_result, CONTROL, true,
+     "Frames of the interface, with their causes and drop reasons, until the descriptor is closed; one at a time."},
     {"metrics.flush", method_metrics_flush, flush_params, flush_result, CONTROL, false,
      "Forgets it, Fast Open cookies too."},
     {"stats.get", method_stats_get, stats_params, stats_result, READ, false, "All counters."},

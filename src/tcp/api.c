@@ -195,7 +195,7 @@ static bool takes_bytes(const struct tcp_conn *c)
            (c->state == TCP_STATE_SYN_RECV && c->fastopen_rsk);
 }
 
-size_t tcp_send_space(const struct tcp *t, tcp_id id)
+size_t tcp_send_space(struct tcp *t, tcp_id id)
 {
     struct tcp_conn *c = owned_conn(t, id);
     uint32_t space;
@@ -204,6 +204,7 @@ size_t tcp_send_space(const struct tcp *t, tcp_id id)
         return 0;
     space = tcp_stream_room(t, c, INT32_MAX);
     c->want_writable = c->want_writable || !space;
+    tcp_rec_wants(t, c);
     return space;
 }
 
@@ -214,6 +215,7 @@ bool tcp_send_writable(struct tcp *t, tcp_id id)
     if (!c || tcp_stream_is_writeable(t, c))
         return true;
     c->want_writable = true;
+    tcp_rec_wants(t, c);
     return false;
 }
 
@@ -221,6 +223,7 @@ bool tcp_send_writable(struct tcp *t, tcp_id id)
 static void send_full(struct tcp *t, struct tcp_conn *c)
 {
     tcp_stream_full(c);
+    tcp_rec_wants(t, c);
     if (c->writeq.count)
         tcp_mark_ready(t, c);
 }

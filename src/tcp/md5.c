@@ -311,12 +311,12 @@ int tcp_md5_set(struct tcp *t, tcp_id id, const struct tcp_md5_key *key, uint64_
     struct tcp_conn *c = tcp_conn_by_id(t, id);
     int r = check_args(t, key);
 
-    (void)now;
     if (!c || r < 0)
         return c ? r : -ENOENT;
     if (!in_prefix(&key->addr, &c->tuple.remote, key->prefix))
         return -EINVAL;
     r = conn_set(t, c, key);
+    tcp_rec_call(t, c, TCP_REC_CALL_MD5, key->prefix, r, key->bytes > 0, 0, now);
     if (r < 0)
         return r;
     if (c->state == TCP_STATE_SYN_SENT) {

@@ -1043,7 +1043,7 @@ static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
         tcp_arm_probe0(t, c, now);
 }
 
-void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now)
+void tcp_note_limit(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     struct plan p = {0};
     enum tcp_limit limit;
@@ -1051,6 +1051,8 @@ void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (c->chrono == TCP_CHRONO_UNSPEC || c->state == TCP_STATE_CLOSE)
         return;
     limit = plan_data(t, c, now, &p);
+    if (limit != TCP_LIMIT_READY && !c->suspended && c->state != TCP_STATE_SYN_SENT)
+        tcp_rec_limit(t, c, c->sndq.lost_pending ? tcp_send_limit(t, c, now) : limit, now);
     if (limit == TCP_LIMIT_RWND || (limit == TCP_LIMIT_TSO_DEFER && p.waits_rwnd))
         tcp_chrono_start(c, TCP_CHRONO_RWND_LIMITED, now);
     else

@@ -389,6 +389,8 @@ static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
     c->rec.told_limit = false;
     h.code = fresh ? TCP_REC_START_NEW : TCP_REC_START_RESUMED;
     (void)ring_put(t, i, sizeof h, &h);
+    if (fresh)
+        c->rec.mtu = c->path.mtu;
     if (fresh && c->listener) {
         adopt_options(t, c);
         adopt(t, c, i);
@@ -407,14 +409,21 @@ static uint32_t engine_ring(struct tcp *t)
 static void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *from)
 {
     struct tcp_rec_hdr h = *from;
-    uint32_t i;
+    uint32_t i, page;
+    void *at;
 
     if (!t->config->trace_level)
         return NULL;
     /* Some calls come with the time of the verb before. */
     h.at = t->rec->now = time_max(h.at, t->rec->now);
     i = c ? conn_ring(t, c, h.at) : engine_ring(t);
-    return i == REC_NIL ? NULL : ring_put(t, i, bytes, &h);
+    if (i == REC_NIL)
+        return NULL;
+    page = t->rec->rings[i].last_page;
+    at = ring_put(t, i, bytes, &h);
+    if (c && t->rec->rings[i].last_page != page)
+        c->rec.told_limit = false; /* told again: the record may come to begin here */
+    return at;
 }
 
 static bool detailed(const struct tcp *t)
@@ -623,6 +632,20 @@ void tcp_rec_put_settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
     }
 }
 
+/*
+ * Its ring is numbered as a black box is, so that who writes them down does so now: what comes later may overwrite it. An
+ * address that isn't known or a peer that doesn't open says enough by itself.
+ */
+static void stalled(struct tcp *t, struct tcp_conn *c)
+{
+    tcp_rec_put_bare(t, c, TCP_REC_T_STALL, c->rec.limit, c->retransmits);
+    if (c->suspended || tcp_handshaking(c) || !c->rec.ring_gen || t->rec->rings[c->rec.ring].gen != c->rec.ring_gen ||
+        !t->config->trace_keep)
+        return;
+    t->rec->rings[c->rec.ring].serial = ++t->rec->serial;
+    c->rec.stalled = true;
+}
+
 void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64_t now)
 {
     struct tcp_ev_fired e = {.h = header(TCP_REC_T_FIRED, timer, timer == TCP_TIMER_RETRANS ? c->rtx : 0, now),
@@ -633,7 +656,7 @@ void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64
         return;
     put_event(t, c, &e, sizeof e);
     if (timer == TCP_TIMER_RETRANS && c->rtx == TCP_RTX_RTO && c->retransmits == STALL_TIMEOUTS)
-        tcp_rec_put_bare(t, c, TCP_REC_T_STALL, c->rec.limit, c->retransmits);
+        stalled(t, c);
     c->rec.timers &= (uint8_t) ~(1u << timer);
 }
 
@@ -733,7 +756,7 @@ static bool keeps(const struct tcp *t, const struct tcp_conn *c)
 {
     if (t->config->trace_keep >= 2)
         return true;
-    return t->config->trace_keep == 1 && c->rec.end != TCP_REC_END_GOOD && c->rec.end != TCP_REC_END_ABORT;
+    return t->config->trace_keep == 1 && (c->rec.stalled || c->rec.end != TCP_REC_END_GOOD) && c->rec.end != TCP_REC_END_ABORT;
 }
 
 /* The oldest black boxes go where there would be too many. */

@@ -20,8 +20,9 @@ struct tcp_rec_conn {
     uint8_t rtx, ca_state;
     uint8_t limit, limit_arg;
     uint8_t end;             /* enum tcp_rec_end, once it ended */
-    bool told_limit;
+    bool told_limit, stalled;
     bool timers_moved;       /* one was set or stopped since the last settle */
+    uint16_t mtu;            /* of the path, at the beginning */
     uint64_t limit_at, ready_at;
 };
 

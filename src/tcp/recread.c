@@ -58,7 +58,7 @@ void tcp_rec_fill_head(const struct tcp *t, const struct tcp_conn *c, uint64_t n
     h->gso_max = t->gso_max_bytes;
     h->error = c->error_final;
     h->mss = c->mss;
-    h->mtu = c->path.mtu;
+    h->mtu = c->rec.mtu ? c->rec.mtu : c->path.mtu;
     h->advmss = c->advmss;
     h->pmtu = c->pmtu;
     h->initcwnd = c->path.initcwnd;

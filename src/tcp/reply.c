@@ -157,6 +157,7 @@ static void note(struct tcp *t, const struct reply *r)
     if (!c)
         return;
     make(r, &out);
+    out.seg.opt.md5_ok = r->md5_key != 0; /* signed when it leaves */
     tcp_rec_put_seg(t, c, TCP_REC_T_SEG_OUT, r->cause, TCP_REC_F_REPLY, &out.seg, tcp_rec_time_of(t));
 }
 

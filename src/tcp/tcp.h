@@ -247,7 +247,7 @@ enum tcp_send_flag { TCP_SEND_MORE = 1, TCP_SEND_URGENT = 2, TCP_SEND_EOR = 4 };
  * SO_SNDBUF counts bytes and an overhead for each segment or super-frame, and is looked at only when one is begun, so
  * that a send may go beyond it by nearly one; TCP_OPT_NOTSENT_LOWAT limits what has not left.
  */
-size_t tcp_send_space(const struct tcp *t, tcp_id id);
+size_t tcp_send_space(struct tcp *t, tcp_id id);
 /*
  * Linux's sk_stream_is_writeable(): a third is free, and unsent is less than half of TCP_OPT_NOTSENT_LOWAT. False marks it for TCP_EVENT_WRITABLE (SOCK_NOSPACE). True for
  * what is no connection of an owner: sending tells why.

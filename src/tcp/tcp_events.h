@@ -130,7 +130,7 @@ enum tcp_rec_opt {
 
 #define TCP_REC_CALL(F)                                                                                        \
     F(I64, result, "what the call answered: bytes, or -errno")                                                 \
-    F(U32, want, "bytes asked for; for SETOPT its value")                                                      \
+    F(U32, want, "bytes asked for; for SETOPT its value; for MD5 0: forgotten")                                                      \
     F(U32, left, "SEND: bytes not sent yet behind it; RECV: bytes still unread")
 
 #define TCP_REC_LIMIT(F) F(U64, since, "since when, ns")
@@ -169,7 +169,7 @@ enum tcp_rec_opt {
       "a timer was set, or is off; that a running one moves on is not told")                                   \
     X(FIRED, FIRED, TIMER, "as of TIMER", "a timer ran out")                                                   \
     X(STATE, NONE, STATE, "the state before", "the connection changed its state")                              \
-    X(CALL, CALL, CALL, "SEND: flags 1 more, 2 urgent, 4 end of record; SETOPT: enum tcp_opt",                 \
+    X(CALL, CALL, CALL, "SEND: flags 1 more, 2 urgent, 4 end of record; SETOPT: enum tcp_opt; MD5: bits of its prefix",                 \
       "the program called")                                                                                    \
     X(LIMIT, LIMIT, LIMIT, "1: the program waits for room in the send buffer",                                 \
       "what its next byte waits for changed")                                                                  \
@@ -221,7 +221,8 @@ enum tcp_rec_type {
     X(CLOSE, "close")                                                                                          \
     X(ABORT, "close with linger 0, or conn.abort")                                                             \
     X(SETOPT, "setsockopt")                                                                                    \
-    X(FASTOPEN, "sendto(MSG_FASTOPEN)")
+    X(FASTOPEN, "sendto(MSG_FASTOPEN)")                                                                        \
+    X(MD5, "set or forgot a TCP-MD5 key (never told itself)")
 /* SETOPT's arg, enum tcp_opt: X(NAME, "as setsockopt has it"). */
 #define TCP_REC_OPTS(X)                                                                                        \
     X(NODELAY, "SOL_TCP, TCP_NODELAY")                                                                         \

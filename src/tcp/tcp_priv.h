@@ -836,7 +836,7 @@ void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now,
  */
 uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_t *ret_piece);
 /* Nothing more goes now: is it for the peer's window? (end of tcp_write_xmit) */
-void tcp_note_limit(const struct tcp *t, struct tcp_conn *c, uint64_t now);
+void tcp_note_limit(struct tcp *t, struct tcp_conn *c, uint64_t now);
 
 /* ---- sndmem.c ------------------------------------------------------------------------------------------------- */
 uint32_t tcp_wmem_queued(const struct tcp_conn *c);
@@ -1032,6 +1032,12 @@ static inline void tcp_rec_limit(struct tcp *t, struct tcp_conn *c, enum tcp_lim
 {
     if (t->rec)
         tcp_rec_put_limit(t, c, limit, now);
+}
+/* The program waits for room now. */
+static inline void tcp_rec_wants(struct tcp *t, struct tcp_conn *c)
+{
+    if (t->rec && c->rec.told_limit && c->rec.limit == TCP_LIMIT_NOTHING && c->rec.limit_arg != c->want_writable)
+        tcp_rec_put_limit(t, c, TCP_LIMIT_NOTHING, tcp_rec_time_of(t));
 }
 static inline void tcp_rec_undo(struct tcp *t, struct tcp_conn *c, enum tcp_rec_undo kind)
 {

@@ -23,11 +23,12 @@ struct tcp_trace_row {
     uint64_t first_event, next_event;
     uint64_t begun_at, last_at; /* ns */
     uint32_t bytes; /* of the pool */
-    uint64_t serial; /* black boxes count from 1 */
+    uint64_t serial; /* black boxes and stalled connections count from 1; 0: neither */
 };
 /* The next record at or behind place *inout_at (0 at first), which moves on; false: no more. */
 bool tcp_trace_next(const struct tcp *t, uint32_t *inout_at, struct tcp_trace_row *ret);
-/* Black boxes made so far: a shell that sees it grow has something to write down. */
+/* Black boxes made so far, and stalls of connections that live (those rows have a serial, too): a shell that sees it grow
+ * has something to write down. */
 uint64_t tcp_trace_boxes(const struct tcp *t);
 
 /*

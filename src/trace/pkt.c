@@ -4,8 +4,8 @@
  *
  * Two walks over the events: the first looks whether the record is whole and what has to stand before the first segment
  * (options, Fast Open); the second writes. Sequence numbers begin at 0 on both sides; timestamps stay what they were,
- * drill maps them. Not in a record, so not in the script: payload, what was remembered of the destination (metrics), and
- * that several segments were read at once before the engine might answer.
+ * drill maps them. Not in a record, so not in the script: payload, TCP-MD5 keys (others stand in), what was remembered
+ * of the destination (metrics), and that several segments were read at once before the engine might answer.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -29,6 +29,9 @@ struct pkt {
     /* found by the first walk */
     uint64_t first_segment, accepted_at; /* numbers; UINT64_MAX: none */
     uint16_t gso;
+    bool md5;                      /* our first segment is signed */
+    unsigned keys;                 /* set so far */
+    bool bad_md5;                  /* the segment that comes next is one with a wrong signature */
     bool fastopen;                 /* sendto(MSG_FASTOPEN) begins it */
     bool syn_cookie_in;            /* the peer's SYN has a cookie, and its data was taken */
     struct tcp_ev_seg cookie_syn;  /* our SYN with a cookie; h.words 0: none */
@@ -56,6 +59,8 @@ static void scan_seg(struct pkt *p, const struct trace_event *ev, uint32_t *inou
             *inout_syn_len = e->len;
         return;
     }
+    if ((e->tcp_flags & TCP_SYN) && (e->opt_bits & TCP_REC_OPT_MD5))
+        p->md5 = true;
     if (is_syn(e) && cookie && !p->cookie_syn.h.words)
         p->cookie_syn = *e;
     if ((e->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && *inout_syn_len > 0)
@@ -128,6 +133,8 @@ static void put_segment(const struct pkt *p, const struct trace_event *ev)
     if (in && is_syn(&copy.e.seg) && p->syn_cookie_in)
         copy.e.seg.opt_bits &= (uint8_t) ~(TCP_REC_OPT_FASTOPEN | TCP_REC_OPT_FASTOPEN_EXP);
     trace_seg(&copy.e.seg, &seg);
+    if (in && p->bad_md5)
+        memset(seg.opt.md5, 0x55, sizeof seg.opt.md5); /* the right one is left out, drill makes it */
     trace_bases(p->tr, ev, &seq_base, &ack_base);
     text_format_seg(&seg, seq_base, ack_base, text, sizeof text);
     options = strstr(text, " <");
@@ -196,6 +203,16 @@ static void put_option(const struct pkt *p, const struct tcp_ev_call *c, uint64_
                     strlen(p->tr->head.congestion));
     else
         trace_print(p->out, "setsockopt(%d, %s, [%" PRId32 "], 4) = 0\n", p->fd, name, (int32_t)c->want);
+}
+
+/* Keys are not recorded; any others do, as long as both ends change them at the same times. */
+static void put_key(struct pkt *p, bool set, uint64_t time)
+{
+    at(p, time);
+    if (set)
+        trace_print(p->out, "setsockopt(%d, SOL_TCP, TCP_MD5SIG, \"key%u\", 4) = 0\n", p->fd, p->keys++ % 10);
+    else
+        trace_print(p->out, "setsockopt(%d, SOL_TCP, TCP_MD5SIG, \"\", 0) = 0\n", p->fd);
 }
 
 static void put_result(const struct pkt *p, int64_t result)
@@ -274,6 +291,10 @@ static void put_call(struct pkt *p, const struct trace_event *ev)
     case TCP_REC_CALL_CLOSE:
     case TCP_REC_CALL_ABORT:
         put_close(p, c);
+        break;
+    case TCP_REC_CALL_MD5:
+        if (c->result == 0 && ev->number > p->first_segment)
+            put_key(p, c->want != 0, c->h.at);
         break;
     default:
         break;
@@ -376,6 +397,8 @@ static void put_beginning(struct pkt *p)
     if (p->cookie_syn.h.words)
         put_prelude(p);
     call_line(p, p->tr->zero, "socket(..., SOCK_STREAM, IPPROTO_TCP) = 3");
+    if (p->md5)
+        put_key(p, true, p->tr->zero);
     if (!h->passive) {
         put_options_before(p);
         set_nonblock(p, p->tr->zero);
@@ -390,6 +413,14 @@ static void put_beginning(struct pkt *p)
 
 /* ---- the second walk ---- */
 
+/* Is what comes at the cursor the drop of the segment before it, for its signature? */
+static bool drops_signature(const struct pkt *p, struct trace_cursor cursor)
+{
+    struct trace_event ev;
+
+    return trace_next(p->tr, &cursor, &ev) == 1 && ev.type == TCP_REC_T_DROP && ev.e.h.code == TCP_DROP_MD5_FAILURE;
+}
+
 static void put_events(struct pkt *p)
 {
     uint64_t options_from = p->tr->head.passive ? p->accepted_at : p->first_segment;
@@ -400,6 +431,7 @@ static void put_events(struct pkt *p)
         switch (ev.type) {
         case TCP_REC_T_SEG_IN:
         case TCP_REC_T_SEG_OUT:
+            p->bad_md5 = drops_signature(p, cursor);
             put_segment(p, &ev);
             break;
         case TCP_REC_T_ICMP:

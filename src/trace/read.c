@@ -85,6 +85,7 @@ void trace_seg(const struct tcp_ev_seg *e, struct tcp_seg *ret)
     o->sack_permitted = (e->opt_bits & TCP_REC_OPT_SACK_OK) != 0;
     o->fastopen_ok = (e->opt_bits & TCP_REC_OPT_FASTOPEN) != 0;
     o->fastopen_exp = (e->opt_bits & TCP_REC_OPT_FASTOPEN_EXP) != 0;
+    o->md5_ok = (e->opt_bits & TCP_REC_OPT_MD5) != 0; /* the digest is not recorded */
     o->tsval = e->tsval;
     o->tsecr = e->tsecr;
     o->mss = e->mss;
@@ -120,6 +121,36 @@ char *trace_addr_text(const uint8_t b[16], unsigned family, uint16_t port, char 
 
 /* ---- text ---- */
 
+/* Room for `more` bytes and a NUL. */
+static bool text_room(struct trace_text *out, size_t more)
+{
+    size_t room = 2 * out->room + more + 1024;
+    char *at;
+
+    if (out->failed)
+        return false;
+    if (out->len + more + 1 <= out->room)
+        return true;
+    at = realloc(out->at, room);
+    if (!at) {
+        out->failed = true;
+        return false;
+    }
+    out->at = at;
+    out->room = room;
+    return true;
+}
+
+void trace_put(struct trace_text *out, const void *bytes, size_t n)
+{
+    if (!text_room(out, n))
+        return;
+    if (n)
+        memcpy(out->at + out->len, bytes, n);
+    out->len += n;
+    out->at[out->len] = 0;
+}
+
 void trace_print(struct trace_text *out, const char *fmt, ...)
 {
     va_list ap;
@@ -128,19 +159,8 @@ void trace_print(struct trace_text *out, const char *fmt, ...)
     va_start(ap, fmt);
     need = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    if (need < 0 || out->failed)
+    if (need < 0 || !text_room(out, (size_t)need))
         return;
-    if (out->len + (size_t)need + 1 > out->room) {
-        size_t room = 2 * out->room + (size_t)need + 1024;
-        char *at = realloc(out->at, room);
-
-        if (!at) {
-            out->failed = true;
-            return;
-        }
-        out->at = at;
-        out->room = room;
-    }
     va_start(ap, fmt);
     out->len += (size_t)vsnprintf(out->at + out->len, out->room - out->len, fmt, ap);
     va_end(ap);

@@ -74,7 +74,7 @@ static void story_seg(const struct trace *tr, const struct trace_event *ev, stru
 
 /* ---- the rest ---- */
 
-static void story_ack(const struct tcp_ev_ack *a, struct trace_text *out)
+void trace_ack_text(const struct tcp_ev_ack *a, struct trace_text *out)
 {
     trace_print(out, "acked %" PRIu32 " bytes (%u)", a->acked_bytes, a->acked_segs);
     if (a->sacked_segs)
@@ -99,7 +99,6 @@ static void story_ack(const struct tcp_ev_ack *a, struct trace_text *out)
         trace_print(out, ", rate %.1f Mbit/s", (double)a->rate_delivered * a->mss * 8 / a->rate_interval_us);
     if (a->h.code)
         trace_print(out, ", %s", tcp_rec_code_name(TCP_REC_T_ACK, a->h.code));
-    trace_print(out, "\n");
 }
 
 static const char *const rtx_names[] = {"RTO", "reordering window", "tail loss probe"};
@@ -243,7 +242,8 @@ void trace_story_event(const struct trace *tr, const struct trace_event *ev, str
         story_seg(tr, ev, out);
         break;
     case TCP_REC_T_ACK:
-        story_ack(&ev->e.ack, out);
+        trace_ack_text(&ev->e.ack, out);
+        trace_print(out, "\n");
         break;
     case TCP_REC_T_TIMER:
     case TCP_REC_T_FIRED:

@@ -60,6 +60,7 @@ struct trace_text {
     bool failed;
 };
 void trace_print(struct trace_text *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void trace_put(struct trace_text *out, const void *bytes, size_t n); /* as they are */
 void trace_text_free(struct trace_text *out);
 
 /* What goes before a record's story: who, when, what is lost. */
@@ -71,6 +72,8 @@ struct trace_story {
 };
 void trace_story_event(const struct trace *tr, const struct trace_event *ev, struct trace_story *state,
                        struct trace_text *out);
+/* What an ACK changed, "acked 1000 bytes (1): cwnd 11, ..."; no line feed. */
+void trace_ack_text(const struct tcp_ev_ack *a, struct trace_text *out);
 /* One event as a JSON object, by the tables of tcp_events.h; and a head. No line feed. */
 void trace_json_event(const struct trace *tr, const struct trace_event *ev, struct trace_text *out);
 void trace_json_head(const struct trace *tr, struct trace_text *out);

@@ -3,16 +3,16 @@
  *
  * The script replaces the content of elements by what the event stream sends under their ids (HTML that the server has
  * escaped), keeps the curves' samples (two minutes of a quarter second each) and draws them as SVG. `panels` is the list of
- * curves; a panel is a title, a unit and series, each a name and a function of (sample, sample before). The flight
- * recorder's time-sequence graph becomes one more entry there with points of its own.
+ * curves; a panel is a title, a unit and series, each a name and a function of (sample, sample before). The time-sequence
+ * graph comes as SVG from sequence.c; its colours are here (.plot).
  */
 #include "web/web.h"
 
 const char asset_style[] =
     ":root{color-scheme:light dark;--bg:#fff;--fg:#1c2126;--line:#d9dde2;--dim:#5b6570;--acc:#0a6b4b;--head:#f3f5f7;"
-    "--bad:#b3261e;--s0:#0b6bcb;--s1:#c2570c;--s2:#7a3db8}\n"
+    "--bad:#b3261e;--fast:#d1242f;--rto:#8b1fa3;--sack:#7a5af0;--s0:#0b6bcb;--s1:#c2570c;--s2:#7a3db8}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#14181c;--fg:#e4e8ec;--line:#333b44;--dim:#9aa5b1;--acc:#5fd3a8;"
-    "--head:#1d2329;--bad:#ff8a80;--s0:#6cb2ff;--s1:#ffab5e;--s2:#c79bff}}\n"
+    "--head:#1d2329;--bad:#ff8a80;--fast:#ff6b60;--rto:#e58cff;--sack:#a794ff;--s0:#6cb2ff;--s1:#ffab5e;--s2:#c79bff}}\n"
     "*{box-sizing:border-box}\n"
     "body{background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif;margin:0 auto;max-width:76rem;padding:1rem}\n"
     "h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}p{margin:.4rem 0}\n"
@@ -42,12 +42,17 @@ const char asset_style[] =
     ".curve .grid{stroke:var(--line);stroke-width:1}.curve text{fill:var(--dim);font-size:11px}\n"
     ".curve polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}\n"
     ".s0{stroke:var(--s0)}.s1{stroke:var(--s1);stroke-dasharray:5 3}.s2{stroke:var(--s2);stroke-dasharray:2 2}\n"
+    ".plot{width:100%;max-width:46rem;display:block}.plot path{fill:none}.plot text{fill:var(--dim);font-size:10.5px}"
+    ".plot .t{fill:var(--fg);font-weight:600}.plot .box{fill:none;stroke:var(--dim)}.plot .grid{stroke:var(--line)}"
+    ".plot .data{stroke:var(--s0)}.plot .fast,.plot .dsack{stroke:var(--fast)}.plot .rto{stroke:var(--rto)}"
+    ".plot .tlp{stroke:var(--s1)}.plot .sack{stroke:var(--sack);stroke-opacity:.55}.plot .ack{stroke:var(--acc)}"
+    ".plot .wnd{stroke:var(--dim)}\n"
     ".key{font-size:.82rem;color:var(--dim)}.key b{font-weight:600;margin-right:.3rem}.key span{margin-right:1rem;"
     "white-space:nowrap}\n"
     ".key .s0{color:var(--s0)}.key .s1{color:var(--s1)}.key .s2{color:var(--s2)}\n"
     "@media(max-width:46rem){.two,#curves{grid-template-columns:minmax(0,1fr)}.wide{display:none}body{padding:.7rem}"
     "th,td{padding-right:.5rem}th{white-space:normal}table{font-size:.88rem}.cards{grid-template-columns:repeat(3,minmax(0,1fr));gap:.4rem}.card{padding:.35rem .5rem}"
-    ".card b{font-size:1rem}}\n";
+    ".card b{font-size:1rem}.plot text{font-size:14px}}\n";
 
 const char asset_script[] =
     "'use strict';\n"

@@ -2,8 +2,8 @@
  * web/conn.c: a connection's page (theory of operation).
  *
  * conn.get in groups of people's words, then every number of it; the curves are drawn by the script from the samples that
- * the event stream sends (conn_sample() is one point). The element "curves" is where the flight recorder's time-sequence
- * graph will come in as one more panel, fed by an event of its own.
+ * the event stream sends (conn_sample() is one point). The time-sequence graph comes drawn (sequence.c), in the page and then
+ * once a second, so that it is there without scripts too.
  */
 #include "web/web.h"
 
@@ -200,7 +200,7 @@ static void form(FILE *out, const struct web *w, const char *id, const char *ver
             id, verb, w->token, label);
 }
 
-void page_connection(FILE *out, const struct web *w, const char *id, json_t *conn, const char *error)
+void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, const char *error)
 {
     char live[TAUT_ID_MAX + 32];
 
@@ -222,7 +222,9 @@ void page_connection(FILE *out, const struct web *w, const char *id, json_t *con
         form(out, w, id, "abort", "Abort (RST)");
         fputs("</div>", out);
     }
-    fputs("<p id=\"live\" class=\"dim\"></p><div id=\"curves\"></div><div id=\"facts\">", out);
+    fputs("<p id=\"live\" class=\"dim\"></p><h2>Sequence numbers, the last seconds</h2><div id=\"sequence\">", out);
+    sequence_graph(out, w, id);
+    fputs("</div><div id=\"curves\"></div><div id=\"facts\">", out);
     conn_facts(out, conn);
     fputs("</div>", out);
     page_end(out);

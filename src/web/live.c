@@ -107,14 +107,17 @@ static json_t *connection_message(struct subscriber *s)
         return message;
     }
     json_object_set_new(message, "sample", conn_sample(conn));
-    if (s->messages % 4 == 0) { /* people read once a second */
+    for (unsigned i = 0; i < 2 && s->messages % 4 == 0; i++) { /* people read once a second */
         FILE *out = open_memstream(&text, &n);
 
-        if (out) {
+        if (!out)
+            continue;
+        if (i == 0)
             conn_facts(out, conn);
-            fclose(out);
-            add_part(s, message, 0, "facts", text, n);
-        }
+        else
+            sequence_graph(out, s->live->w, s->id);
+        fclose(out);
+        add_part(s, message, i, i == 0 ? "facts" : "sequence", text, n);
     }
     json_decref(conn);
     return message;

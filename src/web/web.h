@@ -4,6 +4,7 @@
  *
  *   main.c     options, listening      http.c     routes, answers, forms       ask.c     the daemon's answers
  *   live.c     server-sent events      page.c     the overview as HTML         conn.c    a connection's page
+ *   sequence.c the time-sequence graph
  *   html.c     escaping, numbers       assets.c   style sheet and script       metrics.c OpenMetrics
  */
 #ifndef TAUT_WEB_H
@@ -90,9 +91,12 @@ void select_query(FILE *out, const struct web_select *s, const char *after, bool
 
 /* conn.c */
 void conn_facts(FILE *out, json_t *conn);
-/* A point of the moving curves as JSON. The seam for the flight recorder: its segments come as another event beside it. */
+/* A point of the moving curves as JSON. */
 json_t *conn_sample(json_t *conn);
-void page_connection(FILE *out, const struct web *w, const char *id, json_t *conn, const char *error);
+void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, const char *error);
+
+/* sequence.c: SVG of what the flight recorder has of a connection; a sentence where it has nothing. */
+void sequence_graph(FILE *out, struct web *w, const char *id);
 
 /* live.c */
 struct web_live *live_new(struct web *w);

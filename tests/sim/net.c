@@ -33,6 +33,7 @@ struct packet {
     struct node *from, *to;
     uint8_t hop;
     bool large;
+    bool rto; /* sent by a retransmission timeout */
     struct tcp_icmp icmp; /* where it is one */
     struct tcp_seg seg;
     uint8_t data[];
@@ -175,6 +176,7 @@ static struct packet *packet_new(struct net *n, uint32_t bytes)
     if (!p)
         abort();
     p->large = large;
+    p->rto = false;
     p->icmp.error = 0;
     return p;
 }
@@ -243,6 +245,8 @@ static void enter(struct net *n, struct packet *p)
     }
     if (fate == LINK_TOO_BIG && !l->p.mtu_silent)
         too_big(n, p, l);
+    else if (fate == LINK_TOO_BIG && p->rto)
+        watch_hole(n, &p->seg);
     gone(n, p, link_fate_text(fate));
 }
 
@@ -297,6 +301,7 @@ static void send_one(struct net *n, struct node *from, const struct tcp_seg *seg
         if (ip_addr_eq(&n->node[i].addr, &seg->dst))
             to = &n->node[i];
     copy_head(&p->seg, seg);
+    p->rto = cause == TCP_CAUSE_RETRANS_RTO;
     for (unsigned i = 0; i < seg->n_slices; i++) {
         memcpy(p->data + done, seg->slice[i].data, seg->slice[i].len);
         done += seg->slice[i].len;
@@ -407,13 +412,16 @@ static bool icmp(struct net *n, struct packet *p)
 
 /* ---- Turns ---------------------------------------------------------------------------------------------------- */
 
-/* The neighbour's answer to a suspended connection, or none. */
+/*
+ * The neighbour's answer to a suspended connection, or none. None never for an orphan whose peer still waits: with this
+ * error on record and its RTO at tcp_rto_max it gives up whatever tcp_orphan_retries says (tcp_orphan_retries()).
+ */
 static bool resume(struct net *n, struct end *e)
 {
     if (e->resume_at > n->now)
         return true;
     e->resume_at = TIME_NEVER;
-    if (net_chance(n, 200000)) {
+    if (net_chance(n, 200000) && (!e->closed || e->flow->may_fail)) {
         net_note(n, e->node, "unreachable");
         tcp_unreachable(e->node->t, e->id, EHOSTUNREACH, n->now);
         e->flow->watch.fresh++;

@@ -24,7 +24,11 @@
 
 #include "net.h"
 
-#define LIMIT_S 6000u /* of virtual time; every step of it must have a reason anyway */
+/*
+ * Of virtual time; every step of it must have a reason anyway. The longest way: without SACK over a path that loses a
+ * tenth timeouts look like a black hole, so that with tcp_mtu_probing 100 KB go in segments of 48 bytes, tens of seconds apart.
+ */
+#define LIMIT_S 12000u
 
 /* What --shrink takes away: X(name). */
 #define FEATURES(X)                                                                                            \
@@ -149,8 +153,7 @@ static void draw_other(struct draw *d, struct tcp_config *c)
 
 static void draw_config(struct draw *d, struct tcp_config *c)
 {
-    const struct tcp_config_row *probing = tcp_config_find("tcp_mtu_probing");
-    int64_t mode = (int64_t)net_between(d->n, 0, 2);
+    int32_t probing = (int32_t)net_between(d->n, 0, 2);
 
     tcp_config_defaults(c);
     draw_options(d, c);
@@ -170,8 +173,7 @@ static void draw_config(struct draw *d, struct tcp_config *c)
         c->tcp_syncookies = 2;
     if (with(d, F_fastopen, 400000))
         c->tcp_fastopen = (int32_t)ONE_OF(d, 3, 0x207, 7);
-    if (probing)
-        tcp_config_set(c, probing, mode);
+    c->tcp_mtu_probing = probing;
 }
 
 /* ---- Links ---------------------------------------------------------------------------------------------------- */
@@ -228,7 +230,11 @@ static void draw_queue(struct draw *d, struct link_params *p)
         p->rate = p->queue_bytes = p->queue_packets = 0;
 }
 
-static struct link_params draw_link(struct draw *d, bool bottleneck)
+/*
+ * `way`: 0 from clients to servers, 1 back. A black hole only before a side that looks for it: without tcp_mtu_probing
+ * segments of the same size are sent into it until tcp_retries2 ends the connection, as by Linux.
+ */
+static struct link_params draw_link(struct draw *d, bool bottleneck, int way)
 {
     struct link_params p = {0};
 
@@ -242,7 +248,7 @@ static struct link_params draw_link(struct draw *d, bool bottleneck)
     if (d->mtu > (d->v6 ? 1400 : 900) && with(d, F_mtu, 70000)) {
         p.mtu = (uint32_t)net_between(d->n, d->v6 ? 1280 : 700, d->v6 ? 1400 : 900);
         p.mtu_from = rng_below(&d->n->rng, 60);
-        p.mtu_silent = tcp_config_find("tcp_mtu_probing") && d->cfg[0].tcp_rmem_default >= 16384 && with(d, F_blackhole, 300000);
+        p.mtu_silent = d->cfg[0].tcp_rmem_default >= 16384 && with(d, F_blackhole, 300000) && d->cfg[way].tcp_mtu_probing;
     }
     return p;
 }
@@ -270,15 +276,15 @@ static void routes(struct draw *d, struct shape *s)
 {
     struct net *n = d->n;
     bool chain = net_chance(n, 150000), asymmetric = with(d, F_asymmetric, 250000);
-    unsigned bypass = net_link(n, (const struct link_params[]){draw_link(d, false)});
+    unsigned bypass = net_link(n, (const struct link_params[]){draw_link(d, false, 0)});
     unsigned access[NET_NODES_MAX][2];
 
     for (int way = 0; way < 2; way++) {
-        s->middle[way] = net_link(n, (const struct link_params[]){draw_link(d, true)});
-        s->second[way] = net_link(n, (const struct link_params[]){draw_link(d, true)});
+        s->middle[way] = net_link(n, (const struct link_params[]){draw_link(d, true, way)});
+        s->second[way] = net_link(n, (const struct link_params[]){draw_link(d, true, way)});
     }
     for (unsigned i = 0; i < n->n_nodes; i++) {
-        struct link_params own = draw_link(d, false);
+        struct link_params own = draw_link(d, false, 0);
 
         own.delay_ns /= 8;
         access[i][0] = net_link(n, &own);

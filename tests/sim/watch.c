@@ -12,6 +12,12 @@
 #define LOOK_EVERY_NS (50 * NSEC_PER_MSEC)
 #define STEP_MAX_NS   (120 * NSEC_PER_SEC) /* tcp_rto_max */
 #define SLACK_NS      (700 * NSEC_PER_MSEC) /* delayed ACK 200 ms, a full device 500 ms */
+/*
+ * Of a silent black hole the engine knows by the first timeout that comes (2^(tcp_retries1 + 1) - 1) tcp_rto_min or
+ * more after the first one, the fifth (2^5 - 2 >= 15) at the latest; four go with what was there, the fifth may go with
+ * tcp_base_mss, the next one with half of it, which fits through every link that is drawn (seeds.c: 700 bytes or more).
+ */
+#define HOLE_RTOS_MAX 5u
 #define KEEPALIVE_NS  (40 * NSEC_PER_SEC)  /* app.c: 20 s idle, 5 probes 2 s apart; user timeouts below */
 
 /* ---- Windows on the wire -------------------------------------------------------------------------------------- */
@@ -158,6 +164,19 @@ void watch_lost(struct net *n, const struct tcp_seg *seg)
         f->watch.fresh++;
 }
 
+/* The same byte at the head again: counted here, judged by watch_flow(). */
+void watch_hole(struct net *n, const struct tcp_seg *seg)
+{
+    int from;
+    struct flow *f = net_flow_of(n, seg, &from);
+    struct edge *e = f ? &f->watch.edge[from] : NULL;
+
+    if (!e)
+        return;
+    e->hole_rtos = e->hole_rtos && e->hole_seq == seg->seq ? e->hole_rtos + 1 : 1;
+    e->hole_seq = seg->seq;
+}
+
 /* ---- Stalls --------------------------------------------------------------------------------------------------- */
 
 static uint64_t route_ns(const struct net *n, const struct node *from, const struct node *to)
@@ -263,11 +282,25 @@ static bool asleep(const struct flow *f)
     return f->end[0].app_at != TIME_NEVER || f->end[1].app_at != TIME_NEVER;
 }
 
+static bool leaves_holes(struct net *n, const struct flow *f)
+{
+    for (int side = 0; side < 2; side++) {
+        const struct edge *e = &f->watch.edge[side];
+
+        if (e->hole_rtos > HOLE_RTOS_MAX)
+            return net_fail(n, "flow %u%c: %u timeouts sent byte %u into a black hole, %u may", f->number, "ab"[side],
+                            e->hole_rtos, e->hole_seq - f->end[side].iss, HOLE_RTOS_MAX);
+    }
+    return true;
+}
+
 static bool watch_flow(struct net *n, struct flow *f, uint64_t to)
 {
     struct watch *w = &f->watch;
     struct seen s;
 
+    if (!leaves_holes(n, f))
+        return false;
     look(n, f, &s);
     w->looked_at = n->now;
     if (!s.there[0] && !s.there[1])

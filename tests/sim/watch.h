@@ -7,6 +7,7 @@
  * state at either end, or a program that sleeps. Without progress a flow may stand still for the largest timer that
  * its ends have (RTO as backed off) plus the longest way of its packets, and twice as long again for each of its
  * packets that was lost meanwhile, every step 120 s at most: whoever stands longer hangs, and the state is told.
+ * A path that swallows large segments silently is found by the fifth timeout: no more than that go into it.
  */
 #ifndef TAUT_SIM_WATCH_H
 #define TAUT_SIM_WATCH_H
@@ -25,6 +26,7 @@ struct edge {
     bool announced_ok, arrived_ok;
     uint32_t announced, arrived, iss;
     int8_t wscale; /* of its SYN, -1: none */
+    uint32_t hole_seq, hole_rtos; /* what timeouts sent into a black hole, how often in a row */
 };
 
 struct watch {
@@ -45,6 +47,8 @@ struct watch_before {
 void watch_arrives(struct net *n, struct node *to, const struct tcp_seg *seg, struct watch_before *ret);
 bool watch_arrived(struct net *n, struct node *to, const struct tcp_seg *seg, const struct watch_before *b);
 void watch_lost(struct net *n, const struct tcp_seg *seg);
+/* A retransmission timeout sent it into a black hole. */
+void watch_hole(struct net *n, const struct tcp_seg *seg);
 /* Time is about to move to `to`: has any flow stood still for too long? */
 bool watch_time(struct net *n, uint64_t to);
 

@@ -90,7 +90,21 @@ def test_connection(net):
         wait_for(lambda: b.run('!!document.querySelector("#curves polyline")') and b.run(points) > 16, 20, 'points of a curve')
         equal(b.run('document.querySelectorAll("#curves svg").length'), 4, 'panels')
         fits(b, width, name)
+        sequence = 'document.querySelector("#sequence svg.plot").innerHTML'
+        before = b.run(sequence)
+        check(all(f'class="{c}"' in before for c in ('data', 'ack', 'grid')), 'the time-sequence graph')
+        wait_for(lambda: b.run(sequence) != before, 10, 'the graph moves')
+        stroke = b.run('getComputedStyle(document.querySelector("#sequence path.data")).stroke')
+        equal(stroke, 'rgb(108, 178, 255)' if phone else 'rgb(11, 107, 203)', 'the colour of data is the style sheet\'s')
         b.screenshot(os.path.join(SHOTS, name + '.png'))
+    b.view(1280, 900, scripts=False)
+    b.open(f'http://{STACK4}/connections/{ident}')
+    wait_for(lambda: b.run('document.getElementById("live").textContent') == '', 10, 'the page without scripts')
+    check(b.run('document.querySelectorAll("#sequence svg path.data").length') == 2,
+          'the graph without scripts: ' + b.run('document.getElementById("sequence").innerHTML')[:500])
+    b.view(1280, 900)
+    b.open(f'http://{STACK4}/connections/{ident}')
+    wait_for(lambda: b.run('document.getElementById("live").textContent') == 'live', 10, 'it becomes live')
     d.cli('abort', ident)
     wait_for(lambda: 'gone' in b.run('document.getElementById("live").textContent'), 10, 'it says that the connection is gone')
     check('ESTABLISHED' in b.run('document.getElementById("facts").textContent'), 'last values stay')
@@ -115,4 +129,23 @@ def test_buttons(net):
             wait_for(lambda: ident not in [c['id'] for c in d.conns(state='ESTABLISHED')], 10, f'{verb} by the button')
             wait_for(lambda: b.run('location.pathname') == '/', 10, 'back on the overview')
     equal(b.console, [], 'what the browser complained of')
+    b.close()
+
+
+def test_plot_colours(net):
+    """The picture of taut plot on light and dark screens: the browser takes the colours of each."""
+    b = Browser(net)
+    d = net.tautd()
+    traffic = Traffic()
+    time.sleep(0.5)
+    picture = os.path.join(SHOTS, 'plot.svg')
+    os.makedirs(SHOTS, exist_ok=True)
+    d.cli('plot', d.conns(local_port=19)[0]['id'], '-o', picture)
+    for dark, background in ((False, 'rgb(255, 255, 255)'), (True, 'rgb(20, 24, 28)')):
+        b.view(1020, 960, dark=dark)
+        b.open('file://' + picture)
+        equal(b.run('getComputedStyle(document.querySelector(".bg")).fill'), background, 'background')
+        b.screenshot(os.path.join(SHOTS, f'plot-{"dark" if dark else "light"}.png'))
+    equal(b.console, [], 'what the browser complained of')
+    traffic.stop()
     b.close()

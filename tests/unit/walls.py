@@ -30,13 +30,13 @@ MAY_INCLUDE = {
     'wire': ['base/'],
     'cc': ['base/'],
     'tcp': ['base/', 'wire/tcp.h', 'cc/'],
-    'trace': ['base/', 'wire/tcp.h', 'wire/text.h', 'tcp/tcp_events.h', 'tcp/tcp_enums.h', 'tcp/tcp_config.h'],
+    'trace': ['base/', 'wire/', 'tcp/tcp_events.h', 'tcp/tcp_enums.h', 'tcp/tcp_config.h'],
     'sock': ['base/'] + TCP_PUBLIC,
     'stack': ['base/', 'wire/', 'sock/sock.h'] + TCP_PUBLIC,
-    'daemon': ['trace/trace.h', 'base/', 'stack/stack.h', 'sock/sock.h'] + TCP_PUBLIC,
+    'daemon': ['trace/trace.h', 'trace/export.h', 'base/', 'stack/stack.h', 'sock/sock.h'] + TCP_PUBLIC,
     'client': [],
-    'cli': ['client/taut.h', 'trace/trace.h'],
-    'web': ['client/taut.h', 'trace/trace.h'],
+    'cli': ['client/taut.h', 'trace/trace.h', 'trace/export.h', 'trace/plot.h', 'trace/explain.h'],
+    'web': ['client/taut.h', 'trace/trace.h', 'trace/plot.h'],
 }
 
 # Rooms below the daemon, pure; and those whose symbols each may need (through headers of headers too).

@@ -1,0 +1,101 @@
+/*
+ * web/sequence.c: the time-sequence graph of a connection's page: what the flight recorder has of it is fetched and drawn
+ * here, as `taut plot` does, without colours of its own: the page's style sheet has them. At most PIECES pieces of the record
+ * are looked at, and the last SHOWN_S seconds of them shown.
+ */
+#include "web/web.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "trace/plot.h"
+
+#define PIECES  8
+#define SHOWN_S 10.0
+
+/* What base64 text stands for, in its own place; bytes, or -1. */
+static ssize_t base64(char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    int8_t value[256];
+    ssize_t n = 0;
+    uint32_t v = 0;
+    unsigned bits = 0;
+
+    memset(value, -1, sizeof value);
+    for (int i = 0; i < 64; i++)
+        value[(unsigned char)digits[i]] = (int8_t)i;
+    for (const char *c = text; *c && *c != '='; c++) {
+        if (value[(unsigned char)*c] < 0)
+            return -1;
+        v = v << 6 | (uint8_t)value[(unsigned char)*c];
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            text[n++] = (char)(v >> bits);
+        }
+    }
+    return n;
+}
+
+/* One piece of the record into the plot; *inout_next moves on. False: there is no more, or it can't be read. */
+static bool add_piece(struct web *w, const char *id, struct plot *p, json_int_t *inout_next, uint64_t *inout_zero,
+                      enum plot_direction *inout_direction)
+{
+    char params[TAUT_ID_MAX + 64], error[256], *text;
+    json_t *j;
+    struct trace tr;
+    json_int_t before = *inout_next;
+    ssize_t n;
+    bool ok = false;
+
+    snprintf(params, sizeof params, "{\"id\":\"%s\",\"after\":%lld,\"max\":1048576}", id, (long long)before);
+    j = ask(w, "trace.get", params, error, sizeof error);
+    if (!j)
+        return false;
+    text = strdup(text_of(j, "data"));
+    n = text ? base64(text) : -1;
+    if (n > 0 && trace_open(text, (size_t)n, &tr, NULL, NULL) == 0) {
+        if (*inout_direction == PLOT_MORE) {
+            *inout_direction = plot_trace_direction(&tr);
+            *inout_zero = tr.zero;
+        }
+        tr.zero = *inout_zero; /* the first piece's: times go on */
+        ok = plot_from_trace(p, &tr, *inout_direction) == 0;
+        *inout_next = json_integer_value(json_object_get(j, "next"));
+    }
+    free(text);
+    json_decref(j);
+    return ok && *inout_next != before;
+}
+
+void sequence_graph(FILE *out, struct web *w, const char *id)
+{
+    struct plot *p = calloc(1, sizeof *p);
+    struct plot_style style = {.embed = true};
+    enum plot_direction direction = PLOT_MORE;
+    struct trace_text svg = {0};
+    json_int_t next = 0;
+    uint64_t zero = 0;
+
+    if (!p)
+        return;
+    for (unsigned i = 0; i < PIECES; i++) {
+        if (!add_piece(w, id, p, &next, &zero, &direction))
+            break;
+    }
+    if (!p->any) {
+        fputs("<p class=\"dim\">The flight recorder has no segments of it.</p>", out);
+    } else {
+        if (p->last - p->first > SHOWN_S) {
+            style.from = p->last - SHOWN_S;
+            style.to = p->last;
+        }
+        plot_svg(p, &style, &svg);
+        if (svg.at && !svg.failed)
+            fwrite(svg.at, 1, svg.len, out);
+        trace_text_free(&svg);
+    }
+    plot_free(p);
+    free(p);
+}

@@ -1,0 +1,96 @@
+"""taut capture: frames of the interface as they pass the TAP, with causes and drop reasons; readers that sleep."""
+import os
+import signal
+import socket
+import struct
+import time
+
+from harness import (STACK4, TAUT, Control, check, equal, need, pattern, read_exactly, sh, tcp, wait_for)
+from test_export import tshark
+
+
+def refused():
+    s = socket.socket()
+    try:
+        s.connect((STACK4, 4444))
+    except ConnectionRefusedError:
+        return
+    finally:
+        s.close()
+    check(False, 'connected')
+
+
+def echo(n):
+    with tcp() as s:
+        for at in range(0, n, 40000):
+            data = pattern(min(40000, n - at))
+            s.sendall(data)
+            equal(read_exactly(s, len(data)), data, 'echo')
+
+
+def test_frames(net):
+    """tshark reads it without a warning, every checksum is good, comments say why; with and without offloads."""
+    need('tshark')
+    for offload in (True, False):
+        d = net.tautd(offload=offload)
+        out = os.path.join(net.tmp, f'live-{offload}.pcapng')
+        p = net.start('capture', TAUT, '-S', d.dir, 'capture', '-o', out)
+        wait_for(lambda: os.path.exists(out) and os.path.getsize(out) > 100, 5, 'it begins')
+        echo(120000)
+        refused()
+        wait_for(lambda: b'NO_SOCKET' in open(out, 'rb').read(), 5, 'the last frames')
+        p.send_signal(signal.SIGINT)
+        equal(p.wait(5), 0, 'exit status')
+        check(', 0 missed' in p.output(), p.output())
+        rows = [x.split('\t') for x in tshark(out, 'tcp.srcport', 'tcp.len', 'tcp.checksum.status', 'ip.checksum.status',
+                                              'frame.comment', display='tcp')]
+        equal({(r[2], r[3]) for r in rows}, {('1', '1')}, 'checksums')
+        for out_of_7 in (True, False):
+            equal(sum(int(r[1]) for r in rows if (r[0] if out_of_7 else '7') == '7' and (r[0] == '7') == out_of_7), 120000,
+                  'payload')
+        comments = [r[4] for r in rows]
+        check(all(comments), 'a comment each')
+        for want in ('SYNACK: ', 'DATA: ', 'used', 'not used: NO_SOCKET: ', 'RST_NO_SOCKET: '):
+            check(any(want in c for c in comments), f'{want}: {set(comments)}')
+        equal(tshark(out, 'frame.number', display='_ws.malformed'), [], 'malformed')
+        d.expect_end = True
+        d.stop()
+
+
+def test_filter_and_limits(net):
+    """A port, a length, a count; one capture at a time; usage."""
+    need('tshark')
+    d = net.tautd()
+    out = os.path.join(net.tmp, 'live.pcapng')
+    p = net.start('capture', TAUT, '-S', d.dir, 'capture', '-o', out, '--port', '7', '-s', '80', '-c', '12')
+    wait_for(lambda: os.path.exists(out) and os.path.getsize(out) > 100, 5, 'it begins')
+    equal(d.cli('capture', '-o', '/dev/null', '-t', '1', check_status=False)[0], 1, 'a second one')
+    refused()
+    echo(100000)
+    equal(p.wait(5), 0, 'exit status')
+    rows = [x.split('\t') for x in tshark(out, 'tcp.port', 'frame.cap_len')]
+    equal(len(rows), 12, 'frames')
+    check(all('7' in r[0].split(',') and int(r[1]) <= 80 for r in rows), rows)
+    wait_for(lambda: d.cli('capture', '-o', out, '-t', '1', check_status=False)[0] == 0, 10, 'the next one may begin')
+    equal(sh(TAUT, 'capture', check_status=False)[0], 2, 'usage')
+
+
+def test_reader_sleeps(net):
+    """A reader that does not read costs its queue: traffic goes on, what it missed is counted and told."""
+    d = net.tautd(offload=False)
+    control = Control(d.dir)
+    _, s = control.call_fd('capture.open')
+    begun = time.monotonic()
+    echo(6000000)
+    check(time.monotonic() - begun < 20, 'the traffic was held up')
+    s.settimeout(1)
+    blocks, missed = 0, 0
+    while not missed:
+        block = s.recv(1 << 20)
+        blocks += block[:4] == struct.pack('=I', 6)
+        if block[:4] == struct.pack('=I', 5):
+            seen, missed = struct.unpack_from('=Q', block, 24)[0], struct.unpack_from('=Q', block, 36)[0]
+    check(blocks > 1000 and missed > 1000 and blocks + missed <= seen, f'{blocks} frames, {missed} missed of {seen}')
+    s.close()
+    echo(1000)
+    control.call_fd('capture.open')[1].close()
