@@ -169,15 +169,20 @@ static void listener_free(struct program_listener *l)
     free(l);
 }
 
-/* A program that wrote had received: it answered and went (our queue holds more than the poison, or held it).
+/*
+ * It had the descriptor, and went after that: it wrote (our queue holds more than the poison, or held it), or it read what
+ * it was given. A Unix socket that ends with bytes unread, received or not, tells its peer ECONNRESET.
  */
-static bool program_wrote(const struct program_conn *c)
+static bool program_received(const struct program_conn *c)
 {
     struct pump_info info;
-    int inq = 0;
+    socklen_t n = sizeof(int);
+    int inq = 0, error = 0;
 
     pump_get_info(c->pump, &info);
-    return info.bytes_out > 0 || (ioctl(c->our_fd, SIOCINQ, &inq) == 0 && inq > 1);
+    if (info.bytes_out > 0 || (ioctl(c->our_fd, SIOCINQ, &inq) == 0 && inq > 1))
+        return true;
+    return info.bytes_in > 0 && getsockopt(c->our_fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0;
 }
 
 /* Resets what the program never got. */
@@ -197,7 +202,7 @@ static void reset_unreceived(struct program_listener *l, uint64_t now)
         struct program_conn *c = list_entry(list_pop(&l->recent), struct program_conn, recent);
         struct pollfd p = {.fd = c->our_fd};
 
-        if (c->pump && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) && !program_wrote(c))
+        if (c->pump && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) && !program_received(c))
             pump_abort(c->pump, now);
     }
 }

@@ -2,6 +2,7 @@
 import json
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -290,6 +291,33 @@ def test_answer_and_exit(net):
         equal(read_all(client), b'answer %d' % i, 'answer')
         client.close()
         wait_for(lambda: d.call('server.status')['totals']['listeners'] == 3, 3, 'the listener is gone')
+
+
+def test_read_and_exit(net):
+    """
+    A program that accepts, reads all, writes nothing and goes, listener and all, before the daemon looks: it had received
+    the connection, so the peer reads an end. One that left something unread resets it.
+    """
+    d = net.tautd()
+    for port, most, what in ((9000, 100, 'an end'), (9001, 4, 'a reset')):
+        _, listener = d.control.call_fd('tcp.listen', port=port)
+        with tcp(port=port) as client:
+            client.sendall(b'good day')
+            client.shutdown(socket.SHUT_WR)
+            _, s = accept(listener)
+            wait_for(lambda s=s: s.recv(100, socket.MSG_PEEK) == b'good day', 5, 'the data')
+            time.sleep(0.1)
+            d.popen.send_signal(signal.SIGSTOP)
+            try:
+                listener.close()
+                s.recv(most)
+                s.close()
+            finally:
+                d.popen.send_signal(signal.SIGCONT)
+            if most > 8:
+                equal(read_all(client), b'', what)
+            else:
+                check(reset_of(lambda client=client: read_all(client)), what)
 
 
 def test_data_after_close_is_reset(net):
