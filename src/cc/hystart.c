@@ -1,12 +1,15 @@
 /*
  * cc/hystart.c: when slow start should end although nothing is lost yet.
  *
- * Linux's HyStart looks for one of two signs in each round (a round ends when what was snd_nxt at its begin
- * is acknowledged) from cwnd 16 on: ACK train   ACKs at most 2 ms apart that last for longer than half of the
- * minimum RTT delay       the least of the first 8 RTTs of the round (and of what follows) exceeds the
- * minimum RTT by an eighth of it, at least 4 ms, at most 16 ms HyStart++ has the delay sign only, compares
- * with the round before, and does not end slow start at once: it grows at a quarter of the speed for five
- * rounds, and goes back if the RTT falls again.
+ * Linux's HyStart looks for one of two signs in each round, from cwnd 16 on (a round ends when what was snd_nxt at its
+ * begin is acknowledged; rounds are counted below 16 too, or the first one looked at would begin amid a flight):
+ *
+ *     ACK train   ACKs at most 2 ms apart that last for longer than half of the minimum RTT
+ *     delay       the least of the first 8 RTTs of the round (and of what follows) exceeds the minimum RTT by an eighth
+ *                 of it, at least 4 ms, at most 16 ms
+ *
+ * HyStart++ has the delay sign only, compares with the round before, and does not end slow start at once: it grows at a
+ * quarter of the speed for five rounds, and goes back if the RTT falls again.
  *
  * Called by cubic.c with every RTT sample; writes nothing but its own state and ssthresh.
  */
@@ -88,7 +91,7 @@ static void linux_sample(struct hystart *h, struct cc_window *w, uint32_t rtt_us
 {
     bool train, delay;
 
-    /* Rounds are counted below it too, or they would begin amid a flight (Linux since 6.13). */
+    /* Before the low window is looked at: Linux since 6.13. */
     if ((int32_t)(w->snd_una - h->end_seq) > 0)
         begin_round(h, w, now);
     if (w->cwnd < LOW_WINDOW)

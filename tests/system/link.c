@@ -56,6 +56,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wire/bytes.h"
+#include "wire/csum.h"
+
 #define PORTS_MAX   8
 #define LANES_MAX   64
 #define FLOWS_MAX   128
@@ -230,16 +233,6 @@ static struct frame *take(void)
 /* ---- Reading a frame
  * ---------------------------------------------------------------------------------------------- */
 
-static unsigned get16(const uint8_t *p)
-{
-    return (unsigned)p[0] << 8 | p[1];
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-
 static struct parsed parse(const uint8_t *f, unsigned bytes)
 {
     struct parsed p = {.ip = 14};
@@ -247,14 +240,14 @@ static struct parsed parse(const uint8_t *f, unsigned bytes)
 
     if (bytes < 14 + 20)
         return p;
-    if (get16(f + 12) == 0x0800) {
+    if (get_be16(f + 12) == 0x0800) {
         p.ip4 = true;
         p.l4 = p.ip + (f[14] & 15u) * 4;
-        end = p.ip + get16(f + 16);
+        end = p.ip + get_be16(f + 16);
         p.tcp = f[23] == 6;
-    } else if (get16(f + 12) == 0x86dd && bytes >= 14 + 40) {
+    } else if (get_be16(f + 12) == 0x86dd && bytes >= 14 + 40) {
         p.l4 = p.ip + 40;
-        end = p.l4 + get16(f + 18);
+        end = p.l4 + get_be16(f + 18);
         p.tcp = f[20] == 6;
     } else {
         return p;
@@ -263,9 +256,9 @@ static struct parsed parse(const uint8_t *f, unsigned bytes)
         p.tcp = false;
         return p;
     }
-    p.sport = (uint16_t)get16(f + p.l4);
-    p.dport = (uint16_t)get16(f + p.l4 + 2);
-    p.seq = get32(f + p.l4 + 4);
+    p.sport = (uint16_t)get_be16(f + p.l4);
+    p.dport = (uint16_t)get_be16(f + p.l4 + 2);
+    p.seq = get_be32(f + p.l4 + 4);
     p.flags = f[p.l4 + 13];
     p.payload = p.l4 + (f[p.l4 + 12] >> 4) * 4u;
     p.payload_bytes = p.payload < end ? end - p.payload : 0;
@@ -433,19 +426,13 @@ static void track(struct flow *w, const struct parsed *p, bool dropped, bool by_
 /* CE, with IPv4's header checksum put right (RFC 1624). */
 static bool mark_ce(uint8_t *f, const struct parsed *p)
 {
-    uint32_t sum;
     uint8_t *ip = f + p->ip;
-    unsigned before_word = get16(ip), after_word;
+    uint16_t before_word = get_be16(ip);
 
     if (!p->ip4 || (ip[1] & 3) == 0)
         return false;
     ip[1] |= 3;
-    after_word = get16(ip);
-    sum = (~get16(ip + 10) & 0xffff) + (~before_word & 0xffff) + after_word;
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = ~((sum & 0xffff) + (sum >> 16)) & 0xffff;
-    ip[10] = (uint8_t)(sum >> 8);
-    ip[11] = (uint8_t)sum;
+    put_be16(ip + 10, csum_update16(get_be16(ip + 10), before_word, get_be16(ip)));
     return true;
 }
 

@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rawtcp.h"
+
 #define PER_ADDRESS 16384u
 #define FIRST_PORT  32768u
 #define WINDOW      200u
@@ -33,69 +35,32 @@ static uint8_t mac[6], our_mac[6];
 static uint32_t source, destination, port;
 static int fd;
 
-static void put16(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-    put16(p, v >> 16);
-    put16(p + 2, v);
-}
-
-static uint32_t get16(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 8 | p[1];
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return get16(p) << 16 | get16(p + 2);
-}
-
-/* RFC 1071, of an even number of bytes. */
-static uint32_t sum(const uint8_t *p, unsigned bytes, uint32_t s)
-{
-    for (unsigned i = 0; i < bytes; i += 2)
-        s += get16(p + i);
-    return s;
-}
-
-static uint32_t fold(uint32_t s)
-{
-    s = (s & 0xffff) + (s >> 16);
-    return ~((s & 0xffff) + (s >> 16)) & 0xffff;
-}
-
 static void send_segment(uint32_t i, bool syn, uint32_t ack)
 {
     static const uint8_t options[8] = {2, 4, 5, 0xb4, 1, 3, 3, 7};
-    unsigned bytes = syn ? 28 : 20;
+    uint16_t bytes = syn ? 28 : 20;
     uint8_t f[TCP_AT + 28] = {0}, *ip = f + 14, *tcp = f + TCP_AT;
 
     memcpy(f, mac, 6);
     memcpy(f + 6, our_mac, 6);
-    put16(f + 12, ETH_P_IP);
+    put_be16(f + 12, ETH_P_IP);
     ip[0] = 0x45;
-    put16(ip + 2, 20 + bytes);
-    put16(ip + 6, 0x4000);
+    put_be16(ip + 2, (uint16_t)(20 + bytes));
+    put_be16(ip + 6, 0x4000);
     ip[8] = 64;
     ip[9] = IPPROTO_TCP;
-    put32(ip + 12, source + i / PER_ADDRESS);
-    put32(ip + 16, destination);
-    put16(ip + 10, fold(sum(ip, 20, 0)));
-    put16(tcp, FIRST_PORT + i % PER_ADDRESS);
-    put16(tcp + 2, port);
-    put32(tcp + 4, syn ? i : i + 1);
-    put32(tcp + 8, ack);
+    put_be32(ip + 12, source + i / PER_ADDRESS);
+    put_be32(ip + 16, destination);
+    put_be16(tcp, (uint16_t)(FIRST_PORT + i % PER_ADDRESS));
+    put_be16(tcp + 2, (uint16_t)port);
+    put_be32(tcp + 4, syn ? i : i + 1);
+    put_be32(tcp + 8, ack);
     tcp[12] = (uint8_t)(bytes / 4 << 4);
     tcp[13] = syn ? 2 : 16;
-    put16(tcp + 14, 64240);
+    put_be16(tcp + 14, 64240);
     if (syn)
         memcpy(tcp + 20, options, sizeof options);
-    put16(tcp + 16, fold(sum(tcp, bytes, sum(ip + 12, 8, IPPROTO_TCP + bytes))));
+    rawtcp_seal(ip, tcp, bytes);
     while (send(fd, f, TCP_AT + bytes, 0) < 0 && (errno == ENOBUFS || errno == EAGAIN))
         usleep(500);
 }
@@ -111,13 +76,13 @@ static uint32_t answer(uint8_t *done, uint32_t count)
         const uint8_t *tcp = f + TCP_AT;
         uint32_t i;
 
-        if (n < TCP_AT + 20 || get16(f + 12) != ETH_P_IP || f[14] != 0x45 || f[23] != IPPROTO_TCP ||
-            get32(f + 26) != destination || get16(tcp) != port || (tcp[13] & 0x17) != 0x12)
+        if (n < TCP_AT + 20 || get_be16(f + 12) != ETH_P_IP || f[14] != 0x45 || f[23] != IPPROTO_TCP ||
+            get_be32(f + 26) != destination || get_be16(tcp) != port || (tcp[13] & 0x17) != 0x12)
             continue;
-        i = (get32(f + 30) - source) * PER_ADDRESS + get16(tcp + 2) - FIRST_PORT;
-        if (i >= count || get32(tcp + 8) != i + 1)
+        i = (get_be32(f + 30) - source) * PER_ADDRESS + get_be16(tcp + 2) - FIRST_PORT;
+        if (i >= count || get_be32(tcp + 8) != i + 1)
             continue;
-        send_segment(i, false, get32(tcp + 4) + 1);
+        send_segment(i, false, get_be32(tcp + 4) + 1);
         new += !done[i];
         done[i] = 1;
     }

@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rawtcp.h"
+
 #define BATCH       64
 #define TCP_AT      (14 + 20)
 #define TCP_BYTES   40
@@ -41,32 +43,6 @@ static uint32_t random32(void)
     return (uint32_t)(x >> 32);
 }
 
-static void put16(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-    put16(p, v >> 16);
-    put16(p + 2, v);
-}
-
-/* RFC 1071, of an even number of bytes. */
-static uint32_t inet_sum(const uint8_t *p, unsigned bytes, uint32_t sum)
-{
-    for (unsigned i = 0; i < bytes; i += 2)
-        sum += (uint32_t)p[i] << 8 | p[i + 1];
-    return sum;
-}
-
-static uint32_t inet_fold(uint32_t sum)
-{
-    sum = (sum & 0xffff) + (sum >> 16);
-    return ~((sum & 0xffff) + (sum >> 16)) & 0xffff;
-}
-
 static void template(uint8_t *f, const uint8_t mac[6], const uint8_t our_mac[6], uint32_t port)
 {
     static const uint8_t options[20] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 1, 0, 0, 0, 0, 0, 1, 3, 3, 7};
@@ -74,17 +50,17 @@ static void template(uint8_t *f, const uint8_t mac[6], const uint8_t our_mac[6],
 
     memcpy(f, mac, 6);
     memcpy(f + 6, our_mac, 6);
-    put16(f + 12, ETH_P_IP);
+    put_be16(f + 12, ETH_P_IP);
     ip[0] = 0x45;
-    put16(ip + 2, 20 + TCP_BYTES);
-    put16(ip + 6, 0x4000);
+    put_be16(ip + 2, 20 + TCP_BYTES);
+    put_be16(ip + 6, 0x4000);
     ip[8] = 64;
     ip[9] = IPPROTO_TCP;
-    put32(ip + 16, destination);
-    put16(tcp + 2, port);
+    put_be32(ip + 16, destination);
+    put_be16(tcp + 2, (uint16_t)port);
     tcp[12] = TCP_BYTES / 4 << 4;
     tcp[13] = 2; /* SYN */
-    put16(tcp + 14, 64240);
+    put_be16(tcp + 14, 64240);
     memcpy(tcp + 20, options, sizeof options);
 }
 
@@ -93,13 +69,10 @@ static void fill(uint8_t *f)
     uint32_t source = base | (random32() & host_mask);
     uint8_t *ip = f + 14, *tcp = f + TCP_AT;
 
-    put32(ip + 12, source);
-    put16(ip + 10, 0);
-    put16(ip + 10, inet_fold(inet_sum(ip, 20, 0)));
-    put16(tcp, 1024 + random32() % 60000);
-    put32(tcp + 4, random32());
-    put16(tcp + 16, 0);
-    put16(tcp + 16, inet_fold(inet_sum(tcp, TCP_BYTES, inet_sum(ip + 12, 8, IPPROTO_TCP + TCP_BYTES))));
+    put_be32(ip + 12, source);
+    put_be16(tcp, (uint16_t)(1024 + random32() % 60000));
+    put_be32(tcp + 4, random32());
+    rawtcp_seal(ip, tcp, TCP_BYTES);
 }
 
 static double now(void)
