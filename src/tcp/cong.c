@@ -50,12 +50,14 @@ void tcp_cc_refresh(const struct tcp *t, struct tcp_conn *c, uint64_t now)
 /*
  * ACKs come in batches, and what they let out leaves behind the batch; Linux sends between two of them. A controller
  * that takes snd_nxt for the end of a round must not end it within the batch: it would judge the round by the RTTs of
- * its last segments alone, which waited behind the others.
+ * its last segments alone, which waited behind the others. Where the pacing gate, the device or the neighbour decides
+ * what leaves, cwnd does not tell.
  */
 void tcp_cc_note_due(struct tcp_conn *c)
 {
     uint32_t flying = tcp_in_flight(c) + c->sndq.lost_pending;
-    uint64_t room = c->win.cwnd > flying ? (uint64_t)(c->win.cwnd - flying) * c->mss : 0;
+    bool held = c->pacing_needed || c->tx_refused || c->suspended;
+    uint64_t room = c->win.cwnd > flying && !held ? (uint64_t)(c->win.cwnd - flying) * c->mss : 0;
     uint32_t end = seq_min(c->write_seq, tcp_wnd_end(c)), ready = seq_lt(c->snd_nxt, end) ? end - c->snd_nxt : 0;
 
     c->snd_nxt_due = c->snd_nxt + (ready < room ? ready : (uint32_t)room);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "harness.h"
+#include "tcp/tcp_priv.h"
 
 enum { RENO, CUBIC, DCTCP, BBR }; /* cc_name() */
 
@@ -154,6 +155,38 @@ static void hystart_rounds_are_flights(void **st)
     ack_segments(h, 44, 70, 1);
     assert_int_equal(h_info(h).snd_cwnd, 80);
     assert_int_equal(h_info(h).snd_ssthresh, 0x7fffffff);
+    h_abort(h);
+    skip_out(h);
+    h_free(h);
+}
+
+/*
+ * The gate lets a segment out every 10 ms, cwnd would let out all: a round ends with what is sent, or it would last for as
+ * many round trips as cwnd holds of what the gate lets through.
+ */
+static void rounds_behind_the_gate(void **st)
+{
+    struct harness *h = server(DCTCP);
+    struct tcp_conn *c = tcp_conn_by_id(h->t, h_id(h));
+
+    (void)st;
+    tcp_set_max_pacing_rate(h->t, h_id(h), 100000);
+    h_send(h, 30000);
+    skip_out(h); /* the first ten leave as they come */
+    for (unsigned k = 1; k < 6; k++) {
+        char text[80];
+
+        pass_ms(h, 20);
+        skip_out(h);
+        snprintf(text, sizeof text, ". 1:1(0) ack %u win 65535", 1 + 2000 * k);
+        in(h, text);
+        skip_out(h);
+        pass_ms(h, 1);
+        tcp_cc_refresh(h->t, c, h->now);
+        assert_true(c->win.cwnd > tcp_in_flight(c)); /* there was room */
+        assert_int_equal(c->win.snd_nxt - c->iss, c->snd_nxt - c->iss);
+    }
+    skip_out(h);
     h_abort(h);
     skip_out(h);
     h_free(h);
@@ -474,6 +507,7 @@ int main(void)
         cmocka_unit_test(by_name),
         cmocka_unit_test(hystart_rounds_of_batches),
         cmocka_unit_test(hystart_rounds_are_flights),
+        cmocka_unit_test(rounds_behind_the_gate),
         cmocka_unit_test(chosen_before_the_syn),
         cmocka_unit_test(each_its_own_reduction),
         cmocka_unit_test(changed_while_it_lives),
