@@ -486,7 +486,7 @@ static bool sack_cut(struct tcp_sndq *q, uint32_t i, uint32_t start, uint32_t en
 
 /*
  * Descriptor i is SACKED and lies in a block that was done before, so all behind it up to the block's end is SACKED
- * too, but for the last, which the block may have covered in part. Index of that one; i + 1 where there is none.
+ * too. Index of what lies at that end; i + 1 where there is no such block.
  */
 static uint32_t pass_over(const struct tcp_sndq *q, uint32_t i)
 {
@@ -532,7 +532,11 @@ void tcp_sndq_sack(struct tcp_sndq *q, uint32_t start, uint32_t end, struct tcp_
         else
             i++;
     }
-    remember_block(q, start, end);
+    /* A last one that the block covers in part is not SACKED, and may be cut later. */
+    if (i > 0 && !(tcp_sndq_at(q, i - 1)->flags & TCP_DESC_SACKED))
+        end = tcp_sndq_at(q, i - 1)->seq;
+    if (seq_lt(start, end))
+        remember_block(q, start, end);
 }
 
 /* ---- loss -------------------------------------------------------------------------------------------- */

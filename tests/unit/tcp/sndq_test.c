@@ -452,6 +452,27 @@ static void random_use(void **state)
     free(m);
 }
 
+/*
+ * A block that ends within a segment was done before; then that segment is cut there (the peer's window ended). The
+ * part within the block is not SACKED yet: seen again, it is.
+ */
+static void sacked_after_a_cut(void **state)
+{
+    struct tcp_sndq *q = &((struct fixture *)*state)->q;
+    struct tcp_sack_result acc = {0};
+    uint32_t una = q->una, i;
+
+    for (int k = 0; k < 6; k++)
+        tcp_sndq_push(q, 1000, MSS, 0, 1);
+    tcp_sndq_sack(q, una + 1000, una + 3400, &acc);
+    i = tcp_sndq_find(q, una + 3000);
+    assert_true(tcp_sndq_mark_lost(q, tcp_sndq_at(q, i)));
+    assert_true(tcp_sndq_cut(q, i, 400));
+    tcp_sndq_sack(q, una + 1000, una + 3400, &acc);
+    assert_int_equal(tcp_sndq_at(q, tcp_sndq_find(q, una + 3000))->flags & (TCP_DESC_SACKED | TCP_DESC_LOST), TCP_DESC_SACKED);
+    assert_null(tcp_sndq_check(q));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -465,6 +486,7 @@ int main(void)
         T(reordering_is_seen),
         T(lost_by_sack),
         T(cut_within_a_segment),
+        T(sacked_after_a_cut),
         T(retransmits_in_order),
         T(lost_below_the_hint),
         T(collapses_small_ones),
