@@ -480,6 +480,7 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
         tcp_conn_free(t, c);
         return error;
     }
+    tcp_rto_over(c, now);
     join_engine(t, c, r->state, now);
     if (c->state != TCP_STATE_CLOSE)
         restore_timers(t, c, r, now);

@@ -783,10 +783,10 @@ void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_se
 /* tcp_update_rto_stats() */
 void tcp_rto_began(struct tcp_conn *c, uint64_t now)
 {
-    if (c->retransmits == 0) {
+    if (c->retransmits == 0)
         c->total_rto_recoveries++;
+    if (c->retransmits == 0 || !c->rto_at) /* the latter: those of a restored connection go on */
         c->rto_at = now;
-    }
     if (c->retransmits < UINT8_MAX)
         c->retransmits++;
     c->total_rto++;

@@ -27,6 +27,7 @@
     V(uint64_t, id, id)                                                                                        \
     V(uint64_t, user, user)                                                                                    \
     V(uint64_t, retrans_stamp, retrans_stamp)                                                                  \
+    V(uint64_t, rto_at, rto_at)                                                                                \
     V(uint64_t, probe_begun_at, probe_begun_at)                                                                \
     V(uint64_t, mtup_probe_timestamp, mtup.probe_timestamp)                                                    \
     V(uint64_t, lsndtime, lsndtime)                                                                            \
@@ -114,6 +115,7 @@
     V(uint32_t, rcv_ooopack, rcv_ooopack)                                                                      \
     V(uint32_t, mtup_search_low, mtup.search_low)                                                              \
     V(uint32_t, mtup_search_high, mtup.search_high)                                                            \
+    V(uint32_t, total_rto_time_ms, total_rto_time_ms)                                                          \
     V(uint16_t, path_mtu, path.mtu)                                                                            \
     V(uint16_t, path_advmss, path.advmss)                                                                      \
     V(uint16_t, mss_clamp, mss_clamp)                                                                          \
@@ -123,6 +125,8 @@
     V(uint16_t, pmtu, pmtu)                                                                                    \
     V(uint16_t, reordering, reordering)                                                                        \
     V(uint16_t, rcv_mss, rcv_mss)                                                                              \
+    V(uint16_t, total_rto, total_rto)                                                                          \
+    V(uint16_t, total_rto_recoveries, total_rto_recoveries)                                                    \
     B(md5_key, md5_key, 8)                                                                                     \
     B(md5_prefix, md5_prefix, 4)                                                                               \
     V(uint8_t, state, state)                                                                                   \
@@ -178,10 +182,7 @@
     V(uint8_t, fastopen_rsk, fastopen_rsk)                                                                     \
     V(uint8_t, synack_timeouts, synack_timeouts)                                                               \
     V(uint8_t, mtup_enabled, mtup.enabled)                                                                     \
-    V(uint8_t, synack_retrans, synack_retrans)                                                                 \
-    V(uint16_t, total_rto, total_rto)                                                                          \
-    V(uint16_t, total_rto_recoveries, total_rto_recoveries)                                                    \
-    V(uint32_t, total_rto_time_ms, total_rto_time_ms)
+    V(uint8_t, synack_retrans, synack_retrans)
 
 struct tcp_record {
     uint32_t layout; /* tcp_record_layout() of the writer */

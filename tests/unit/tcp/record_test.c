@@ -264,11 +264,40 @@ static void commit_publishes(void **unused)
     pair_end(&p);
 }
 
+/* An engine ends amid timeouts: the time in them is not forgotten, and goes on with the next one. */
+static void timeouts_go_on(void **unused)
+{
+    struct tcp_info info;
+    uint32_t before, at_restart;
+    struct pair p;
+
+    (void)unused;
+    pair_init(&p);
+    pair_connect(&p);
+    p.loss_percent = 100;
+    side_write(&p, &p.a, 1000);
+    pair_run(&p, p.now + 1500 * NSEC_PER_MSEC);
+    assert_int_equal(tcp_get_info(p.a.t, p.a.id, p.now, &info), 0);
+    before = info.total_rto_time;
+    assert_true(info.total_rto >= 2 && before >= 500);
+    restart(&p, &p.a);
+    assert_int_equal(tcp_get_info(p.a.t, p.a.id, p.now, &info), 0);
+    at_restart = info.total_rto_time;
+    assert_int_equal(at_restart, before);
+    pair_run(&p, p.now + 20 * NSEC_PER_SEC);
+    assert_int_equal(tcp_get_info(p.a.t, p.a.id, p.now, &info), 0);
+    assert_true(info.total_rto_time > at_restart + 5000);
+    p.loss_percent = 0;
+    assert_int_equal(tcp_abort(p.a.t, p.a.id, p.now), 0);
+    pair_run(&p, p.now + 10 * NSEC_PER_MSEC);
+    pair_end(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restarts_without_loss),   cmocka_unit_test(restarts_with_loss),
-        cmocka_unit_test(restarts_with_probes),
+        cmocka_unit_test(restarts_with_probes),    cmocka_unit_test(timeouts_go_on),
         cmocka_unit_test(restart_in_other_states), cmocka_unit_test(damage_is_found),
         cmocka_unit_test(payload_must_fit),        cmocka_unit_test(commit_publishes),
     };
