@@ -78,9 +78,7 @@ static unsigned sack_blocks(const struct tcp_conn *c, struct tcp_options *opt, u
 
 static unsigned sack_blocks_max(const struct tcp_conn *c)
 {
-    uint32_t room = TCP_OPTIONS_MAX - 4 - (c->ts_ok ? TCP_OPT_TS_ALIGNED : 0) - (c->md5_key[0] ? TCP_OPT_MD5_ALIGNED : 0);
-
-    return room / 8;
+    return (TCP_OPTIONS_MAX - 4 - tcp_mss_options(c)) / 8;
 }
 
 uint32_t tcp_current_mss(const struct tcp_conn *c)
@@ -1019,6 +1017,13 @@ static bool make_segment(struct tcp *t, struct tcp_conn *c, uint64_t now, struct
     return (c->probe_pending && make_probe(t, c, now, ret)) || make_ack(t, c, now, ret);
 }
 
+/* For the recorder: what holds back what is lost, if anything is, else new data. */
+static void note_limit(struct tcp *t, struct tcp_conn *c, enum tcp_limit limit, uint64_t now)
+{
+    if (t->rec)
+        tcp_rec_limit(t, c, c->sndq.lost_pending ? tcp_send_limit(t, c, now) : limit, now);
+}
+
 /* Nothing to send now: what waits is left to a timer or to an ACK. */
 static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
@@ -1028,7 +1033,7 @@ static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (c->state == TCP_STATE_CLOSE || c->suspended || c->state == TCP_STATE_SYN_SENT)
         return;
     limit = plan_data(t, c, now, &p);
-    tcp_rec_limit(t, c, c->sndq.lost_pending ? tcp_send_limit(t, c, now) : limit, now);
+    note_limit(t, c, limit, now);
     if (limit == TCP_LIMIT_TSO_DEFER && !c->tso_deferred) {
         c->tso_deferred = true;
         c->tso_deferred_end = c->write_seq;
@@ -1052,7 +1057,7 @@ void tcp_note_limit(struct tcp *t, struct tcp_conn *c, uint64_t now)
         return;
     limit = plan_data(t, c, now, &p);
     if (limit != TCP_LIMIT_READY && !c->suspended && c->state != TCP_STATE_SYN_SENT)
-        tcp_rec_limit(t, c, c->sndq.lost_pending ? tcp_send_limit(t, c, now) : limit, now);
+        note_limit(t, c, limit, now);
     if (limit == TCP_LIMIT_RWND || (limit == TCP_LIMIT_TSO_DEFER && p.waits_rwnd))
         tcp_chrono_start(c, TCP_CHRONO_RWND_LIMITED, now);
     else

@@ -223,6 +223,10 @@ static uint32_t ring_new(struct tcp *t, enum rec_kind kind, uint64_t id)
         r->free_ring = r->rings[i].lru_next;
     else if (r->touched_rings < r->n_pages)
         i = r->touched_rings++;
+    else if (steal(r, REC_NIL)) { /* as many rings as pages: what is silent longest gives its place too */
+        i = r->free_ring;
+        r->free_ring = r->rings[i].lru_next;
+    }
     if (i == REC_NIL)
         return REC_NIL;
     gen = r->rings[i].gen + 1;

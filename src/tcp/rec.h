@@ -23,7 +23,7 @@ struct tcp_rec_conn {
     bool told_limit, stalled;
     bool timers_moved;       /* one was set or stopped since the last settle */
     uint16_t mtu;            /* of the path, at the beginning */
-    uint64_t limit_at, ready_at;
+    uint64_t ready_at;
 };
 
 int tcp_rec_init(struct tcp *t);

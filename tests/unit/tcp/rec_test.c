@@ -377,6 +377,32 @@ static void later_versions(void **st)
     assert_int_equal(tcp_rec_decode(bytes, sizeof bytes, &pos, &e, NULL), 0);
 }
 
+/* As many rings as the pool has pages: the one that was silent longest gives its place to a new connection. */
+static void a_page_each(void **st)
+{
+    struct harness *h = h_new_args(&(struct h_args){.trace_bytes = 8 * (4096 + 128)});
+    struct tcp_trace_totals totals;
+    struct trace tr;
+
+    (void)st;
+    for (int i = 0; i < 14; i++) {
+        flow(h, i);
+        h_connect(h);
+        skip_out(h);
+        tr = dump(h, h_id(h));
+        assert_int_equal(count(&tr, TCP_REC_T_SEG_OUT, -1, NULL), 1);
+        pass_ms(h, 20);
+    }
+    tcp_trace_totals(h->t, &totals);
+    assert_true(totals.stolen_rings >= 6);
+    for (int i = 0; i < 14; i++) {
+        flow(h, i);
+        h_abort(h);
+        skip_out(h);
+    }
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,7 +410,7 @@ int main(void)
         cmocka_unit_test(ring_wraps),              cmocka_unit_test(pool_is_shared),
         cmocka_unit_test(level_0_records_nothing), cmocka_unit_test(bad_ends_stay),
         cmocka_unit_test(black_boxes_are_few),     cmocka_unit_test(damaged_bytes),
-        cmocka_unit_test(later_versions),
+        cmocka_unit_test(later_versions),          cmocka_unit_test(a_page_each),
     };
 
     return cmocka_run_group_tests_name("rec", tests, NULL, NULL);
