@@ -919,7 +919,7 @@ static uint32_t bbr_undo_cwnd(void *state, const struct cc_window *w, uint32_t p
     struct bbr *b = state;
 
     (void)prior_cwnd;
-    b->loss_in_round = false;
+    forget_round_losses(b);
     reset_full_bw(b, 0);
     b->bw_shortterm = max_u32(b->bw_shortterm, b->undo_bw_shortterm);
     b->inflight_shortterm = max_u32(b->inflight_shortterm, b->undo_inflight_shortterm);

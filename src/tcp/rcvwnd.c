@@ -295,8 +295,7 @@ static void measure_rcv_mss(struct tcp_conn *c, const struct tcp_seg *seg)
     if (with_header >= TCP_MSS_DEFAULT + TCP_HEADER_BYTES ||
         (with_header >= TCP_MIN_MSS + TCP_HEADER_BYTES &&
          !(seg->flags & (TCP_FIN | TCP_URG | TCP_SYN | TCP_PSH)))) {
-        len = with_header - TCP_HEADER_BYTES - (c->ts_ok ? TCP_OPT_TS_ALIGNED : 0) -
-              (c->md5_key[0] ? TCP_OPT_MD5_ALIGNED : 0);
+        len = with_header - TCP_HEADER_BYTES - tcp_mss_options(c);
         o->last_seg_size = len;
         if (len == last) {
             c->rcv_mss = (uint16_t)len;

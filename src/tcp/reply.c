@@ -108,20 +108,6 @@ void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *a)
     note(t, r);
 }
 
-void tcp_reply_rst_at(struct tcp *t, const struct ip_tuple *tuple, uint32_t seq, uint32_t ack,
-                      enum tcp_cause cause)
-{
-    struct reply *r = reply_new(t);
-
-    if (!r)
-        return;
-    r->tuple = *tuple;
-    r->seq = seq;
-    r->ack = ack;
-    r->flags = TCP_RST | TCP_ACK;
-    r->cause = cause;
-}
-
 void tcp_reply_synack(struct tcp *t, const struct tcp_reply_synack *a)
 {
     struct reply *r = reply_new(t);

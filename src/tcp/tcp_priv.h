@@ -640,8 +640,6 @@ struct tcp_reply_ack {
     enum tcp_cause cause;
 };
 void tcp_reply_ack(struct tcp *t, const struct tcp_reply_ack *r);
-/* RST with sequence numbers of our own (a half-open entry or an unaccepted connection goes away). */
-void tcp_reply_rst_at(struct tcp *t, const struct ip_tuple *tuple, uint32_t seq, uint32_t ack, enum tcp_cause cause);
 /* SYN-ACK of a SYN cookie: nothing of it is remembered. */
 struct tcp_reply_synack {
     struct ip_tuple tuple;
