@@ -109,19 +109,8 @@ static void answer_json(struct web *w, struct answer *a, FILE *out, const char *
 /* A page of conn.list as the daemon answers it. */
 static void answer_list(struct web *w, struct answer *a, FILE *out, const struct web_select *s, bool rows_given)
 {
-    json_t *p = json_pack("{s:i}", "limit", rows_given ? (int)s->rows : 1000);
-    char *params;
+    char *params = ask_list_params(s, s->after, rows_given ? s->rows : 1000);
 
-    if (s->after[0])
-        json_object_set_new(p, "after", json_string(s->after));
-    if (s->state[0])
-        json_object_set_new(p, "state", json_string(s->state));
-    if (s->local_port >= 0)
-        json_object_set_new(p, "local_port", json_integer(s->local_port));
-    if (s->peer_port >= 0)
-        json_object_set_new(p, "peer_port", json_integer(s->peer_port));
-    params = json_dumps(p, JSON_COMPACT);
-    json_decref(p);
     answer_json(w, a, out, "conn.list", params);
     free(params);
 }

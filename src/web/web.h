@@ -66,6 +66,8 @@ struct web_data {
 /* ask.c */
 json_t *ask(struct web *w, const char *method, const char *params, char *error, size_t bytes);
 bool ask_overview(struct web *w, const struct web_select *select, struct web_data *ret); /* false: error says why */
+/* The parameters of conn.list for a selection, from behind `after`; to be freed. */
+char *ask_list_params(const struct web_select *s, const char *after, unsigned limit);
 void ask_free(struct web_data *data);
 double web_seconds(void);
 /* Ids are hexadecimal digits and a dot; anything else is not asked for. */

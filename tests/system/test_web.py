@@ -364,6 +364,20 @@ def test_paging(net):
         s.close()
 
 
+def test_active(net):
+    """active=1, of the page and of the JSON: only connections on which something happened within 10 s."""
+    d = net.tautd()
+    start(net, d)
+    idle, busy = tcp(), tcp(port=9)
+    with idle, busy:
+        time.sleep(10.5)
+        busy.sendall(b'x')
+        for path in ('/', '/api/connections'):
+            for more, there in (('', True), ('&active=1', False)):
+                equal('10.77.0.2:7' in get(f'{path}?state=ESTABLISHED{more}')[2], there, f'{path} {more}: the idle one')
+                check('10.77.0.2:9' in get(f'{path}?state=ESTABLISHED{more}')[2], f'{path} {more}: the busy one')
+
+
 def test_survives_daemon(net):
     """tautd is restarted: the page comes back by itself."""
     d = net.tautd()
