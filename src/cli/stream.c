@@ -164,15 +164,17 @@ int cmd_connect(struct cli *c, int argc, char **argv)
     return join(c, fd, ended);
 }
 
+#define CLI_PREFIX_MAX 70
+
 /* With a key: signed by these peers, or by everybody. */
 static int listen_signed(struct cli *c, const char *address, uint16_t port, unsigned backlog, const char *key,
                          const char *peer)
 {
-    char text[2][CLI_KEY_MAX + 80];
+    char text[2][CLI_KEY_MAX + CLI_PREFIX_MAX + 2];
     const char *md5[3] = {text[0], text[1], NULL};
     int fd;
 
-    snprintf(text[0], sizeof text[0], "%.70s %s", peer ? peer : "0.0.0.0/0", key);
+    snprintf(text[0], sizeof text[0], "%s %s", peer ? peer : "0.0.0.0/0", key);
     snprintf(text[1], sizeof text[1], "::/0 %s", key);
     if (peer)
         md5[1] = NULL;
@@ -196,6 +198,10 @@ int cmd_listen(struct cli *c, int argc, char **argv)
         peer = o == OPT_PEER ? optarg : peer;
         if (o == '?' || (o == OPT_KEY_FILE && !cli_key_file(optarg, key)))
             return EXIT_USAGE;
+    }
+    if (peer && (strlen(peer) > CLI_PREFIX_MAX || strchr(peer, ' '))) { /* the key would begin at the blank */
+        fprintf(stderr, "taut: --md5-peer: ADDRESS or ADDRESS/BITS is expected, as 192.0.2.0/24\n");
+        return EXIT_USAGE;
     }
     if (argc - optind != 1 || (peer && !*key))
         return cli_usage("listen [--md5-key-file FILE [--md5-peer PREFIX]] PORT");

@@ -390,6 +390,21 @@ static bool address_text(const struct sockaddr *sa, char *ret, size_t n)
     return true;
 }
 
+/*
+ * A text of the caller's into the call; NULL: none was given. False: JSON cannot hold it (no UTF-8). Then nothing may be
+ * asked for: a key left out would leave the connection unsigned.
+ */
+static bool set_text(json_t *params, const char *name, const char *text)
+{
+    return !text || json_object_set_new(params, name, json_string(text)) == 0;
+}
+
+static int no_text(struct taut *t, json_t *params)
+{
+    json_decref(params);
+    return fail(t, EINVAL, "INVALID_PARAMS: addresses, keys and names are UTF-8 text");
+}
+
 /* Text without NUL travels in the call (JSON); NULL: what is to be sent first does not. */
 static json_t *first_text(const struct taut_connect_options *o)
 {
@@ -418,19 +433,18 @@ static int send_first(struct taut *t, int fd, const char *data, size_t bytes)
 static int connect_address(struct taut *t, const char *address, uint16_t port,
                            const struct taut_connect_options *o, char *ret_id)
 {
-    json_t *params = json_pack("{s:s, s:i, s:i, s:b}", "address", address, "port", (int)port, "timeout_ms",
+    json_t *params = json_pack("{s:i, s:i, s:b}", "port", (int)port, "timeout_ms",
                                o ? (int)(o->timeout_ms > 86400000u ? 86400000u : o->timeout_ms) : 0,
                                "nodelay", o && o->nodelay);
-    json_t *first = first_text(o), *result;
+    json_t *first, *result;
     int fd = -1, r;
-    bool in_call = first != NULL;
+    bool in_call;
 
-    if (first)
-        json_object_set_new(params, "data", first);
-    if (o && o->source)
-        json_object_set_new(params, "source", json_string(o->source));
-    if (o && o->md5_key)
-        json_object_set_new(params, "md5", json_string(o->md5_key));
+    if (!set_text(params, "address", address) || !set_text(params, "source", o ? o->source : NULL) ||
+        !set_text(params, "md5", o ? o->md5_key : NULL))
+        return no_text(t, params);
+    first = first_text(o);
+    in_call = first && json_object_set_new(params, "data", first) == 0;
     r = call(t, "tcp.connect", params, &result, &fd);
     if (r < 0)
         return r;
@@ -479,16 +493,20 @@ EXPORT int taut_listen(struct taut *t, const char *addr, uint16_t port, unsigned
 
 EXPORT int taut_listen_with(struct taut *t, const char *addr, uint16_t port, const struct taut_listen_options *o)
 {
-    json_t *params = json_pack("{s:i, s:s*}", "port", (int)port, "address", addr), *result, *md5;
+    json_t *params = json_pack("{s:i}", "port", (int)port), *result, *md5;
     int fd = -1, r;
 
+    if (!set_text(params, "address", addr))
+        return no_text(t, params);
     if (o && o->backlog)
         json_object_set_new(params, "backlog", json_integer(o->backlog > 65535 ? 65535 : o->backlog));
     if (o && o->md5) {
-        md5 = json_array();
-        for (const char *const *text = o->md5; *text; text++)
-            json_array_append_new(md5, json_string(*text));
-        json_object_set_new(params, "md5", md5);
+        if (json_object_set_new(params, "md5", md5 = json_array()) < 0)
+            return no_text(t, params);
+        for (const char *const *text = o->md5; *text; text++) {
+            if (json_array_append_new(md5, json_string(*text)) < 0)
+                return no_text(t, params);
+        }
     }
     r = call(t, "tcp.listen", params, &result, &fd);
     if (r < 0)
@@ -546,14 +564,15 @@ EXPORT int taut_subscribe(struct taut *t, const char *kinds)
     json_t *params = json_object(), *names = kinds ? json_array() : NULL, *result;
     int r;
 
+    if (names && json_object_set_new(params, "kinds", names) < 0)
+        return no_text(t, params);
     for (const char *p = kinds; p && *p;) {
         size_t n = strcspn(p, ",");
 
-        json_array_append_new(names, json_stringn(p, n));
+        if (json_array_append_new(names, json_stringn(p, n)) < 0)
+            return no_text(t, params);
         p += n + (p[n] == ',');
     }
-    if (names)
-        json_object_set_new(params, "kinds", names);
     r = call(t, "events.subscribe", params, &result, NULL);
     if (r < 0)
         return r;

@@ -55,14 +55,17 @@ struct taut_connect_options {
     /* Sent first: in the SYN where the daemon's Fast Open allows (text without NUL), else once connected. */
     const void *data;
     size_t data_bytes;
-    const char *md5_key; /* TCP-MD5 (RFC 2385): 1 to 80 bytes of UTF-8; NULL: none, or the daemon's configuration's */
+    const char *md5_key; /* TCP-MD5 (RFC 2385): 1 to 80 bytes of UTF-8 (else -EINVAL); NULL: the configuration's, if any */
 };
 int taut_connect(struct taut *t, const char *host, uint16_t port, const struct taut_connect_options *options,
                  char ret_id[TAUT_ID_MAX]); /* the descriptor, or -errno; options and ret_id may be NULL */
 
 /* A listener: a descriptor that is readable when a connection waits. addr NULL: all addresses, both families. */
 int taut_listen(struct taut *t, const char *addr, uint16_t port, unsigned backlog);
-/* md5: "PREFIX KEY" each, as "192.0.2.0/24 secret", ended by NULL: these peers must sign. */
+/*
+ * md5: "PREFIX KEY" each, as "192.0.2.0/24 secret", ended by NULL: these peers must sign.
+ * UTF-8, and one at least, or -EINVAL: what asks for signatures never goes without.
+ */
 struct taut_listen_options {
     unsigned backlog; /* 0: the daemon's default */
     const char *const *md5; /* NULL: none but the configuration's */

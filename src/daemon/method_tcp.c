@@ -46,7 +46,8 @@ static json_t *sock_name_json(const struct sock *s, bool peer)
 /* ---- tcp.listen
  * -------------------------------------------------------------------------------------------------- */
 
-/* The configuration's keys for its port, then the program's own, "PREFIX KEY" each. */
+/* The configuration's keys for its port, then the program's own, "PREFIX KEY" each. A list without one is refused: who sent
+ * it meant to sign. */
 static int listener_keys(struct control_call *call, struct sock *s)
 {
     const json_t *list = json_object_get(call->args, "md5"), *item;
@@ -57,7 +58,7 @@ static int listener_keys(struct control_call *call, struct sock *s)
     int r = sock_name(s, &addr, &port);
 
     if (r == 0)
-        r = md5_apply(call->d, s, port, call->now);
+        r = list && !json_array_size(list) ? -EINVAL : md5_apply(call->d, s, port, call->now);
     json_array_foreach(list, i, item)
     {
         if (r == 0)

@@ -75,7 +75,8 @@ static const struct control_param listen_params[] = {
     {"v6only", PARAM_BOOL, false, "false", 0, 0, "IPv6 connections only (IPV6_V6ONLY)"},
     {"md5", PARAM_STRINGS, false, NULL, 0, 0,
      "TCP-MD5 keys (RFC 2385), \"PREFIX KEY\" each, as \"192.0.2.0/24 secret\", before those of the configuration; "
-     "connections of these peers are signed, and accepted with the right signature only"},
+     "connections of these peers are signed, and accepted with the right signature only. One at least; keys of UTF-8 text, "
+     "1 to 80 bytes (those of the configuration may be any bytes)"},
     END_PARAMS,
 };
 static const struct control_field listen_result[] = {
@@ -95,7 +96,7 @@ static const struct control_param connect_params[] = {
     {"timeout_ms", PARAM_INT, false, "0", 0, 86400000, "give up after this time; 0: tcp_syn_retries decides"},
     {"nodelay", PARAM_BOOL, false, "false", 0, 0, "TCP_NODELAY from the start"},
     {"md5", PARAM_STRING, false, NULL, 0, 80,
-     "TCP-MD5 key (RFC 2385) for this peer, 1 to 80 bytes; absent: the configuration's, if there is one"},
+     "TCP-MD5 key (RFC 2385) for this peer, 1 to 80 bytes of UTF-8 text; absent: the configuration's, if there is one"},
     {"data", PARAM_STRING, false, NULL, 0, 16384,
      "first bytes to send: in the SYN where Fast Open allows (tcp_fastopen bit 1 and a cookie of this peer; "
      "it may get them twice then), else once connected"},

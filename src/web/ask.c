@@ -113,9 +113,9 @@ static bool ask_whole(struct web *w, char *error, size_t bytes)
     return stats != NULL;
 }
 
-static char *list_params(const struct web_select *s, const char *after, size_t have)
+char *ask_list_params(const struct web_select *s, const char *after, unsigned limit)
 {
-    json_t *p = json_pack("{s:i}", "limit", (int)(s->rows - have));
+    json_t *p = json_pack("{s:i}", "limit", (int)limit);
     char *text;
 
     if (after[0])
@@ -141,7 +141,7 @@ static json_t *ask_rows(struct web *w, const struct web_select *s, char *error, 
 
     snprintf(after, sizeof after, "%s", s->after);
     for (int calls = 0; calls < CALLS_MAX && json_array_size(rows) < s->rows; calls++) {
-        char *params = list_params(s, after, json_array_size(rows));
+        char *params = ask_list_params(s, after, s->rows - (unsigned)json_array_size(rows));
         const char *next;
 
         json_decref(answer);

@@ -200,7 +200,7 @@ static void form(FILE *out, const struct web *w, const char *id, const char *ver
             id, verb, w->token, label);
 }
 
-void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, const char *error)
+void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, const char *error, bool forms)
 {
     char live[TAUT_ID_MAX + 32];
 
@@ -216,7 +216,9 @@ void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, con
         page_end(out);
         return;
     }
-    if (w->control) {
+    if (w->control && !forms) {
+        fputs("<p class=\"dim\">It can be closed under an address, localhost or a name of --host only.</p>", out);
+    } else if (w->control) {
         fputs("<div class=\"verbs\">", out);
         form(out, w, id, "close", "Close (FIN)");
         form(out, w, id, "abort", "Abort (RST)");

@@ -3,13 +3,17 @@
  *
  * GET and HEAD look; they are all there is unless taut-web was started with --control. Then POST to
  * /connections/ID/close and /abort ends a connection, if the form brings the token that this process put into its own pages
- * and the browser names no other origin: a page of somebody else's can neither read the token nor guess it. A request's
+ * and the browser names no other origin: a page of somebody else's can neither read the token nor guess it. Nor can it after
+ * it made its own name stand for our address (DNS rebinding): forms come and go only under a host that is an address,
+ * localhost, or a name of --host. A request's
  * body is kept up to BODY_MAX bytes and otherwise refused. Every answer forbids the browser whatever our pages do not need.
  */
 #include "web/web.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define BODY_MAX 512
 
@@ -63,6 +67,26 @@ static void read_select(struct MHD_Connection *c, struct web_select *ret)
         strcpy(ret->after, after);
 }
 
+/* The browser was told to come to an address, or by a name that is ours: not by one that others can make mean us. */
+static bool host_ok(const struct web *w, struct MHD_Connection *c)
+{
+    const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Host");
+    bool v6 = host && host[0] == '[';
+    size_t n = host ? strcspn(host + v6, v6 ? "]" : ":") : 0;
+    char name[256];
+    struct in6_addr addr;
+    bool ok;
+
+    if (!n || n >= sizeof name || (v6 && host[1 + n] != ']'))
+        return false;
+    memcpy(name, host + v6, n);
+    name[n] = '\0';
+    ok = inet_pton(v6 ? AF_INET6 : AF_INET, name, &addr) == 1 || (!v6 && !strcasecmp(name, "localhost"));
+    for (unsigned i = 0; i < w->n_hosts && !ok && !v6; i++)
+        ok = !strcasecmp(name, w->hosts[i]);
+    return ok;
+}
+
 /* ---- Answers ----------------------------------------------------------------------------------------------------------- */
 
 static void answer_json(struct web *w, struct answer *a, FILE *out, const char *method, const char *params)
@@ -85,19 +109,8 @@ static void answer_json(struct web *w, struct answer *a, FILE *out, const char *
 /* A page of conn.list as the daemon answers it. */
 static void answer_list(struct web *w, struct answer *a, FILE *out, const struct web_select *s, bool rows_given)
 {
-    json_t *p = json_pack("{s:i}", "limit", rows_given ? (int)s->rows : 1000);
-    char *params;
+    char *params = ask_list_params(s, s->after, rows_given ? s->rows : 1000);
 
-    if (s->after[0])
-        json_object_set_new(p, "after", json_string(s->after));
-    if (s->state[0])
-        json_object_set_new(p, "state", json_string(s->state));
-    if (s->local_port >= 0)
-        json_object_set_new(p, "local_port", json_integer(s->local_port));
-    if (s->peer_port >= 0)
-        json_object_set_new(p, "peer_port", json_integer(s->peer_port));
-    params = json_dumps(p, JSON_COMPACT);
-    json_decref(p);
     answer_json(w, a, out, "conn.list", params);
     free(params);
 }
@@ -129,7 +142,8 @@ static void answer_metrics(struct web *w, struct answer *a, FILE *out, struct MH
     ask_free(&data);
 }
 
-static void answer_connection(struct web *w, struct answer *a, FILE *out, const char *id, bool as_json)
+static void answer_connection(struct web *w, struct MHD_Connection *c, struct answer *a, FILE *out, const char *id,
+                              bool as_json)
 {
     char params[TAUT_ID_MAX + 16], error[256] = "no such connection";
     json_t *conn = NULL;
@@ -143,7 +157,7 @@ static void answer_connection(struct web *w, struct answer *a, FILE *out, const 
         conn = ask(w, "conn.get", params, error, sizeof error);
     if (!conn)
         a->status = MHD_HTTP_NOT_FOUND;
-    page_connection(out, w, web_id_ok(id) ? id : "?", conn, error);
+    page_connection(out, w, web_id_ok(id) ? id : "?", conn, error, host_ok(w, c));
     json_decref(conn);
 }
 
@@ -175,9 +189,9 @@ static void route(struct web *w, struct MHD_Connection *c, const char *path, str
     else if (!strcmp(path, "/api/neighbours"))
         answer_json(w, a, out, "neigh.list", NULL);
     else if (!strncmp(path, "/api/connections/", 17))
-        answer_connection(w, a, out, path + 17, true);
+        answer_connection(w, c, a, out, path + 17, true);
     else if (!strncmp(path, "/connections/", 13))
-        answer_connection(w, a, out, path + 13, false);
+        answer_connection(w, c, a, out, path + 13, false);
     else {
         a->status = MHD_HTTP_NOT_FOUND;
         page_error(out, "Not here", "There is /, /metrics, /api/status, /api/stats, /api/connections and "
@@ -235,6 +249,8 @@ static void post(struct web *w, struct MHD_Connection *c, const char *path, cons
         refuse(a, out, MHD_HTTP_METHOD_NOT_ALLOWED, "Only for reading", "taut-web was not started with --control.");
     } else if ((!closes && !aborts) || !web_id_ok(id)) {
         refuse(a, out, MHD_HTTP_NOT_FOUND, "Not here", "Nothing can be posted here.");
+    } else if (!host_ok(w, c)) {
+        refuse(a, out, MHD_HTTP_FORBIDDEN, "Refused", "This name is none of --host's.");
     } else if (!token_ok(w, r) || !origin_ok(c)) {
         refuse(a, out, MHD_HTTP_FORBIDDEN, "Refused", "This form did not come from a page of this taut-web.");
     } else {

@@ -123,6 +123,8 @@ static const char usage[] = "Usage: taut-web [-S SOCKET] [-a ADDRESS] [-p PORT] 
                             "  -p, --port PORT       port of the stack to listen on (default 80)\n"
                             "  -c, --control         connections may be closed and aborted from the page; who can reach\n"
                             "                        the page can do it\n"
+                            "  -H, --host NAME       a name of this page for that, besides addresses and localhost; may be\n"
+                            "                        repeated\n"
                             "  -V, --version         print the version and end\n"
                             "  -h, --help            this text\n"
                             "\n"
@@ -134,12 +136,12 @@ static int parse_options(int argc, char **argv, struct web *w)
     static const struct option longs[] = {
         {"socket", required_argument, NULL, 'S'}, {"address", required_argument, NULL, 'a'},
         {"port", required_argument, NULL, 'p'},   {"version", no_argument, NULL, 'V'},
-        {"control", no_argument, NULL, 'c'},
+        {"control", no_argument, NULL, 'c'},      {"host", required_argument, NULL, 'H'},
         {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
     int c;
 
-    while ((c = getopt_long(argc, argv, "S:a:p:cVh", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "S:a:p:cH:Vh", longs, NULL)) != -1) {
         char *end = NULL;
 
         if (c == 'S')
@@ -156,6 +158,12 @@ static int parse_options(int argc, char **argv, struct web *w)
             w->port = (uint16_t)port;
         } else if (c == 'c') {
             w->control = true;
+        } else if (c == 'H') {
+            if (w->n_hosts == WEB_HOSTS_MAX) {
+                fprintf(stderr, "taut-web: at most %d names of --host\n", WEB_HOSTS_MAX);
+                return -1;
+            }
+            w->hosts[w->n_hosts++] = optarg;
         } else if (c == 'V') {
             puts("taut-web " TAUT_VERSION);
             exit(0);

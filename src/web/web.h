@@ -21,6 +21,7 @@
 #define WEB_ROWS_DEFAULT 100
 #define WEB_ROWS_MAX     500
 #define WEB_TOKEN_BYTES  33
+#define WEB_HOSTS_MAX    16
 
 struct web_live; /* live.c */
 
@@ -34,6 +35,8 @@ struct web {
     const char *socket_path, *address;
     uint16_t port;
     bool control;                /* --control: connections may be closed */
+    const char *hosts[WEB_HOSTS_MAX]; /* --host: names under which that may be asked for (http.c) */
+    unsigned n_hosts;
     char token[WEB_TOKEN_BYTES]; /* of this process: forms must bring it */
     struct taut *query;          /* of libmicrohttpd's thread */
     struct web_sample last, before_last;
@@ -63,6 +66,8 @@ struct web_data {
 /* ask.c */
 json_t *ask(struct web *w, const char *method, const char *params, char *error, size_t bytes);
 bool ask_overview(struct web *w, const struct web_select *select, struct web_data *ret); /* false: error says why */
+/* The parameters of conn.list for a selection, from behind `after`; to be freed. */
+char *ask_list_params(const struct web_select *s, const char *after, unsigned limit);
 void ask_free(struct web_data *data);
 double web_seconds(void);
 /* Ids are hexadecimal digits and a dot; anything else is not asked for. */
@@ -93,7 +98,8 @@ void select_query(FILE *out, const struct web_select *s, const char *after, bool
 void conn_facts(FILE *out, json_t *conn);
 /* A point of the moving curves as JSON. */
 json_t *conn_sample(json_t *conn);
-void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, const char *error);
+/* forms: with those of --control, if that is on. */
+void page_connection(FILE *out, struct web *w, const char *id, json_t *conn, const char *error, bool forms);
 
 /* sequence.c: SVG of what the flight recorder has of a connection; a sentence where it has nothing. */
 void sequence_graph(FILE *out, struct web *w, const char *id);

@@ -23,7 +23,7 @@ def set_key(s, peer, key, prefix=None):
     else:
         address = struct.pack('=HH4s', socket.AF_INET, 0, socket.inet_aton(peer))
     value = address.ljust(128, b'\0') + struct.pack('=BBHi80s', MD5SIG_PREFIX if prefix else 0, prefix or 0, len(key), 0,
-                                                    key.encode())
+                                                    key if isinstance(key, bytes) else key.encode())
     try:
         s.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG_EXT if prefix else TCP_MD5SIG, value)
     except OSError as e:
@@ -60,8 +60,8 @@ def nstat():
 
 def key_file(net, key=KEY, mode=0o640, name='key'):
     path = os.path.join(net.tmp, name)
-    with open(path, 'w', encoding='ascii') as f:
-        f.write(key + '\n')
+    with open(path, 'wb') as f:
+        f.write((key if isinstance(key, bytes) else key.encode()) + b'\n')
     os.chmod(path, mode)
     return path
 
@@ -253,3 +253,28 @@ def test_exposed_keys_are_refused(net):
     check('key_file' in complaint(peer), 'no key')
     said = complaint(peer + 'key = ' + 'y' * 81 + '\n')
     check('1 to 80' in said and 'yyy' not in said, f'a long key: {said}')
+
+
+def test_never_unsigned_by_mistake(net):
+    """A key that the control API cannot carry, an empty list, no key, no prefix: refused, never a socket that does not sign.
+    Bytes that are no text sign by the configuration."""
+    raw = b'\xff\xfe\x80'
+    path, text = key_file(net, raw, name='raw'), key_file(net)
+    d = net.tautd(sections(path, 7))
+    server = Listener(HOST4, STACK4, key=None)
+    status, out, err = d.cli('connect', '--md5-key-file', path, HOST4, str(server.port), stdin=b'x', check_status=False)
+    equal((status, out, 'UTF-8' in err), (2, '', True), f'connect: {err}')
+    refusals = [((path,), 2)] + [((text, '--md5-peer', peer), status) for peer, status in (
+        ('nonsense', 1), ('', 1), ('10.0.0.0/33', 1), ('10.0.0.0/8 x', 2), ('1' * 100, 2))]
+    for argv, expected in refusals:
+        p = net.start('taut', os.path.join(os.path.dirname(TAUTD), '../cli/taut'), '-S', d.dir, 'listen', '--md5-key-file',
+                      *argv, '9000')
+        equal(p.wait(), expected, f'listen {argv}: exit status ({p.output()})')
+    status, _, _ = d.cli('listen', '--md5-peer', 'nonsense', '9000', check_status=False)
+    equal(status, 2, 'a prefix without a key')
+    for method, params in (('tcp.listen', {'md5': []}), ('tcp.listen', {'md5': ['0.0.0.0/0 ']}),
+                           ('tcp.listen', {'md5': ['0.0.0.0/0']}), ('tcp.connect', {'md5': '', 'address': HOST4})):
+        d.control.fails('INVALID_PARAMS', method, port=server.port, **params)
+    check(':9000' not in str(d.call('server.status')['listeners']), 'nobody listens')
+    with keyed(STACK4, key=raw) as s:
+        equal(exchange(s, b'any bytes'), b'any bytes', 'a key of any bytes by the configuration')

@@ -286,6 +286,32 @@ def test_control(net):
         equal(d.conns(local_port=7), [], 'it is gone')
 
 
+def test_control_by_host(net):
+    """A site whose name is made to mean our address (DNS rebinding) gets no form and can send none."""
+    d = net.tautd(v6=True)
+    start(net, d, '-p', '81', '--control', '--host', 'taut.example', '-H', 'other.example')
+    with tcp():
+        ident = d.conns(local_port=7)[0]['id']
+        page, path = f'/connections/{ident}', f'/connections/{ident}/abort'
+        token = re.search(r'name="token" value="([0-9a-f]{32})"', get(page, STACK4, 81)[2]).group(1)
+        for host, ok in ((STACK4, True), ('localhost', True), (f'[{STACK6}]', True), ('TAUT.example', True),
+                         ('other.example', True), ('evil.example', False), ('taut.example.evil.example', False),
+                         ('xtaut.example', False), ('10.77.0.2.evil.example', False), ('[taut.example]', False),
+                         (f'[{STACK6}', False), ('', False)):
+            for name in (host, host + ':81') if host else ('',):
+                body = get(page, STACK4, 81, '-H', f'Host: {name}')[2]
+                equal(token in body, ok, f'the form under {name!r}')
+                check('snd_cwnd' in body, f'the rest under {name!r}')
+                # with a wrong token, but for the names that must be refused whatever it is
+                status, _, said = get(path, STACK4, 81, '-H', f'Host: {name}', '-H', f'Origin: http://{name}', '-d',
+                                      'token=' + ('0' * 32 if ok else token))
+                equal((status, '--host' in said), (403, not ok), f'POST under {name!r}')
+        check(token in get(page, STACK6, 81)[2], 'IPv6')
+        equal(d.conns(local_port=7)[0]['id'], ident, 'it lives')
+        equal(get(path, STACK4, 81, '-d', f'token={token}', '-H', 'Host: taut.example:81', '-H',
+                  'Origin: http://taut.example:81')[0], 303, 'aborted under its name')
+
+
 def test_headers(net):
     """No page of ours may run or load anything but our own two files, nor stand in a frame."""
     d = net.tautd()
@@ -336,6 +362,20 @@ def test_paging(net):
     equal(get('/api/connections?state=NOWHERE')[0], 400, 'a state that there is not')
     for s in socks:
         s.close()
+
+
+def test_active(net):
+    """active=1, of the page and of the JSON: only connections on which something happened within 10 s."""
+    d = net.tautd()
+    start(net, d)
+    idle, busy = tcp(), tcp(port=9)
+    with idle, busy:
+        time.sleep(10.5)
+        busy.sendall(b'x')
+        for path in ('/', '/api/connections'):
+            for more, there in (('', True), ('&active=1', False)):
+                equal('10.77.0.2:7' in get(f'{path}?state=ESTABLISHED{more}')[2], there, f'{path} {more}: the idle one')
+                check('10.77.0.2:9' in get(f'{path}?state=ESTABLISHED{more}')[2], f'{path} {more}: the busy one')
 
 
 def test_survives_daemon(net):
@@ -392,3 +432,4 @@ def test_usage(net):
     status, _, err = sh(TAUT_WEB, '-p', '0', check_status=False)
     equal(status, 2, 'port 0')
     check('1 to 65535' in err, err)
+    equal(sh(TAUT_WEB, *['-H', 'x'] * 17, check_status=False)[0], 2, 'too many names')

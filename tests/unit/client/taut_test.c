@@ -291,6 +291,27 @@ static void listeners(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
+/* What JSON cannot hold is never left out: a key that is not sent would leave the connection unsigned. */
+static void texts_that_are_none(void **state)
+{
+    struct taut *t = *state;
+    const struct taut_connect_options key = {.md5_key = "a\xff"}, source = {.source = "192.0.2.\xff"};
+    const char *const good[] = {"192.0.2.0/24 k\xc3\xa4se", NULL}, *const bad[] = {good[0], "::/0 \xff", NULL};
+    int before = open_descriptors(), fd;
+
+    assert_int_equal(taut_connect(t, "192.0.2.1", 80, &key, NULL), -EINVAL);
+    assert_non_null(strstr(taut_error(t), "UTF-8"));
+    assert_int_equal(taut_connect(t, "192.0.2.1", 80, &source, NULL), -EINVAL);
+    assert_int_equal(taut_connect(t, "::\xff", 80, NULL, NULL), -EINVAL);
+    assert_int_equal(taut_listen_with(t, NULL, 80, &(struct taut_listen_options){.md5 = bad}), -EINVAL);
+    assert_int_equal(taut_listen(t, "\xff", 80, 0), -EINVAL);
+    assert_int_equal(taut_subscribe(t, "conn,\xff"), -EINVAL);
+    assert_int_equal(open_descriptors(), before);
+    fd = taut_listen_with(t, NULL, 80, &(struct taut_listen_options){.md5 = good});
+    assert_true(fd >= 0);
+    close(fd);
+}
+
 static void broken_daemons(void **state)
 {
     struct taut *t = *state;
@@ -348,6 +369,7 @@ int main(void)
         T(subscription), T(connections),
         T(listeners),    T(broken_daemons),
         T(interrupted),  T(paths),
+        T(texts_that_are_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
