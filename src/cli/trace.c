@@ -21,45 +21,9 @@
 #define FOLLOW_MS 100
 
 struct options {
-    bool follow, pkt, dead, format;
+    bool follow, pkt, dead;
     const char *out;
 };
-
-/* ---- base64 ---- */
-
-static int digit(char ch)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = ch ? strchr(digits, ch) : NULL;
-
-    return at ? (int)(at - digits) : -1;
-}
-
-/* Appends what `text` stands for; false: it is no base64, or no memory. */
-static bool append_base64(struct bytes *b, const char *text)
-{
-    size_t len = strlen(text);
-    uint8_t *more = realloc(b->at, b->n + len / 4 * 3 + 4);
-    uint32_t v = 0;
-    unsigned bits = 0;
-
-    if (!more)
-        return false;
-    b->at = more;
-    for (; *text && *text != '='; text++) {
-        int d = digit(*text);
-
-        if (d < 0)
-            return false;
-        v = v << 6 | (uint32_t)d;
-        bits += 6;
-        if (bits >= 8) {
-            bits -= 8;
-            b->at[b->n++] = (uint8_t)(v >> bits);
-        }
-    }
-    return true;
-}
 
 /* ---- showing ---- */
 
@@ -168,6 +132,21 @@ static int finish(const struct cli *c, const struct options *o, const struct byt
 }
 
 /* ---- from the daemon ---- */
+
+/* Appends what base64 stands for; false: it is none, or no memory. */
+static bool append_base64(struct bytes *b, const char *text)
+{
+    uint8_t *more = realloc(b->at, b->n + strlen(text) / 4 * 3 + 4);
+    ptrdiff_t n;
+
+    if (!more)
+        return false;
+    b->at = more;
+    n = trace_base64(text, b->at + b->n);
+    if (n > 0)
+        b->n += (size_t)n;
+    return n >= 0;
+}
 
 /* The next piece of a record, appended to b; *inout_next moves on. False with the status. */
 static bool fetch(struct cli *c, const char *id, json_int_t *inout_next, struct bytes *b, bool *ret_dead, int *ret_status)

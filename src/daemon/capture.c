@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/call.h"
@@ -49,14 +48,6 @@ struct capture {
     size_t bytes; /* of the frame that is being looked at; 0: not wanted */
     uint8_t frame[FRAME_MAX];
 };
-
-static uint64_t wall_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- the queue ---- */
 
@@ -116,7 +107,7 @@ static void flush(struct deferred *self, uint64_t now)
         struct trace_text text = {0};
 
         c->dropped_told = c->dropped;
-        pcapng_statistics(&text, wall_ns(), c->seen, c->dropped);
+        pcapng_statistics(&text, trace_wall_ns(), c->seen, c->dropped);
         enqueue(c, &text);
     }
 }
@@ -177,7 +168,7 @@ static void put_frame(struct capture *c, enum pcapng_direction direction, const 
         c->dropped++;
         return;
     }
-    pcapng_packet(&text, wall_ns(), c->frame, n < c->snaplen ? n : c->snaplen, n, direction, comment, strlen(comment));
+    pcapng_packet(&text, trace_wall_ns(), c->frame, n < c->snaplen ? n : c->snaplen, n, direction, comment, strlen(comment));
     enqueue(c, &text);
 }
 

@@ -27,12 +27,6 @@ int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used,
     return 0;
 }
 
-void trace_more(struct trace *tr, const void *events, size_t bytes)
-{
-    tr->events = events;
-    tr->bytes = bytes;
-}
-
 int trace_next(const struct trace *tr, struct trace_cursor *cursor, struct trace_event *ret)
 {
     int r = tcp_rec_decode(tr->events, tr->bytes, &cursor->pos, &ret->e, &ret->tuple);
@@ -117,6 +111,32 @@ char *trace_addr_text(const uint8_t b[16], unsigned family, uint16_t port, char 
 
     memcpy(a.b, b, family == IP_V6 ? 16 : 4);
     return ip_addr_port_format(&a, port, buf);
+}
+
+ptrdiff_t trace_base64(const char *text, uint8_t *to)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    int8_t value[256];
+    ptrdiff_t n = 0;
+    uint32_t v = 0;
+    unsigned bits = 0;
+
+    memset(value, -1, sizeof value);
+    for (int i = 0; i < 64; i++)
+        value[(unsigned char)digits[i]] = (int8_t)i;
+    for (; *text && *text != '='; text++) {
+        int d = value[(unsigned char)*text];
+
+        if (d < 0)
+            return -1;
+        v = v << 6 | (uint32_t)d;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            to[n++] = (uint8_t)(v >> bits);
+        }
+    }
+    return n;
 }
 
 /* ---- text ---- */
