@@ -12,6 +12,24 @@
 
 static uint64_t zero_of(const struct trace *tr);
 
+/*
+ * Names go into scripts, onto terminals and into pictures; those that taut writes are letters, digits, '_', '.' and '-'.
+ * What else a record has in their place (it may be anybody's) becomes '?' here, before anything reads it.
+ */
+static void clean_names(void *base, const struct tcp_rec_field *f)
+{
+    for (; f->name; f++) {
+        char *name = (char *)base + f->offset;
+
+        for (unsigned i = 0; f->kind == TCP_REC_TEXT && i < 16 && name[i]; i++) {
+            bool letter = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z');
+
+            if (!letter && !(name[i] >= '0' && name[i] <= '9') && !strchr("_.-", name[i]))
+                name[i] = '?';
+        }
+    }
+}
+
 int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used, const char **ret_error)
 {
     struct tcp_rec_head head;
@@ -19,6 +37,7 @@ int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used,
 
     if (r < 0)
         return r;
+    clean_names(&head, tcp_rec_head_fields);
     *ret = (struct trace){
         .head = head, .events = (const uint8_t *)bytes + head.head_bytes, .bytes = head.event_bytes};
     ret->zero = zero_of(ret);
@@ -34,6 +53,8 @@ int trace_next(const struct trace *tr, struct trace_cursor *cursor, struct trace
     if (r <= 0)
         return r;
     ret->type = (enum tcp_rec_type)ret->e.h.type;
+    if (ret->type == TCP_REC_T_CONFIG || ret->type == TCP_REC_T_REPLY)
+        clean_names(&ret->e, tcp_rec_type_info(ret->type)->fields);
     ret->number = 0;
     if (ret->type != TCP_REC_T_CONFIG)
         ret->number = tr->head.first_event + cursor->number++;

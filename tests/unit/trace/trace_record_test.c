@@ -34,10 +34,179 @@ static void test_base64(void **state)
     assert_int_equal(trace_base64("\xc3\xa4", b), -1);
 }
 
+/* ---- records ---- */
+
+static uint8_t record[65536];
+static size_t record_bytes;
+
+static void record_begin(uint64_t id, uint64_t first)
+{
+    struct tcp_rec_head h = {.magic = TCP_REC_MAGIC, .version = TCP_REC_VERSION, .byte_order = TCP_REC_BYTE_ORDER,
+                             .head_bytes = sizeof h, .id = id, .family = 4, .first_event = first, .mtu = 1500, .mss = 1460,
+                             .congestion = "cubic"};
+
+    memcpy(record, &h, sizeof h);
+    record_bytes = sizeof h;
+}
+
+static void record_add(const void *e, size_t n)
+{
+    struct tcp_rec_hdr h;
+
+    memcpy(&h, e, sizeof h);
+    h.words = (uint8_t)(n / 8);
+    memcpy(record + record_bytes, e, n);
+    memcpy(record + record_bytes, &h, sizeof h);
+    record_bytes += n;
+}
+
+static void record_config(const char *name, int64_t value)
+{
+    struct tcp_ev_config e = {.h = {.type = TCP_REC_T_CONFIG}, .value = value};
+    char parts[48] = "";
+
+    memcpy(parts, name, strlen(name));
+    memcpy(e.name0, parts, 16);
+    memcpy(e.name1, parts + 16, 16);
+    memcpy(e.name2, parts + 32, 16);
+    record_add(&e, sizeof e);
+}
+
+static void record_start(void)
+{
+    struct tcp_ev_none e = {.h = {.type = TCP_REC_T_START, .code = TCP_REC_START_NEW}};
+
+    record_add(&e, sizeof e);
+}
+
+static struct trace record_open(void)
+{
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    memcpy(&h, record, sizeof h);
+    h.event_bytes = (uint32_t)(record_bytes - sizeof h);
+    memcpy(record, &h, sizeof h);
+    assert_int_equal(trace_open(record, record_bytes, &tr, NULL, NULL), 0);
+    return tr;
+}
+
+/* ---- names ---- */
+
+/* Nothing of a terminal's, a shell's or packetdrill's in what comes of a record but what taut wrote around it. */
+static void harmless(const char *text, const char *extra)
+{
+    for (const char *c = text; *c; c++)
+        assert_true(*c == '\n' || (*c >= 0x20 && *c < 0x7f));
+    assert_null(strstr(text, extra));
+}
+
+static void test_names_in_the_story(void **state)
+{
+    struct tcp_ev_named reply = {.h = {.type = TCP_REC_T_REPLY}, .name0 = "A\033[2J\a", .name1 = "$(reboot)"};
+    struct trace_cursor cursor = {0};
+    struct trace_story story = {0};
+    struct trace_text text = {0};
+    struct trace_event ev;
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    (void)state;
+    record_begin(1, 0);
+    memcpy(&h, record, sizeof h);
+    strcpy(h.congestion, "\033]0;x\a`id`\"");
+    memcpy(record, &h, sizeof h);
+    record_config("tcp_\033[31m\r\n\x9b\xc2\x85", 3);
+    record_start();
+    record_add(&reply, sizeof reply);
+    tr = record_open();
+    assert_string_equal(tr.head.congestion, "??0?x??id??");
+    trace_story_head(&tr, &text);
+    while (trace_next(&tr, &cursor, &ev) == 1)
+        trace_story_event(&tr, &ev, &story, &text);
+    harmless(text.at, "$(");
+    assert_non_null(strstr(text.at, "A??2J???reboot?"));
+    assert_non_null(strstr(text.at, "# tcp_??31m????? = 3"));
+    trace_text_free(&text);
+}
+
+static void test_names_in_the_script(void **state)
+{
+    static const char *const bad[] = {"a=1; touch /tmp/x;", "a`\n0 `id", "-p.x", "", "tcp_sack$IFS", "Tcp_sack", "a?b"};
+    struct tcp_ev_call call = {.h = {.type = TCP_REC_T_CALL, .code = TCP_REC_CALL_SETOPT, .arg = TCP_REC_OPTION_CONGESTION}};
+    struct trace_text text = {0};
+    const char *why = NULL;
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        record_begin(1, 0);
+        record_config(bad[i], 1);
+        record_start();
+        tr = record_open();
+        why = NULL;
+        assert_true(trace_packetdrill(&tr, &text, &why) < 0);
+        assert_non_null(strstr(why, "damaged"));
+    }
+    record_begin(1, 0);
+    memcpy(&h, record, sizeof h);
+    strcpy(h.congestion, "x\", 1`id`");
+    memcpy(record, &h, sizeof h);
+    record_config("tcp_slow_start_after_idle", 0);
+    record_start();
+    record_add(&call, sizeof call);
+    tr = record_open();
+    assert_int_equal(trace_packetdrill(&tr, &text, &why), 0);
+    harmless(text.at, "`id");
+    assert_non_null(strstr(text.at, "sysctl -q tcp_slow_start_after_idle=0\n"));
+    assert_non_null(strstr(text.at, "\"x???1?id?\", 9) = 0"));
+    trace_text_free(&text);
+}
+
+/* ---- sizes ---- */
+
+/* One event makes at most 1100 packets, whatever its length and segment size say, with comments of bounded length. */
+static void test_export_is_bounded(void **state)
+{
+    static const struct {
+        uint32_t len;
+        uint16_t gso;
+    } seg[] = {{UINT32_MAX, 8}, {UINT32_MAX, 64}, {65535, 64}, {1u << 20, 63}, {UINT32_MAX, 0}, {UINT32_MAX, 65535}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof seg / sizeof *seg; i++) {
+        struct tcp_ev_seg e = {.h = {.type = TCP_REC_T_SEG_IN}, .tcp_flags = TCP_ACK, .len = seg[i].len, .gso_size = seg[i].gso};
+        struct tcp_ev_none drop = {.h = {.type = TCP_REC_T_DROP}};
+        struct trace_text out = {0};
+        struct trace tr;
+        size_t packets = 0;
+
+        record_begin(1, 0);
+        record_add(&e, sizeof e);
+        for (unsigned k = 0; k < 1000; k++)
+            record_add(&drop, sizeof drop);
+        tr = record_open();
+        assert_int_equal(trace_pcapng(&tr, &out), 0);
+        for (size_t at = 0; at < out.len; packets++) {
+            uint32_t bytes;
+
+            memcpy(&bytes, out.at + at + 4, 4);
+            assert_in_range(bytes, 32, 1500);
+            at += bytes;
+        }
+        assert_in_range(packets, 1, 1100);
+        trace_text_free(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_names_in_the_story),
+        cmocka_unit_test(test_names_in_the_script),
+        cmocka_unit_test(test_export_is_bounded),
     };
 
     return cmocka_run_group_tests_name("trace_record", tests, NULL, NULL);
