@@ -148,59 +148,53 @@ static bool append_base64(struct bytes *b, const char *text)
     return n >= 0;
 }
 
-/* The next piece of a record, appended to b; *inout_next moves on. False with the status. */
-static bool fetch(struct cli *c, const char *id, json_int_t *inout_next, struct bytes *b, bool *ret_dead, int *ret_status)
+/* Where a reader of a record stands. */
+struct reading {
+    json_int_t next, end; /* end: of the record, at the last answer */
+    bool dead;
+};
+
+/* The next piece of a record, appended to b; at->next moves on. False with the status. */
+static bool fetch(struct cli *c, const char *id, struct reading *at, struct bytes *b, int *ret_status)
 {
-    json_t *j = cli_call(c, "trace.get", json_pack("{s:s, s:I, s:i}", "id", id, "after", *inout_next, "max", 1048576),
-                         ret_status);
+    json_t *j = cli_call(c, "trace.get", json_pack("{s:s, s:I}", "id", id, "after", at->next), ret_status);
     bool ok;
 
     if (!j)
         return false;
     ok = append_base64(b, jstr(j, "data"));
-    *inout_next = jint(j, "next");
-    *ret_dead = strcmp(jstr(j, "kind"), "dead") == 0;
+    at->next = jint(j, "next");
+    at->end = jint(j, "end");
+    at->dead = strcmp(jstr(j, "kind"), "dead") == 0;
     json_decref(j);
     if (!ok)
         *ret_status = damaged("the daemon's answer can't be read");
     return ok;
 }
 
-/* Makes one section of several pieces of one record: the last head with all the events. */
-static bool join(struct bytes *b)
-{
-    size_t pos = 0, used, to = 0;
-    struct trace first, tr;
-    uint32_t events = 0;
-
-    if (trace_open(b->at, b->n, &first, &used, NULL) < 0)
-        return false;
-    to = first.head.head_bytes;
-    while (pos < b->n && trace_open(b->at + pos, b->n - pos, &tr, &used, NULL) == 0) {
-        memmove(b->at + to, tr.events, tr.bytes);
-        to += tr.bytes;
-        events += (uint32_t)tr.bytes;
-        pos += used;
-        first.head.next_event = tr.head.next_event;
-    }
-    first.head.event_bytes = events;
-    memcpy(b->at, &first.head, first.head.head_bytes < sizeof first.head ? first.head.head_bytes : sizeof first.head);
-    b->n = to;
-    return true;
-}
-
+/*
+ * Up to where it ended when it was first asked for: a busy connection's never ends. A record that began anew meanwhile
+ * (its end is behind) makes that end nearer, never further.
+ */
 int cli_fetch_record(struct cli *c, const char *id, struct bytes *ret)
 {
-    json_int_t next = 0, before = -1;
-    bool dead = false;
+    struct reading at = {0};
+    json_int_t end = INT64_MAX, before;
+    const char *why = "?";
+    size_t used, bytes;
     int status = EXIT_OK;
 
-    while (next != before) {
-        before = next;
-        if (!fetch(c, id, &next, ret, &dead, &status))
+    do {
+        before = at.next;
+        if (!fetch(c, id, &at, ret, &status))
             return status;
-    }
-    return join(ret) ? EXIT_OK : damaged("the daemon's answer can't be read");
+        if (at.end < end)
+            end = at.end;
+    } while (at.next < end && at.next != before && !*c->stopped);
+    if (trace_join(ret->at, ret->n, &used, &bytes, &why) < 0)
+        return damaged("the daemon's answer can't be read");
+    ret->n = bytes;
+    return EXIT_OK;
 }
 
 static int trace_record(struct cli *c, const struct options *o, const char *id)
@@ -218,20 +212,20 @@ static int follow_record(struct cli *c, const char *id)
 {
     const struct timespec wait = {.tv_nsec = FOLLOW_MS * 1000000L};
     struct trace_story story = {0};
-    json_int_t next = 0;
-    bool began = false, dead = false;
+    struct reading at = {0};
+    bool began = false;
     int status = EXIT_OK;
 
     while (!*c->stopped && status == EXIT_OK) {
         struct bytes b = {0};
-        json_int_t before = next;
+        json_int_t before = at.next;
         struct trace tr;
 
-        if (!fetch(c, id, &next, &b, &dead, &status)) {
+        if (!fetch(c, id, &at, &b, &status)) {
             free(b.at);
             return began && status == EXIT_REFUSED ? EXIT_OK : status; /* it ended in good order */
         }
-        if (next != before && trace_open(b.at, b.n, &tr, NULL, NULL) == 0) {
+        if (at.next != before && trace_open(b.at, b.n, &tr, NULL, NULL) == 0) {
             if (!began)
                 show_head(c, &tr);
             else if (tr.head.first_event > (uint64_t)before && !c->json)
@@ -241,9 +235,9 @@ static int follow_record(struct cli *c, const char *id)
             fflush(stdout);
         }
         free(b.at);
-        if (next == before && dead)
+        if (at.next == before && at.dead)
             break;
-        if (next == before)
+        if (at.next == before)
             nanosleep(&wait, NULL);
     }
     return status;

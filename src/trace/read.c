@@ -134,6 +134,56 @@ char *trace_addr_text(const uint8_t b[16], unsigned family, uint16_t port, char 
     return ip_addr_port_format(&a, port, buf);
 }
 
+/* How many bytes of CONFIG events a section begins with. */
+static size_t config_bytes(const struct trace *tr)
+{
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+    size_t bytes = 0;
+
+    while (trace_next(tr, &cursor, &ev) == 1 && ev.type == TCP_REC_T_CONFIG)
+        bytes = cursor.pos;
+    return bytes;
+}
+
+int trace_join(void *bytes, size_t n, size_t *ret_used, size_t *ret_bytes, const char **ret_error)
+{
+    uint8_t *at = bytes;
+    struct trace first, tr;
+    size_t used = 0, size, to, config;
+    int r = trace_open(bytes, n, &first, &used, ret_error);
+
+    if (r < 0)
+        return r;
+    config = config_bytes(&first);
+    to = used;
+    while (used < n) {
+        uint64_t begins = first.head.first_event;
+
+        r = trace_open(at + used, n - used, &tr, &size, ret_error);
+        if (r < 0)
+            return r;
+        if (tr.head.kind != first.head.kind || tr.head.id != first.head.id)
+            break;
+        if (tr.head.first_event != first.head.next_event) {
+            config = config_bytes(&tr) ? 0 : config; /* its own, if it began anew */
+            to = first.head.head_bytes + config;
+            begins = tr.head.first_event;
+        }
+        memmove(at + to, tr.events, tr.bytes);
+        to += tr.bytes;
+        used += size;
+        tr.head.head_bytes = first.head.head_bytes;
+        tr.head.first_event = tr.head.lost_events = begins;
+        first.head = tr.head;
+    }
+    first.head.event_bytes = (uint32_t)(to - first.head.head_bytes);
+    memcpy(at, &first.head, first.head.head_bytes < sizeof first.head ? first.head.head_bytes : sizeof first.head);
+    *ret_used = used;
+    *ret_bytes = to;
+    return 0;
+}
+
 ptrdiff_t trace_base64(const char *text, uint8_t *to)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

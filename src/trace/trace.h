@@ -34,6 +34,14 @@ int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used,
  */
 ptrdiff_t trace_base64(const char *text, uint8_t *to);
 
+/*
+ * Makes one section of the first sections of `n` bytes that are of one record, in their place: the last head, the
+ * configuration that the first one brought, all the events. Where one does not go on where the one before ended (a ring
+ * was overwritten while it was read) the section begins with it: what came before is lost. *ret_used: how much was taken;
+ * *ret_bytes: length of the section. As trace_open().
+ */
+int trace_join(void *bytes, size_t n, size_t *ret_used, size_t *ret_bytes, const char **ret_error);
+
 struct trace_event {
     union tcp_rec_event e;
     struct tcp_rec_tuple tuple; /* family 0: the connection's */

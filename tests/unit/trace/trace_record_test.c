@@ -164,6 +164,95 @@ static void test_names_in_the_script(void **state)
     trace_text_free(&text);
 }
 
+/* ---- pieces ---- */
+
+/* A section of `n` events from number `first` on, behind those in b; with `config`, two CONFIG events before them. */
+static size_t piece(uint8_t *b, size_t at, uint64_t id, uint64_t first, unsigned n, bool config)
+{
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    record_begin(id, first);
+    if (config) {
+        record_config("tcp_sack", 0);
+        record_config("tcp_ecn", 1);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct tcp_ev_none e = {.h = {.type = TCP_REC_T_STALL, .arg = (uint32_t)(first + i), .at = first + i}};
+
+        record_add(&e, sizeof e);
+    }
+    tr = record_open();
+    h = tr.head;
+    h.next_event = first + n;
+    h.lost_events = first;
+    h.dumped_at = 1000 + first;
+    memcpy(record, &h, sizeof h);
+    memcpy(b + at, record, record_bytes);
+    return at + record_bytes;
+}
+
+/* Joins and looks: events first .. next - 1 are there, numbered, behind the CONFIG events. */
+static void joined(uint8_t *b, size_t n, size_t want_used, uint64_t first, uint64_t next, uint64_t dumped_at)
+{
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+    unsigned config = 0;
+    size_t used, bytes;
+    uint64_t at = first;
+    struct trace tr;
+
+    assert_int_equal(trace_join(b, n, &used, &bytes, NULL), 0);
+    assert_int_equal(used, want_used);
+    assert_int_equal(trace_open(b, bytes, &tr, &used, NULL), 0);
+    assert_int_equal(used, bytes);
+    assert_int_equal(tr.head.first_event, first);
+    assert_int_equal(tr.head.lost_events, first);
+    assert_int_equal(tr.head.next_event, next);
+    assert_int_equal(tr.head.dumped_at, dumped_at);
+    while (trace_next(&tr, &cursor, &ev) == 1) {
+        if (ev.type == TCP_REC_T_CONFIG) {
+            config++;
+            assert_int_equal(at, first);
+            continue;
+        }
+        assert_int_equal(ev.number, at);
+        assert_int_equal(ev.e.h.arg, at);
+        at++;
+    }
+    assert_int_equal(at, next);
+    assert_int_equal(config, 2);
+}
+
+static void test_join(void **state)
+{
+    static uint8_t b[65536];
+    size_t n, used, bytes;
+    const char *why = NULL;
+
+    (void)state;
+    n = piece(b, 0, 1, 0, 5, true);
+    joined(b, n, n, 0, 5, 1000);
+    n = piece(b, 0, 1, 0, 5, true);
+    n = piece(b, n, 1, 5, 7, false);
+    n = piece(b, n, 1, 12, 1, false);
+    joined(b, n, n, 0, 13, 1012);
+    n = piece(b, 0, 1, 0, 5, true); /* 5 to 8 were overwritten before they were read */
+    n = piece(b, n, 1, 9, 4, false);
+    n = piece(b, n, 1, 13, 4, false);
+    joined(b, n, n, 9, 17, 1013);
+    n = piece(b, 0, 1, 0, 5, true); /* it began anew */
+    n = piece(b, n, 1, 0, 3, true);
+    joined(b, n, n, 0, 3, 1000);
+    used = piece(b, 0, 1, 0, 5, true); /* another connection's */
+    n = piece(b, used, 2, 5, 5, false);
+    joined(b, n, used, 0, 5, 1000);
+    n = piece(b, 0, 1, 0, 5, true);
+    n = piece(b, n, 1, 5, 7, false);
+    assert_true(trace_join(b, n - 8, &used, &bytes, &why) < 0);
+    assert_non_null(strstr(why, "cut off"));
+}
+
 /* ---- sizes ---- */
 
 /* One event makes at most 1100 packets, whatever its length and segment size say, with comments of bounded length. */
@@ -206,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_names_in_the_story),
         cmocka_unit_test(test_names_in_the_script),
+        cmocka_unit_test(test_join),
         cmocka_unit_test(test_export_is_bounded),
     };
 
