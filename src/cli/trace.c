@@ -33,13 +33,8 @@ int cli_damaged(const char *what, const char *why)
     return EXIT_REFUSED;
 }
 
-static int damaged(const char *why)
-{
-    return cli_damaged(NULL, why);
-}
-
-/* Prints the events of one section. */
-static int show_events(const struct cli *c, const struct trace *tr, struct trace_story *story)
+/* Prints the events of one section; what: the file, or NULL. */
+static int show_events(const struct cli *c, const char *what, const struct trace *tr, struct trace_story *story)
 {
     struct trace_cursor cursor = {0};
     struct trace_event ev;
@@ -58,7 +53,7 @@ static int show_events(const struct cli *c, const struct trace *tr, struct trace
             fwrite(text.at, 1, text.len, stdout);
         trace_text_free(&text);
     }
-    return r < 0 ? damaged("the trace is damaged from here on") : EXIT_OK;
+    return r < 0 ? cli_damaged(what, "the trace is damaged from here on") : EXIT_OK;
 }
 
 static void show_head(const struct cli *c, const struct trace *tr)
@@ -76,7 +71,7 @@ static void show_head(const struct cli *c, const struct trace *tr)
     trace_text_free(&text);
 }
 
-static int show_packetdrill(const struct trace *tr)
+static int show_packetdrill(const char *what, const struct trace *tr)
 {
     struct trace_text text = {0};
     const char *why = "?";
@@ -85,11 +80,11 @@ static int show_packetdrill(const struct trace *tr)
     if (r == 0)
         fwrite(text.at, 1, text.len, stdout);
     trace_text_free(&text);
-    return r == 0 ? EXIT_OK : damaged(why);
+    return r == 0 ? EXIT_OK : cli_damaged(what, why);
 }
 
-/* Every section of a dump. */
-static int show_dump(const struct cli *c, const struct options *o, const struct bytes *b)
+/* Every section of a dump; of scripts, every record. */
+static int show_dump(const struct cli *c, const struct options *o, const char *what, const struct bytes *b)
 {
     struct trace_story story = {0};
     size_t pos = 0;
@@ -97,19 +92,20 @@ static int show_dump(const struct cli *c, const struct options *o, const struct 
 
     while (status == EXIT_OK && pos < b->n) {
         const char *why = "?";
-        size_t used;
+        size_t used, bytes = b->n - pos;
         struct trace tr;
 
-        if (trace_open(b->at + pos, b->n - pos, &tr, &used, &why) < 0)
-            return damaged(why);
+        if ((o->pkt && trace_join(b->at + pos, bytes, &used, &bytes, &why) < 0) ||
+            trace_open(b->at + pos, bytes, &tr, o->pkt ? NULL : &used, &why) < 0)
+            return cli_damaged(what, why);
         pos += used;
         if (o->pkt) {
-            status = show_packetdrill(&tr);
+            status = show_packetdrill(what, &tr);
             continue;
         }
         if (!story.began || tr.head.first_event == 0)
             show_head(c, &tr);
-        status = show_events(c, &tr, &story);
+        status = show_events(c, what, &tr, &story);
     }
     return status;
 }
@@ -124,11 +120,6 @@ int cli_save_file(const char *path, const void *bytes, size_t n)
     if (!ok)
         fprintf(stderr, "taut: %s: %s\n", path, strerror(errno));
     return ok ? EXIT_OK : EXIT_REFUSED;
-}
-
-static int finish(const struct cli *c, const struct options *o, const struct bytes *b)
-{
-    return o->out ? cli_save_file(o->out, b->at, b->n) : show_dump(c, o, b);
 }
 
 /* ---- from the daemon ---- */
@@ -168,7 +159,7 @@ static bool fetch(struct cli *c, const char *id, struct reading *at, struct byte
     at->dead = strcmp(jstr(j, "kind"), "dead") == 0;
     json_decref(j);
     if (!ok)
-        *ret_status = damaged("the daemon's answer can't be read");
+        *ret_status = cli_damaged(NULL, "the daemon's answer can't be read");
     return ok;
 }
 
@@ -192,7 +183,7 @@ int cli_fetch_record(struct cli *c, const char *id, struct bytes *ret)
             end = at.end;
     } while (at.next < end && at.next != before && !*c->stopped);
     if (trace_join(ret->at, ret->n, &used, &bytes, &why) < 0)
-        return damaged("the daemon's answer can't be read");
+        return cli_damaged(NULL, "the daemon's answer can't be read");
     ret->n = bytes;
     return EXIT_OK;
 }
@@ -203,7 +194,7 @@ static int trace_record(struct cli *c, const struct options *o, const char *id)
     int status = cli_fetch_record(c, id, &b);
 
     if (status == EXIT_OK)
-        status = finish(c, o, &b);
+        status = o->out ? cli_save_file(o->out, b.at, b.n) : show_dump(c, o, NULL, &b);
     free(b.at);
     return status;
 }
@@ -231,7 +222,7 @@ static int follow_record(struct cli *c, const char *id)
             else if (tr.head.first_event > (uint64_t)before && !c->json)
                 printf("# %llu events lost\n", (unsigned long long)(tr.head.first_event - (uint64_t)before));
             began = true;
-            status = show_events(c, &tr, &story);
+            status = show_events(c, NULL, &tr, &story);
             fflush(stdout);
         }
         free(b.at);
@@ -310,7 +301,7 @@ int cli_load_file(const char *path, size_t max, struct bytes *ret)
         cli_damaged(path, "no memory");
     } else {
         ret->n = fread(ret->at, 1, (size_t)st.st_size, f);
-        status = ret->n ? EXIT_OK : damaged("the file is empty");
+        status = ret->n ? EXIT_OK : cli_damaged(path, "the file is empty");
     }
     if (f)
         fclose(f);
@@ -323,7 +314,7 @@ static int trace_file(struct cli *c, const struct options *o, const char *path)
     int status = cli_load_file(path, CLI_RECORD_MAX, &b);
 
     if (status == EXIT_OK)
-        status = finish(c, o, &b);
+        status = show_dump(c, o, path, &b);
     free(b.at);
     return status;
 }
@@ -348,6 +339,18 @@ static int describe(void)
     return EXIT_OK;
 }
 
+/* One thing at a time, and nothing that would be ignored. */
+static bool fits(const struct cli *c, const struct options *o, int names, bool file, bool format)
+{
+    int ways = o->follow + o->pkt + o->dead + (o->out != NULL) + format;
+
+    if (names > 1 || ways > 1 || (c->json && (o->pkt || o->out || format)))
+        return false;
+    if (names == 0)
+        return !o->follow && !o->pkt && !o->out;
+    return !o->dead && !format && !(file && (o->follow || o->out));
+}
+
 int cmd_trace(struct cli *c, int argc, char **argv)
 {
     static const struct option longs[] = {{"follow", no_argument, NULL, 'f'}, {"pkt", no_argument, NULL, 'p'},
@@ -355,6 +358,7 @@ int cmd_trace(struct cli *c, int argc, char **argv)
                                           {"format", no_argument, NULL, 'F'}, {NULL, 0, NULL, 0}};
     struct options o = {0};
     const char *what;
+    bool format = false, file;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "fpdo:", longs, NULL)) != -1) {
@@ -372,15 +376,19 @@ int cmd_trace(struct cli *c, int argc, char **argv)
             o.out = optarg;
             break;
         case 'F':
-            return describe();
+            format = true;
+            break;
         default:
             return EXIT_USAGE;
         }
     }
-    if (argc - optind > 1 || (o.follow && (o.pkt || o.out || optind == argc)))
-        return cli_usage("trace [--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]");
     what = optind < argc ? argv[optind] : NULL;
-    if (what && !cli_is_id(what))
+    file = what && !cli_is_id(what);
+    if (!fits(c, &o, argc - optind, file, format))
+        return cli_usage("trace [--dead] | ID|engine|FILE [--pkt] | ID|engine [--follow | -o FILE] | --format");
+    if (format)
+        return describe();
+    if (file)
         return trace_file(c, &o, what);
     if (!cli_daemon(c))
         return EXIT_NO_DAEMON;

@@ -235,6 +235,70 @@ def test_json_in_pieces(net):
     s.close()
 
 
+def test_sections(net):
+    """A file of several sections is one record to explain and to --pkt; of two records, two."""
+    d = net.tautd()
+    s = tcp()
+    for _ in range(60):
+        echo_once(s, b'x' * 2000)
+    ident = conn_of(d)
+    reset_on_close(s)
+    s.close()
+    wait_for(lambda: ident in d.cli('trace', '--dead'), 5, 'the black box')
+    path, after, pieces = os.path.join(net.tmp, 'pieces.taut'), -1, 0
+    with open(path, 'wb') as f:
+        piece = {'next': 0}
+        while piece['next'] != after:
+            after = piece['next']
+            piece = d.call('trace.get', id=ident, after=after, max=4096)
+            f.write(base64.b64decode(piece['data']))
+            pieces += 1
+    check(pieces > 4, f'{pieces} pieces')
+
+    def looks(*argv):
+        return [(x['verdict'], sorted((s['name'], s['times']) for s in x['shares']))
+                for x in map(json.loads, d.cli('explain', *argv, '--json').splitlines())]
+    equal(looks(path), looks(ident), 'explained')
+    equal(d.cli('trace', path, '--pkt'), d.cli('trace', ident, '--pkt'), 'the script')
+    saved = os.path.join(net.tmp, 'saved.taut')
+    d.cli('trace', ident, '-o', saved)
+    with open(saved, 'rb') as f, open(path, 'ab') as g:
+        whole = bytearray(f.read())
+        whole[32] ^= 0xff  # another id
+        g.write(whole)
+    equal(looks(path), 2 * looks(ident), 'two records')
+
+
+def test_wrong_usage(net):
+    """Options that would be ignored are refused; what is wrong with a file is told with its name."""
+    d = net.tautd()
+    with tcp() as s:
+        echo_once(s, b'x' * 1000)
+        path = os.path.join(net.tmp, 'one.taut')
+        d.cli('trace', conn_of(d), '-o', path)
+    for line in (f'trace {path} --follow', f'trace {path} --dead', f'trace {path} -o x', 'trace -o x', 'trace --pkt', 'trace --follow',
+                 'trace engine --dead', 'trace engine --pkt -o x', 'trace engine --pkt --json', 'trace engine -o x --json',
+                 'trace --format engine', 'trace --format --json', f'plot {path} --json', f'plot {path} --out', f'plot {path} --in',
+                 f'export {path} --qlog - --json', f'export {path} --qlog - --pcapng -', 'capture -o x --json'):
+        status, out, err = d.cli(*line.split(), check_status=False)
+        equal((status, out, len(err.splitlines())), (2, '', 1), line)
+    for option in ('--sent', '--received'):
+        check('<svg' in d.cli('plot', path, option), option)
+    status, _, err = d.cli('explain', 'engine', check_status=False)
+    equal((status, err), (1, "taut: what belongs to no connection can't be explained\n"), 'explain engine')
+    with open(path, 'rb') as f, open(path + '.cut', 'wb') as g:
+        g.write(f.read()[:-9])
+    with open(path + '.empty', 'wb') as g:
+        pass
+    for bad, want in ((path + '.cut', 'cut off'), (path + '.empty', 'empty')):
+        for command in (('trace', bad), ('trace', bad, '--pkt'), ('explain', bad), ('export', bad, '--qlog', '-'), ('plot', bad)):
+            status, _, err = d.cli(*command, check_status=False)
+            check(status == 1 and err.startswith(f'taut: {bad}: ') and want in err, f'{command}: {status} {err}')
+    for command, words in (('plot', ['--output', '--sent']), ('trace', ['--output', '--format']), ('capture', ['--output'])):
+        text = d.cli(command, '--help')
+        check(all(w in text for w in words) and ('--json' in text) == (command == 'trace'), text)
+
+
 def test_engine(net):
     """What belongs to no connection: the RST that nobody's port is answered with."""
     d = net.tautd()
