@@ -3,8 +3,9 @@
  *
  * A reader gets one end of a socketpair (SOCK_SEQPACKET); each message is a whole block, so that one that does not fit is
  * lost as a whole. Blocks are made where frames pass, into a queue of at most QUEUE_MAX bytes, and sent in the second half of
- * the turn as far as the reader takes them; beyond that they are counted, not kept, and the count is told by a statistics
- * block, before the queue, as soon as the reader takes anything again. So a reader that sleeps costs its queue, and never time. It ends when the reader closes.
+ * the turn as far as the reader takes them; beyond that they are counted, not kept. The count is told by a statistics block,
+ * past the queue, as soon as the reader takes anything again. So a reader that sleeps costs its queue, and never time. It ends
+ * when the reader closes.
  *
  * The verdict on a frame that came is the drop reason whose counter moved while the stack worked on it. A frame is copied
  * before that: the stack may take its chunks.
