@@ -103,11 +103,3 @@ void clean_json(json_t *j)
         free(copy);
     }
 }
-
-void print_clean(FILE *out, const char *text)
-{
-    char *copy = cleaned(text);
-
-    fputs(copy ? copy : "", out);
-    free(copy);
-}

@@ -6,12 +6,10 @@
 #define TAUT_CLI_CLEAN_H
 
 #include <jansson.h>
-#include <stdio.h>
 
 /* In place: control characters (C0, DEL, C1), marks of direction and of nothing, and what is no UTF-8 become '?'. */
 void clean_text(char *text);
 /* Every string in it, keys too. */
 void clean_json(json_t *j);
-void print_clean(FILE *out, const char *text);
 
 #endif

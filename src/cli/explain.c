@@ -110,25 +110,29 @@ static void take_figures(const json_t *j, struct explain_context *ctx)
     ctx->retrans = u64(j, "total_retrans");
 }
 
-static int explain_bytes(struct cli *c, const uint8_t *at, size_t n, const struct explain_context *ctx)
+#define NO_CONNECTION "what belongs to no connection can't be explained"
+
+/* Every record in it; what: the file, or NULL. A record in several sections is one. */
+static int explain_bytes(struct cli *c, const char *what, const struct bytes *b, const struct explain_context *ctx)
 {
     const char *why = "?";
-    struct explained x;
-    struct trace tr;
+    size_t used, bytes;
 
-    if (trace_open(at, n, &tr, NULL, &why) < 0) {
-        fprintf(stderr, "taut: %s\n", why);
-        return EXIT_REFUSED;
+    for (size_t pos = 0; pos < b->n; pos += used) {
+        struct explained x;
+        struct trace tr;
+
+        if (trace_join(b->at + pos, b->n - pos, &used, &bytes, &why) < 0 ||
+            trace_open(b->at + pos, bytes, &tr, NULL, &why) < 0)
+            return cli_damaged(what, why);
+        if (tr.head.kind == TCP_REC_KIND_ENGINE)
+            return cli_damaged(what, NO_CONNECTION);
+        if (trace_explain(&tr, ctx, &x) < 0)
+            return cli_damaged(what, "the trace is damaged");
+        if (pos && !c->json)
+            putchar('\n');
+        print(c, &x, ctx);
     }
-    if (tr.head.kind == TCP_REC_KIND_ENGINE) {
-        fprintf(stderr, "taut: what belongs to no connection can't be explained\n");
-        return EXIT_REFUSED;
-    }
-    if (trace_explain(&tr, ctx, &x) < 0) {
-        fprintf(stderr, "taut: the trace is damaged\n");
-        return EXIT_REFUSED;
-    }
-    print(c, &x, ctx);
     return EXIT_OK;
 }
 
@@ -152,7 +156,7 @@ static int explain_conn(struct cli *c, const char *id)
     } else {
         status = cli_fetch_record(c, id, &b);
         if (status == EXIT_OK)
-            status = explain_bytes(c, b.at, b.n, &ctx);
+            status = explain_bytes(c, NULL, &b, &ctx);
     }
     json_decref(j);
     free(b.at);
@@ -169,11 +173,13 @@ int cmd_explain(struct cli *c, int argc, char **argv)
         return cli_usage("explain ID|FILE|:PORT");
     if (argv[1][0] == ':')
         return explain_listener(c, argv[1] + 1);
-    if (cli_is_id(argv[1]) && strcmp(argv[1], "engine") != 0)
+    if (strcmp(argv[1], "engine") == 0)
+        return cli_damaged(NULL, NO_CONNECTION);
+    if (cli_is_id(argv[1]))
         return cli_daemon(c) ? explain_conn(c, argv[1]) : EXIT_NO_DAEMON;
     status = cli_load_file(argv[1], CLI_RECORD_MAX, &b);
     if (status == EXIT_OK)
-        status = explain_bytes(c, b.at, b.n, &none);
+        status = explain_bytes(c, argv[1], &b, &none);
     free(b.at);
     return status;
 }

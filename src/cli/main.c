@@ -65,11 +65,12 @@ static const struct command commands[] = {
      cmd_metrics},
     {"events", "[-k KINDS]", "what happens, line by line",
      "  -k KINDS    some of conn,listener,addr,neigh,link,log (default: all)\n", cmd_events},
-    {"trace", "[--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]", "what a connection did and why",
+    {"trace", "[--dead] | ID|engine|FILE [--pkt] | ID|engine [--follow | -o FILE] | --format", "what a connection did and why",
      "  -d, --dead    of connections that ended badly\n"
      "  -f, --follow  go on with what happens, until interrupted\n"
      "  -p, --pkt     as a packetdrill script that replays it\n"
-     "  -o FILE       keep the record in FILE\n",
+     "  -o, --output FILE  keep the record in FILE\n"
+     "  --format      the fields of records and events, as Markdown\n",
      cmd_trace},
     {"explain", "ID|FILE|:PORT", "where the time of a connection went, and what would help",
      "  ID          a connection, or one that ended badly (taut trace --dead)\n"
@@ -77,7 +78,7 @@ static const struct command commands[] = {
      "  :PORT       a listener\n",
      cmd_explain},
     {"capture", "-o FILE [OPTIONS]", "frames of the interface as pcapng, with causes and drop reasons",
-     "  -o FILE         the file; \"-\": standard output\n"
+     "  -o, --output FILE  the file; \"-\": standard output\n"
      "  -c N            end after N frames\n"
      "  -t SECONDS      end after this time (default: go on)\n"
      "  -s BYTES        most of a frame, 54 to 262144 (default: all)\n"
@@ -128,14 +129,20 @@ static void print_help(FILE *out)
         "Exit status: 0 ok, 1 the daemon refused, 2 usage, 3 no daemon reachable.\n");
 }
 
+/* Commands whose output is a file of a format of its own. */
+static bool has_json(const struct command *cmd)
+{
+    return cmd->run != cmd_plot && cmd->run != cmd_export && cmd->run != cmd_capture;
+}
+
 static int print_command_help(const struct command *cmd)
 {
-    printf("usage: taut [-S PATH] %s%s%s [--json]\n%s\n", cmd->name, cmd->args[0] ? " " : "", cmd->args,
-           cmd->help);
+    printf("usage: taut [-S PATH] %s%s%s%s\n%s\n", cmd->name, cmd->args[0] ? " " : "", cmd->args,
+           has_json(cmd) ? " [--json]" : "", cmd->help);
     if (cmd->options[0])
         printf("\n%s", cmd->options);
-    printf("\n  -j, --json  prints the daemon's answer as JSON\n"
-           "  -S PATH     directory of the daemon's control sockets ($TAUT_SOCKET, else /run/taut)\n");
+    printf("\n%s  -S PATH     directory of the daemon's control sockets ($TAUT_SOCKET, else /run/taut)\n",
+           has_json(cmd) ? "  -j, --json  prints the daemon's answer as JSON\n" : "");
     return EXIT_OK;
 }
 
@@ -304,6 +311,8 @@ int main(int argc, char **argv)
     if (help)
         return print_command_help(cmd);
     current = cmd;
+    if (c.json && !has_json(cmd))
+        return cli_usage("%s has no JSON", cmd->name);
     catch_signals();
     status = cmd->run(&c, argc - 1, argv + 1);
     taut_close(c.t);

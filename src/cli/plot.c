@@ -14,11 +14,11 @@
 #define CAPTURE_MAX ((size_t)2 << 30)
 
 const char plot_options[] =
-    "  -o FILE        the picture (default, and \"-\": standard output)\n"
+    "  -o, --output FILE  the picture (default, and \"-\": standard output)\n"
     "  -s, --stream N of a capture: connection N, counted from 0 (default: the one with the most data)\n"
     "  -l, --streams  of a capture: lists its connections\n"
-    "  --out, --in    data that we sent, or received; of a capture: that the sender of its first packet sent, or received\n"
-    "                 (default: the direction with more data)\n"
+    "  --sent, --received  data that we sent, or received; of a capture: that the sender of its first packet sent, or\n"
+    "                 received (default: the direction with more data)\n"
     "  --from SECONDS, --to SECONDS  this part of the time only\n"
     "  --title TEXT   goes before the addresses\n";
 
@@ -30,22 +30,22 @@ struct options {
     struct plot_style style;
 };
 
-static int draw(const struct plot *p, const struct options *o)
+static int draw(const char *what, const struct plot *p, const struct options *o)
 {
     struct trace_text out = {0};
     int status;
 
     if (!p->any)
-        return cli_damaged(NULL, "there are no segments of a connection");
+        return cli_damaged(what, "there are no segments of a connection");
     plot_svg(p, &o->style, &out);
-    status = out.failed ? cli_damaged(NULL, "no memory") : cli_save_file(o->out, out.at, out.len);
+    status = out.failed ? cli_damaged(what, "no memory") : cli_save_file(o->out, out.at, out.len);
     trace_text_free(&out);
     return status;
 }
 
 /* ---- records ---- */
 
-static int plot_record(const struct bytes *b, const struct options *o)
+static int plot_record(const char *what, const struct bytes *b, const struct options *o)
 {
     struct plot p = {0};
     enum plot_direction direction = o->direction;
@@ -67,7 +67,7 @@ static int plot_record(const struct bytes *b, const struct options *o)
             why = r == -EINVAL ? "what belongs to no connection has no graph" : r == -ENOMEM ? "no memory"
                                                                                             : "the trace is damaged";
     }
-    status = why ? cli_damaged(NULL, why) : draw(&p, o);
+    status = why ? cli_damaged(what, why) : draw(what, &p, o);
     plot_free(&p);
     return status;
 }
@@ -126,7 +126,7 @@ static int plot_capture(const char *path, const struct bytes *b, const struct op
     } else if (plot_from_capture(&p, b->at, b->n, number, o->direction, &why) < 0) {
         status = cli_damaged(path, why);
     } else {
-        status = draw(&p, o);
+        status = draw(path, &p, o);
     }
     plot_free(&p);
     capture_streams_free(&s);
@@ -146,7 +146,7 @@ static int plot_file(const char *path, const struct options *o)
         else if (b.n < 8 || memcmp(b.at, "TAUTREC1", 8) != 0)
             status = cli_damaged(path, "this is no trace of taut's, no pcap and no pcapng file");
         else
-            status = plot_record(&b, o);
+            status = plot_record(path, &b, o);
     }
     free(b.at);
     return status;
@@ -167,8 +167,8 @@ static bool seconds(const char *what, const char *text, double *ret)
 static int parse(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {{"output", required_argument, NULL, 'o'}, {"stream", required_argument, NULL, 's'},
-                                          {"streams", no_argument, NULL, 'l'},      {"out", no_argument, NULL, 'O'},
-                                          {"in", no_argument, NULL, 'I'},           {"from", required_argument, NULL, 'f'},
+                                          {"streams", no_argument, NULL, 'l'},      {"sent", no_argument, NULL, 'O'},
+                                          {"received", no_argument, NULL, 'I'},     {"from", required_argument, NULL, 'f'},
                                           {"to", required_argument, NULL, 't'},     {"title", required_argument, NULL, 'T'},
                                           {NULL, 0, NULL, 0}};
     bool ok = true;
@@ -225,7 +225,7 @@ int cmd_plot(struct cli *c, int argc, char **argv)
         return EXIT_NO_DAEMON;
     status = cli_fetch_record(c, argv[optind], &b);
     if (status == EXIT_OK)
-        status = plot_record(&b, &o);
+        status = plot_record(NULL, &b, &o);
     free(b.at);
     return status;
 }

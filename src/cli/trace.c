@@ -21,45 +21,9 @@
 #define FOLLOW_MS 100
 
 struct options {
-    bool follow, pkt, dead, format;
+    bool follow, pkt, dead;
     const char *out;
 };
-
-/* ---- base64 ---- */
-
-static int digit(char ch)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = ch ? strchr(digits, ch) : NULL;
-
-    return at ? (int)(at - digits) : -1;
-}
-
-/* Appends what `text` stands for; false: it is no base64, or no memory. */
-static bool append_base64(struct bytes *b, const char *text)
-{
-    size_t len = strlen(text);
-    uint8_t *more = realloc(b->at, b->n + len / 4 * 3 + 4);
-    uint32_t v = 0;
-    unsigned bits = 0;
-
-    if (!more)
-        return false;
-    b->at = more;
-    for (; *text && *text != '='; text++) {
-        int d = digit(*text);
-
-        if (d < 0)
-            return false;
-        v = v << 6 | (uint32_t)d;
-        bits += 6;
-        if (bits >= 8) {
-            bits -= 8;
-            b->at[b->n++] = (uint8_t)(v >> bits);
-        }
-    }
-    return true;
-}
 
 /* ---- showing ---- */
 
@@ -69,13 +33,8 @@ int cli_damaged(const char *what, const char *why)
     return EXIT_REFUSED;
 }
 
-static int damaged(const char *why)
-{
-    return cli_damaged(NULL, why);
-}
-
-/* Prints the events of one section. */
-static int show_events(const struct cli *c, const struct trace *tr, struct trace_story *story)
+/* Prints the events of one section; what: the file, or NULL. */
+static int show_events(const struct cli *c, const char *what, const struct trace *tr, struct trace_story *story)
 {
     struct trace_cursor cursor = {0};
     struct trace_event ev;
@@ -94,7 +53,7 @@ static int show_events(const struct cli *c, const struct trace *tr, struct trace
             fwrite(text.at, 1, text.len, stdout);
         trace_text_free(&text);
     }
-    return r < 0 ? damaged("the trace is damaged from here on") : EXIT_OK;
+    return r < 0 ? cli_damaged(what, "the trace is damaged from here on") : EXIT_OK;
 }
 
 static void show_head(const struct cli *c, const struct trace *tr)
@@ -112,7 +71,7 @@ static void show_head(const struct cli *c, const struct trace *tr)
     trace_text_free(&text);
 }
 
-static int show_packetdrill(const struct trace *tr)
+static int show_packetdrill(const char *what, const struct trace *tr)
 {
     struct trace_text text = {0};
     const char *why = "?";
@@ -121,11 +80,11 @@ static int show_packetdrill(const struct trace *tr)
     if (r == 0)
         fwrite(text.at, 1, text.len, stdout);
     trace_text_free(&text);
-    return r == 0 ? EXIT_OK : damaged(why);
+    return r == 0 ? EXIT_OK : cli_damaged(what, why);
 }
 
-/* Every section of a dump. */
-static int show_dump(const struct cli *c, const struct options *o, const struct bytes *b)
+/* Every section of a dump; of scripts, every record. */
+static int show_dump(const struct cli *c, const struct options *o, const char *what, const struct bytes *b)
 {
     struct trace_story story = {0};
     size_t pos = 0;
@@ -133,19 +92,20 @@ static int show_dump(const struct cli *c, const struct options *o, const struct 
 
     while (status == EXIT_OK && pos < b->n) {
         const char *why = "?";
-        size_t used;
+        size_t used, bytes = b->n - pos;
         struct trace tr;
 
-        if (trace_open(b->at + pos, b->n - pos, &tr, &used, &why) < 0)
-            return damaged(why);
+        if ((o->pkt && trace_join(b->at + pos, bytes, &used, &bytes, &why) < 0) ||
+            trace_open(b->at + pos, bytes, &tr, o->pkt ? NULL : &used, &why) < 0)
+            return cli_damaged(what, why);
         pos += used;
         if (o->pkt) {
-            status = show_packetdrill(&tr);
+            status = show_packetdrill(what, &tr);
             continue;
         }
         if (!story.began || tr.head.first_event == 0)
             show_head(c, &tr);
-        status = show_events(c, &tr, &story);
+        status = show_events(c, what, &tr, &story);
     }
     return status;
 }
@@ -162,66 +122,70 @@ int cli_save_file(const char *path, const void *bytes, size_t n)
     return ok ? EXIT_OK : EXIT_REFUSED;
 }
 
-static int finish(const struct cli *c, const struct options *o, const struct bytes *b)
-{
-    return o->out ? cli_save_file(o->out, b->at, b->n) : show_dump(c, o, b);
-}
-
 /* ---- from the daemon ---- */
 
-/* The next piece of a record, appended to b; *inout_next moves on. False with the status. */
-static bool fetch(struct cli *c, const char *id, json_int_t *inout_next, struct bytes *b, bool *ret_dead, int *ret_status)
+/* Appends what base64 stands for; false: it is none, or no memory. */
+static bool append_base64(struct bytes *b, const char *text)
 {
-    json_t *j = cli_call(c, "trace.get", json_pack("{s:s, s:I, s:i}", "id", id, "after", *inout_next, "max", 1048576),
-                         ret_status);
+    uint8_t *more = realloc(b->at, b->n + strlen(text) / 4 * 3 + 4);
+    ptrdiff_t n;
+
+    if (!more)
+        return false;
+    b->at = more;
+    n = trace_base64(text, b->at + b->n);
+    if (n > 0)
+        b->n += (size_t)n;
+    return n >= 0;
+}
+
+/* Where a reader of a record stands. */
+struct reading {
+    json_int_t next, end; /* end: of the record, at the last answer */
+    bool dead;
+};
+
+/* The next piece of a record, appended to b; at->next moves on. False with the status. */
+static bool fetch(struct cli *c, const char *id, struct reading *at, struct bytes *b, int *ret_status)
+{
+    json_t *j = cli_call(c, "trace.get", json_pack("{s:s, s:I}", "id", id, "after", at->next), ret_status);
     bool ok;
 
     if (!j)
         return false;
     ok = append_base64(b, jstr(j, "data"));
-    *inout_next = jint(j, "next");
-    *ret_dead = strcmp(jstr(j, "kind"), "dead") == 0;
+    at->next = jint(j, "next");
+    at->end = jint(j, "end");
+    at->dead = strcmp(jstr(j, "kind"), "dead") == 0;
     json_decref(j);
     if (!ok)
-        *ret_status = damaged("the daemon's answer can't be read");
+        *ret_status = cli_damaged(NULL, "the daemon's answer can't be read");
     return ok;
 }
 
-/* Makes one section of several pieces of one record: the last head with all the events. */
-static bool join(struct bytes *b)
-{
-    size_t pos = 0, used, to = 0;
-    struct trace first, tr;
-    uint32_t events = 0;
-
-    if (trace_open(b->at, b->n, &first, &used, NULL) < 0)
-        return false;
-    to = first.head.head_bytes;
-    while (pos < b->n && trace_open(b->at + pos, b->n - pos, &tr, &used, NULL) == 0) {
-        memmove(b->at + to, tr.events, tr.bytes);
-        to += tr.bytes;
-        events += (uint32_t)tr.bytes;
-        pos += used;
-        first.head.next_event = tr.head.next_event;
-    }
-    first.head.event_bytes = events;
-    memcpy(b->at, &first.head, first.head.head_bytes < sizeof first.head ? first.head.head_bytes : sizeof first.head);
-    b->n = to;
-    return true;
-}
-
+/*
+ * Up to where it ended when it was first asked for: a busy connection's never ends. A record that began anew meanwhile
+ * (its end is behind) makes that end nearer, never further.
+ */
 int cli_fetch_record(struct cli *c, const char *id, struct bytes *ret)
 {
-    json_int_t next = 0, before = -1;
-    bool dead = false;
+    struct reading at = {0};
+    json_int_t end = INT64_MAX, before;
+    const char *why = "?";
+    size_t used, bytes;
     int status = EXIT_OK;
 
-    while (next != before) {
-        before = next;
-        if (!fetch(c, id, &next, ret, &dead, &status))
+    do {
+        before = at.next;
+        if (!fetch(c, id, &at, ret, &status))
             return status;
-    }
-    return join(ret) ? EXIT_OK : damaged("the daemon's answer can't be read");
+        if (at.end < end)
+            end = at.end;
+    } while (at.next < end && at.next != before && !*c->stopped);
+    if (trace_join(ret->at, ret->n, &used, &bytes, &why) < 0)
+        return cli_damaged(NULL, "the daemon's answer can't be read");
+    ret->n = bytes;
+    return EXIT_OK;
 }
 
 static int trace_record(struct cli *c, const struct options *o, const char *id)
@@ -230,7 +194,7 @@ static int trace_record(struct cli *c, const struct options *o, const char *id)
     int status = cli_fetch_record(c, id, &b);
 
     if (status == EXIT_OK)
-        status = finish(c, o, &b);
+        status = o->out ? cli_save_file(o->out, b.at, b.n) : show_dump(c, o, NULL, &b);
     free(b.at);
     return status;
 }
@@ -239,32 +203,32 @@ static int follow_record(struct cli *c, const char *id)
 {
     const struct timespec wait = {.tv_nsec = FOLLOW_MS * 1000000L};
     struct trace_story story = {0};
-    json_int_t next = 0;
-    bool began = false, dead = false;
+    struct reading at = {0};
+    bool began = false;
     int status = EXIT_OK;
 
     while (!*c->stopped && status == EXIT_OK) {
         struct bytes b = {0};
-        json_int_t before = next;
+        json_int_t before = at.next;
         struct trace tr;
 
-        if (!fetch(c, id, &next, &b, &dead, &status)) {
+        if (!fetch(c, id, &at, &b, &status)) {
             free(b.at);
             return began && status == EXIT_REFUSED ? EXIT_OK : status; /* it ended in good order */
         }
-        if (next != before && trace_open(b.at, b.n, &tr, NULL, NULL) == 0) {
+        if (at.next != before && trace_open(b.at, b.n, &tr, NULL, NULL) == 0) {
             if (!began)
                 show_head(c, &tr);
             else if (tr.head.first_event > (uint64_t)before && !c->json)
                 printf("# %llu events lost\n", (unsigned long long)(tr.head.first_event - (uint64_t)before));
             began = true;
-            status = show_events(c, &tr, &story);
+            status = show_events(c, NULL, &tr, &story);
             fflush(stdout);
         }
         free(b.at);
-        if (next == before && dead)
+        if (at.next == before && at.dead)
             break;
-        if (next == before)
+        if (at.next == before)
             nanosleep(&wait, NULL);
     }
     return status;
@@ -337,7 +301,7 @@ int cli_load_file(const char *path, size_t max, struct bytes *ret)
         cli_damaged(path, "no memory");
     } else {
         ret->n = fread(ret->at, 1, (size_t)st.st_size, f);
-        status = ret->n ? EXIT_OK : damaged("the file is empty");
+        status = ret->n ? EXIT_OK : cli_damaged(path, "the file is empty");
     }
     if (f)
         fclose(f);
@@ -350,7 +314,7 @@ static int trace_file(struct cli *c, const struct options *o, const char *path)
     int status = cli_load_file(path, CLI_RECORD_MAX, &b);
 
     if (status == EXIT_OK)
-        status = finish(c, o, &b);
+        status = show_dump(c, o, path, &b);
     free(b.at);
     return status;
 }
@@ -375,6 +339,18 @@ static int describe(void)
     return EXIT_OK;
 }
 
+/* One thing at a time, and nothing that would be ignored. */
+static bool fits(const struct cli *c, const struct options *o, int names, bool file, bool format)
+{
+    int ways = o->follow + o->pkt + o->dead + (o->out != NULL) + format;
+
+    if (names > 1 || ways > 1 || (c->json && (o->pkt || o->out || format)))
+        return false;
+    if (names == 0)
+        return !o->follow && !o->pkt && !o->out;
+    return !o->dead && !format && !(file && (o->follow || o->out));
+}
+
 int cmd_trace(struct cli *c, int argc, char **argv)
 {
     static const struct option longs[] = {{"follow", no_argument, NULL, 'f'}, {"pkt", no_argument, NULL, 'p'},
@@ -382,6 +358,7 @@ int cmd_trace(struct cli *c, int argc, char **argv)
                                           {"format", no_argument, NULL, 'F'}, {NULL, 0, NULL, 0}};
     struct options o = {0};
     const char *what;
+    bool format = false, file;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "fpdo:", longs, NULL)) != -1) {
@@ -399,15 +376,19 @@ int cmd_trace(struct cli *c, int argc, char **argv)
             o.out = optarg;
             break;
         case 'F':
-            return describe();
+            format = true;
+            break;
         default:
             return EXIT_USAGE;
         }
     }
-    if (argc - optind > 1 || (o.follow && (o.pkt || o.out || optind == argc)))
-        return cli_usage("trace [--dead] | ID|engine|FILE [--follow | --pkt | -o FILE]");
     what = optind < argc ? argv[optind] : NULL;
-    if (what && !cli_is_id(what))
+    file = what && !cli_is_id(what);
+    if (!fits(c, &o, argc - optind, file, format))
+        return cli_usage("trace [--dead] | ID|engine|FILE [--pkt] | ID|engine [--follow | -o FILE] | --format");
+    if (format)
+        return describe();
+    if (file)
         return trace_file(c, &o, what);
     if (!cli_daemon(c))
         return EXIT_NO_DAEMON;

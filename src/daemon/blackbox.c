@@ -138,7 +138,11 @@ void blackbox_turn(struct daemon *d, uint64_t now)
         b->second_at = now;
         b->written = 0;
     }
-    for (int i = 0; i < FILES_PER_TURN && b->written < WRITES_PER_S && next_box(d, b->seen, &r); i++) {
+    for (int i = 0; i < FILES_PER_TURN && b->written < WRITES_PER_S; i++) {
+        if (!next_box(d, b->seen, &r)) { /* those that were counted are gone from memory: nothing to look for */
+            b->seen = tcp_trace_boxes(d->tcp);
+            return;
+        }
         b->seen = r.serial;
         b->written++;
         if (!write_record(d, &r, now))

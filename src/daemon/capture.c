@@ -3,8 +3,9 @@
  *
  * A reader gets one end of a socketpair (SOCK_SEQPACKET); each message is a whole block, so that one that does not fit is
  * lost as a whole. Blocks are made where frames pass, into a queue of at most QUEUE_MAX bytes, and sent in the second half of
- * the turn as far as the reader takes them; beyond that they are counted, not kept, and the count is told by a statistics
- * block when there is room again. So a reader that sleeps costs its queue, and never time. It ends when the reader closes.
+ * the turn as far as the reader takes them; beyond that they are counted, not kept. The count is told by a statistics block,
+ * past the queue, as soon as the reader takes anything again. So a reader that sleeps costs its queue, and never time. It ends
+ * when the reader closes.
  *
  * The verdict on a frame that came is the drop reason whose counter moved while the stack worked on it. A frame is copied
  * before that: the stack may take its chunks.
@@ -17,7 +18,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/call.h"
@@ -43,20 +43,12 @@ struct capture {
     uint64_t seen, dropped, dropped_told;
     uint32_t snaplen;
     struct ip_addr host;
-    bool has_host, full, ended;
+    bool has_host, full, ended, begun; /* begun: section and interface are sent */
     uint16_t port;
     uint64_t drops[TCP_DROP_MAX], stack_drops[STACK_DROP_MAX];
     size_t bytes; /* of the frame that is being looked at; 0: not wanted */
     uint8_t frame[FRAME_MAX];
 };
-
-static uint64_t wall_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- the queue ---- */
 
@@ -88,37 +80,52 @@ static void capture_free(struct capture *c)
     free(c);
 }
 
+/* False: the reader takes no more now (EPOLLOUT comes), or is gone. */
+static bool send_block(struct capture *c, const void *data, size_t bytes)
+{
+    if (send(c->watch.fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        return true;
+    if (errno == EAGAIN || errno == ENOBUFS)
+        c->full = true;
+    else
+        c->ended = true;
+    return false;
+}
+
+/*
+ * What was dropped, before any block that came later: whoever has read a frame knows what was missed before it. Not
+ * through the queue, which is full.
+ */
+static void tell_dropped(struct capture *c)
+{
+    struct trace_text text = {0};
+
+    pcapng_statistics(&text, trace_wall_ns(), c->seen, c->dropped);
+    if (!text.failed && send_block(c, text.at, text.len))
+        c->dropped_told = c->dropped;
+    trace_text_free(&text);
+}
+
 /* Sends what the reader takes. */
 static void flush(struct deferred *self, uint64_t now)
 {
     struct capture *c = list_entry(self, struct capture, flush);
 
     (void)now;
+    if (!c->ended && !c->full && c->begun && c->dropped != c->dropped_told)
+        tell_dropped(c);
     while (!c->ended && !c->full && !list_empty(&c->queue)) {
         struct block *b = list_entry(list_first(&c->queue), struct block, link);
-        ssize_t r = send(c->watch.fd, b->data, b->bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-        if (r < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
-            c->full = true; /* EPOLLOUT comes */
+        if (!send_block(c, b->data, b->bytes))
             break;
-        }
-        if (r < 0)
-            c->ended = true;
+        c->begun = true;
         list_del(&b->link);
         c->queued -= b->bytes;
         free(b);
     }
-    if (c->ended) {
+    if (c->ended)
         capture_free(c);
-        return;
-    }
-    if (list_empty(&c->queue) && c->dropped != c->dropped_told) {
-        struct trace_text text = {0};
-
-        c->dropped_told = c->dropped;
-        pcapng_statistics(&text, wall_ns(), c->seen, c->dropped);
-        enqueue(c, &text);
-    }
 }
 
 static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
@@ -177,7 +184,7 @@ static void put_frame(struct capture *c, enum pcapng_direction direction, const 
         c->dropped++;
         return;
     }
-    pcapng_packet(&text, wall_ns(), c->frame, n < c->snaplen ? n : c->snaplen, n, direction, comment, strlen(comment));
+    pcapng_packet(&text, trace_wall_ns(), c->frame, n < c->snaplen ? n : c->snaplen, n, direction, comment, strlen(comment));
     enqueue(c, &text);
 }
 

@@ -15,6 +15,7 @@
 #include "trace/trace.h"
 
 #define PIECE_MAX        (256u * 1024u)
+#define JSON_MAX         (16u * 1024u) /* of events as JSON: text costs the turn a hundred times what a copy does */
 #define FOLLOW_QUEUE_MAX (1024u * 1024u)
 #define FOLLOW_S         0.05
 
@@ -137,18 +138,22 @@ struct piece {
     uint8_t *at; /* to be freed */
     size_t bytes;
     struct tcp_rec_head head;
-    uint64_t lost;
+    uint64_t lost, end; /* end: where the record ends now */
 };
 
 static int read_piece(struct daemon *d, uint64_t id, uint64_t *inout_next, size_t room, uint64_t now, struct piece *ret)
 {
-    uint64_t from = *inout_next;
     size_t config = 0;
+    uint64_t from;
     int64_t n;
     int r = tcp_trace_head(d->tcp, id, now, &ret->head);
 
     if (r < 0)
         return r;
+    ret->end = ret->head.next_event;
+    if (*inout_next > ret->end)
+        *inout_next = 0; /* the record began anew meanwhile */
+    from = *inout_next;
     ret->at = malloc(sizeof ret->head + room + 8192);
     if (!ret->at)
         return -ENOMEM;
@@ -201,13 +206,17 @@ enum control_outcome method_trace_get(struct control_call *call)
     bool as_json = strcmp(format, "json") == 0;
     uint64_t id, next = (uint64_t)arg_int(call, "after", 0);
     struct piece p = {0};
+    size_t room;
     int r;
 
     if (!as_json && strcmp(format, "binary") != 0)
         return control_fail(call, CONTROL_INVALID_PARAMS, 0, "parameter \"format\": binary or json is expected");
     if (!record_id(call, &id))
         return CONTROL_FAILED;
-    r = read_piece(call->d, id, &next, (size_t)arg_int(call, "max", PIECE_MAX), call->now, &p);
+    room = (size_t)arg_int(call, "max", PIECE_MAX);
+    if (room > (as_json ? JSON_MAX : PIECE_MAX))
+        room = as_json ? JSON_MAX : PIECE_MAX;
+    r = read_piece(call->d, id, &next, room, call->now, &p);
     if (r == -ENOMEM)
         return control_fail(call, CONTROL_NO_MEMORY, 0, "no memory");
     if (r < 0)
@@ -219,6 +228,7 @@ enum control_outcome method_trace_get(struct control_call *call)
     json_object_set_new(call->result, "id", json_string(arg_string(call, "id")));
     json_object_set_new(call->result, "kind", json_string(kind_name(p.head.kind)));
     json_object_set_new(call->result, "next", json_integer((json_int_t)next));
+    json_object_set_new(call->result, "end", json_integer((json_int_t)p.end));
     json_object_set_new(call->result, "lost", json_integer((json_int_t)p.lost));
     return CONTROL_DONE;
 }

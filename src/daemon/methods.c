@@ -224,7 +224,7 @@ static const struct control_field trace_list_result[] = {
 static const struct control_param trace_get_params[] = {
     {"id", PARAM_STRING, true, NULL, 1, 32, "a connection's id, also of one that is gone; \"engine\": what belongs to none"},
     {"after", PARAM_INT, false, "0", 0, INT64_MAX, "go on there: the \"next\" of the answer before"},
-    {"max", PARAM_INT, false, "262144", 4096, 1048576, "bytes of events at most"},
+    {"max", PARAM_INT, false, "262144", 4096, 1048576, "bytes of events at most; beyond 262144, with json beyond 16384, it means that"},
     {"format", PARAM_STRING, false, "\"binary\"", 0, 8, "binary, or json: objects in place of data"},
     END_PARAMS,
 };
@@ -234,6 +234,7 @@ static const struct control_field trace_get_result[] = {
     {"data", "string", "base64 of a section (docs/trace-format.md): a head, and events from \"after\" on"},
     {"head, events", "object, array", "the same, with format json"},
     {"next", "integer", "number of the event behind the last one: give it as \"after\" to go on"},
+    {"end", "integer", "number behind the record's last event now: a reader of a busy one ends where the first answer says"},
     {"lost", "integer", "events that were overwritten between \"after\" and the first one here"},
     END_FIELDS,
 };

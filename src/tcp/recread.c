@@ -133,7 +133,8 @@ int tcp_trace_head(const struct tcp *t, uint64_t id, uint64_t now, struct tcp_re
         ret->created_at = ring->begun_at;
     }
     if (ring) {
-        ret->first_event = ret->next_event = ret->lost_events = first_event(t->rec, ring);
+        ret->first_event = ret->lost_events = first_event(t->rec, ring);
+        ret->next_event = ring->next_event;
     }
     return 0;
 }

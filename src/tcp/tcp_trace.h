@@ -32,8 +32,8 @@ bool tcp_trace_next(const struct tcp *t, uint32_t *inout_at, struct tcp_trace_ro
 uint64_t tcp_trace_boxes(const struct tcp *t);
 
 /*
- * The head of a record: of the connection, else of the newest black box of that id. event_bytes is 0 and first_event =
- * next_event = where the record begins now: the caller fills in what it read. 0, or -ENOENT: there is none.
+ * The head of a record: of the connection, else of the newest black box of that id. event_bytes is 0, first_event and
+ * next_event are where the record begins and ends now: the caller fills in what it read. 0, or -ENOENT: there is none.
  */
 int tcp_trace_head(const struct tcp *t, uint64_t id, uint64_t now, struct tcp_rec_head *ret);
 /*

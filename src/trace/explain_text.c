@@ -336,22 +336,6 @@ void trace_explain_text(const struct explained *x, const struct explain_context 
         trace_print(out, "Sent again: %u fast, %u by timeout, %u tail loss probes.\n", x->fast, x->rto, x->tlp);
 }
 
-static void json_text(const char *text, size_t len, struct trace_text *out)
-{
-    trace_print(out, "\"");
-    for (size_t i = 0; i < len; i++) {
-        unsigned char ch = (unsigned char)text[i];
-
-        if (ch == '"' || ch == '\\')
-            trace_print(out, "\\%c", ch);
-        else if (ch < 0x20 || ch >= 0x7f)
-            trace_print(out, "\\u%04x", ch);
-        else
-            trace_print(out, "%c", ch);
-    }
-    trace_print(out, "\"");
-}
-
 void trace_explain_json(const struct explained *x, const struct explain_context *ctx, struct trace_text *out)
 {
     uint8_t order[EXPLAIN_TIME_MAX];
@@ -360,9 +344,9 @@ void trace_explain_json(const struct explained *x, const struct explain_context 
 
     say(x, ctx, &why);
     trace_print(out, "{\"verdict\": \"%s\", \"why\": ", explain_verdict_name(x->verdict));
-    json_text(why.at, why.len ? why.len - 1 : 0, out);
+    trace_json_text(out, why.at, why.len ? why.len - 1 : 0);
     trace_print(out, ", \"advice\": ");
-    json_text(advice(x), strlen(advice(x)), out);
+    trace_json_text(out, advice(x), strlen(advice(x)));
     trace_print(out, ", \"now\": \"%s\", \"seconds\": %.6f, \"beginning_lost\": %s, \"shares\": [",
                 explain_verdict_name(x->now), seconds(x->to - x->from), x->beginning_lost ? "true" : "false");
     for (unsigned i = 0; i < n; i++) {

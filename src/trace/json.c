@@ -9,13 +9,15 @@
 
 #include "trace/trace.h"
 
-static void json_text(struct trace_text *out, const char *s, size_t n)
+void trace_json_text(struct trace_text *out, const char *s, size_t n)
 {
     trace_print(out, "\"");
     for (size_t i = 0; i < n && s[i]; i++) {
         unsigned char ch = (unsigned char)s[i];
 
-        if (ch < 0x20 || ch >= 0x7f || ch == '"' || ch == '\\')
+        if (ch == '"' || ch == '\\')
+            trace_print(out, "\\%c", ch);
+        else if (ch < 0x20 || ch >= 0x7f)
             trace_print(out, "\\u%04x", ch);
         else
             trace_print(out, "%c", ch);
@@ -51,7 +53,7 @@ static void json_value(struct trace_text *out, const void *base, const struct tc
 
     switch (f->kind) {
     case TCP_REC_TEXT:
-        json_text(out, (const char *)at, 16);
+        trace_json_text(out, (const char *)at, 16);
         break;
     case TCP_REC_B16:
         json_hex(out, at, 16);

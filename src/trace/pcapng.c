@@ -22,6 +22,9 @@
 #define BLOCK_STATISTICS 5u
 #define BLOCK_PACKET     6u
 #define PIECE_MAX        32768u /* of a segment without gso_size that is longer than a packet may be */
+#define PIECE_MIN        64u    /* a gso_size below is none that sends super-frames: damaged, or not worth a packet each */
+#define SUPER_MAX        65535u /* of a super-frame's payload, but for the rest of a segment */
+#define COMMENT_MAX      1024u
 #define HEADERS_MAX      (IPV6_HEADER_BYTES + TCP_HEADER_BYTES + TCP_OPTIONS_MAX)
 
 /* ---- blocks ---- */
@@ -193,7 +196,7 @@ static void verdict(const struct trace *tr, struct trace_cursor next, uint64_t a
     struct trace_event ev;
     bool dropped = false;
 
-    while (trace_next(tr, &next, &ev) == 1 && ev.e.h.at == at) {
+    while (out->len < COMMENT_MAX && trace_next(tr, &next, &ev) == 1 && ev.e.h.at == at) {
         if (ev.type == TCP_REC_T_SEG_IN || ev.type == TCP_REC_T_SEG_OUT)
             break;
         if (ev.type == TCP_REC_T_DROP) {
@@ -226,7 +229,7 @@ static void comment_of(const struct trace *tr, const struct trace_event *ev, con
                     last->srtt_us / 1e3);
 }
 
-/* A segment event as the packets that it was on the wire. */
+/* A segment event as the packets that it was on the wire; of a damaged one SUPER_MAX / PIECE_MIN + 2 at most. */
 static void put_packets(const struct trace *tr, const struct trace_event *ev, struct trace_text *comment,
                         struct trace_text *out)
 {
@@ -238,11 +241,11 @@ static void put_packets(const struct trace *tr, const struct trace_event *ev, st
 
     trace_seg(&ev->e.seg, &whole);
     set_ends(tr, ev, &whole);
-    if (whole.len > 16 * 65536u)
-        whole.len = 16 * 65536u; /* no super-frame is that long: damaged */
-    piece = whole.gso_size >= 8 ? whole.gso_size : PIECE_MAX;
+    piece = whole.gso_size >= PIECE_MIN ? whole.gso_size : PIECE_MAX;
     if (piece > PIECE_MAX)
         piece = PIECE_MAX;
+    if (whole.len > SUPER_MAX + piece)
+        whole.len = SUPER_MAX + piece; /* no super-frame is that long: damaged */
     do {
         uint32_t left = whole.len - done;
         size_t n;

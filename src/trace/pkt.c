@@ -73,6 +73,22 @@ static int refuse(const char *why, const char **ret_error)
     return -ENODATA;
 }
 
+/* A key as the configuration has them: it becomes a word of a command. */
+static bool is_key(const struct tcp_ev_config *c)
+{
+    const char *const parts[] = {c->name0, c->name1, c->name2};
+
+    for (unsigned k = 0; k < 3; k++) {
+        for (unsigned i = 0; i < 16 && parts[k][i]; i++) {
+            char ch = parts[k][i];
+
+            if (!(ch >= 'a' && ch <= 'z') && ((k == 0 && i == 0) || (!(ch >= '0' && ch <= '9') && ch != '_')))
+                return false;
+        }
+    }
+    return c->name0[0] != 0;
+}
+
 static int scan(struct pkt *p, const char **ret_error)
 {
     struct trace_cursor cursor = {0};
@@ -83,6 +99,8 @@ static int scan(struct pkt *p, const char **ret_error)
 
     while ((r = trace_next(p->tr, &cursor, &ev)) == 1) {
         if (ev.type == TCP_REC_T_CONFIG) {
+            if (!is_key(&ev.e.config))
+                return refuse("the record is damaged: it has a configuration key that can't be one", ret_error);
             if (memcmp(ev.e.config.name0, "tcp_fastopen\0\0\0", 16) == 0)
                 p->fastopen_mode = ev.e.config.value;
             continue;

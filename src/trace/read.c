@@ -12,6 +12,24 @@
 
 static uint64_t zero_of(const struct trace *tr);
 
+/*
+ * Names go into scripts, onto terminals and into pictures; those that taut writes are letters, digits, '_', '.' and '-'.
+ * What else a record has in their place (it may be anybody's) becomes '?' here, before anything reads it.
+ */
+static void clean_names(void *base, const struct tcp_rec_field *f)
+{
+    for (; f->name; f++) {
+        char *name = (char *)base + f->offset;
+
+        for (unsigned i = 0; f->kind == TCP_REC_TEXT && i < 16 && name[i]; i++) {
+            bool letter = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z');
+
+            if (!letter && !(name[i] >= '0' && name[i] <= '9') && !strchr("_.-", name[i]))
+                name[i] = '?';
+        }
+    }
+}
+
 int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used, const char **ret_error)
 {
     struct tcp_rec_head head;
@@ -19,18 +37,13 @@ int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used,
 
     if (r < 0)
         return r;
+    clean_names(&head, tcp_rec_head_fields);
     *ret = (struct trace){
         .head = head, .events = (const uint8_t *)bytes + head.head_bytes, .bytes = head.event_bytes};
     ret->zero = zero_of(ret);
     if (ret_used)
         *ret_used = (size_t)head.head_bytes + head.event_bytes;
     return 0;
-}
-
-void trace_more(struct trace *tr, const void *events, size_t bytes)
-{
-    tr->events = events;
-    tr->bytes = bytes;
 }
 
 int trace_next(const struct trace *tr, struct trace_cursor *cursor, struct trace_event *ret)
@@ -40,6 +53,8 @@ int trace_next(const struct trace *tr, struct trace_cursor *cursor, struct trace
     if (r <= 0)
         return r;
     ret->type = (enum tcp_rec_type)ret->e.h.type;
+    if (ret->type == TCP_REC_T_CONFIG || ret->type == TCP_REC_T_REPLY)
+        clean_names(&ret->e, tcp_rec_type_info(ret->type)->fields);
     ret->number = 0;
     if (ret->type != TCP_REC_T_CONFIG)
         ret->number = tr->head.first_event + cursor->number++;
@@ -117,6 +132,82 @@ char *trace_addr_text(const uint8_t b[16], unsigned family, uint16_t port, char 
 
     memcpy(a.b, b, family == IP_V6 ? 16 : 4);
     return ip_addr_port_format(&a, port, buf);
+}
+
+/* How many bytes of CONFIG events a section begins with. */
+static size_t config_bytes(const struct trace *tr)
+{
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+    size_t bytes = 0;
+
+    while (trace_next(tr, &cursor, &ev) == 1 && ev.type == TCP_REC_T_CONFIG)
+        bytes = cursor.pos;
+    return bytes;
+}
+
+int trace_join(void *bytes, size_t n, size_t *ret_used, size_t *ret_bytes, const char **ret_error)
+{
+    uint8_t *at = bytes;
+    struct trace first, tr;
+    size_t used = 0, size, to, config;
+    int r = trace_open(bytes, n, &first, &used, ret_error);
+
+    if (r < 0)
+        return r;
+    config = config_bytes(&first);
+    to = used;
+    while (used < n) {
+        uint64_t begins = first.head.first_event;
+
+        r = trace_open(at + used, n - used, &tr, &size, ret_error);
+        if (r < 0)
+            return r;
+        if (tr.head.kind != first.head.kind || tr.head.id != first.head.id)
+            break;
+        if (tr.head.first_event != first.head.next_event) {
+            config = config_bytes(&tr) ? 0 : config; /* its own, if it began anew */
+            to = first.head.head_bytes + config;
+            begins = tr.head.first_event;
+        }
+        memmove(at + to, tr.events, tr.bytes);
+        to += tr.bytes;
+        used += size;
+        tr.head.head_bytes = first.head.head_bytes;
+        tr.head.first_event = tr.head.lost_events = begins;
+        first.head = tr.head;
+    }
+    first.head.event_bytes = (uint32_t)(to - first.head.head_bytes);
+    memcpy(at, &first.head, first.head.head_bytes < sizeof first.head ? first.head.head_bytes : sizeof first.head);
+    *ret_used = used;
+    *ret_bytes = to;
+    return 0;
+}
+
+ptrdiff_t trace_base64(const char *text, uint8_t *to)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    int8_t value[256];
+    ptrdiff_t n = 0;
+    uint32_t v = 0;
+    unsigned bits = 0;
+
+    memset(value, -1, sizeof value);
+    for (int i = 0; i < 64; i++)
+        value[(unsigned char)digits[i]] = (int8_t)i;
+    for (; *text && *text != '='; text++) {
+        int d = value[(unsigned char)*text];
+
+        if (d < 0)
+            return -1;
+        v = v << 6 | (uint32_t)d;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            to[n++] = (uint8_t)(v >> bits);
+        }
+    }
+    return n;
 }
 
 /* ---- text ---- */

@@ -28,8 +28,19 @@ struct trace {
  * tcp_rec_decode_head() with a sentence in *ret_error.
  */
 int trace_open(const void *bytes, size_t n, struct trace *ret, size_t *ret_used, const char **ret_error);
-/* Events without a head: what a follower gets. The head is one that came before. */
-void trace_more(struct trace *tr, const void *events, size_t bytes);
+/*
+ * What base64 (RFC 4648 section 4) stands for, as trace.get gives sections: into `to`, which has room for 3 bytes where
+ * the text has 4, and may be the text itself. Bytes, or -1: it is none.
+ */
+ptrdiff_t trace_base64(const char *text, uint8_t *to);
+
+/*
+ * Makes one section of the first sections of `n` bytes that are of one record, in their place: the last head, the
+ * configuration that the first one brought, all the events. Where one does not go on where the one before ended (a ring
+ * was overwritten while it was read) the section begins with it: what came before is lost. *ret_used: how much was taken;
+ * *ret_bytes: length of the section. As trace_open().
+ */
+int trace_join(void *bytes, size_t n, size_t *ret_used, size_t *ret_bytes, const char **ret_error);
 
 struct trace_event {
     union tcp_rec_event e;
@@ -77,6 +88,8 @@ void trace_ack_text(const struct tcp_ev_ack *a, struct trace_text *out);
 /* One event as a JSON object, by the tables of tcp_events.h; and a head. No line feed. */
 void trace_json_event(const struct trace *tr, const struct trace_event *ev, struct trace_text *out);
 void trace_json_head(const struct trace *tr, struct trace_text *out);
+/* At most n characters, up to a NUL, as a JSON string. */
+void trace_json_text(struct trace_text *out, const char *s, size_t n);
 /* The tables of docs/trace-format.md. */
 void trace_describe(struct trace_text *out);
 

@@ -13,31 +13,6 @@
 #define PIECES  8
 #define SHOWN_S 10.0
 
-/* What base64 text stands for, in its own place; bytes, or -1. */
-static ssize_t base64(char *text)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    int8_t value[256];
-    ssize_t n = 0;
-    uint32_t v = 0;
-    unsigned bits = 0;
-
-    memset(value, -1, sizeof value);
-    for (int i = 0; i < 64; i++)
-        value[(unsigned char)digits[i]] = (int8_t)i;
-    for (const char *c = text; *c && *c != '='; c++) {
-        if (value[(unsigned char)*c] < 0)
-            return -1;
-        v = v << 6 | (uint8_t)value[(unsigned char)*c];
-        bits += 6;
-        if (bits >= 8) {
-            bits -= 8;
-            text[n++] = (char)(v >> bits);
-        }
-    }
-    return n;
-}
-
 /* One piece of the record into the plot; *inout_next moves on. False: there is no more, or it can't be read. */
 static bool add_piece(struct web *w, const char *id, struct plot *p, json_int_t *inout_next, uint64_t *inout_zero,
                       enum plot_direction *inout_direction)
@@ -46,7 +21,7 @@ static bool add_piece(struct web *w, const char *id, struct plot *p, json_int_t 
     json_t *j;
     struct trace tr;
     json_int_t before = *inout_next;
-    ssize_t n;
+    ptrdiff_t n;
     bool ok = false;
 
     snprintf(params, sizeof params, "{\"id\":\"%s\",\"after\":%lld,\"max\":1048576}", id, (long long)before);
@@ -54,7 +29,7 @@ static bool add_piece(struct web *w, const char *id, struct plot *p, json_int_t 
     if (!j)
         return false;
     text = strdup(text_of(j, "data"));
-    n = text ? base64(text) : -1;
+    n = text ? trace_base64(text, (uint8_t *)text) : -1;
     if (n > 0 && trace_open(text, (size_t)n, &tr, NULL, NULL) == 0) {
         if (*inout_direction == PLOT_MORE) {
             *inout_direction = plot_trace_direction(&tr);

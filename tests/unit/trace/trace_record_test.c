@@ -1,0 +1,303 @@
+/*
+ * tests/unit/trace/trace_record_test.c: records of anybody's: base64, pieces that are joined, names that would be commands,
+ * and events that would be megabytes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tcp/tcp_enums.h"
+#include "trace/export.h"
+#include "trace/trace.h"
+
+/* RFC 4648 section 10, and what is none. */
+static void test_base64(void **state)
+{
+    static const char *const texts[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"};
+    char own[] = "+/+/Zm9v";
+    uint8_t b[8];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        assert_int_equal(trace_base64(texts[i], b), i);
+        assert_memory_equal(b, "foobar", i);
+    }
+    assert_int_equal(trace_base64(own, (uint8_t *)own), 6);
+    assert_memory_equal(own, "\xfb\xff\xbf" "foo", 6);
+    assert_int_equal(trace_base64("Zm9-", b), -1);
+    assert_int_equal(trace_base64("Zm 9v", b), -1);
+    assert_int_equal(trace_base64("\xc3\xa4", b), -1);
+}
+
+/* ---- records ---- */
+
+static uint8_t record[65536];
+static size_t record_bytes;
+
+static void record_begin(uint64_t id, uint64_t first)
+{
+    struct tcp_rec_head h = {.magic = TCP_REC_MAGIC, .version = TCP_REC_VERSION, .byte_order = TCP_REC_BYTE_ORDER,
+                             .head_bytes = sizeof h, .id = id, .family = 4, .first_event = first, .mtu = 1500, .mss = 1460,
+                             .congestion = "cubic"};
+
+    memcpy(record, &h, sizeof h);
+    record_bytes = sizeof h;
+}
+
+static void record_add(const void *e, size_t n)
+{
+    struct tcp_rec_hdr h;
+
+    memcpy(&h, e, sizeof h);
+    h.words = (uint8_t)(n / 8);
+    memcpy(record + record_bytes, e, n);
+    memcpy(record + record_bytes, &h, sizeof h);
+    record_bytes += n;
+}
+
+static void record_config(const char *name, int64_t value)
+{
+    struct tcp_ev_config e = {.h = {.type = TCP_REC_T_CONFIG}, .value = value};
+    char parts[48] = "";
+
+    memcpy(parts, name, strlen(name));
+    memcpy(e.name0, parts, 16);
+    memcpy(e.name1, parts + 16, 16);
+    memcpy(e.name2, parts + 32, 16);
+    record_add(&e, sizeof e);
+}
+
+static void record_start(void)
+{
+    struct tcp_ev_none e = {.h = {.type = TCP_REC_T_START, .code = TCP_REC_START_NEW}};
+
+    record_add(&e, sizeof e);
+}
+
+static struct trace record_open(void)
+{
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    memcpy(&h, record, sizeof h);
+    h.event_bytes = (uint32_t)(record_bytes - sizeof h);
+    memcpy(record, &h, sizeof h);
+    assert_int_equal(trace_open(record, record_bytes, &tr, NULL, NULL), 0);
+    return tr;
+}
+
+/* ---- names ---- */
+
+/* Nothing of a terminal's, a shell's or packetdrill's in what comes of a record but what taut wrote around it. */
+static void harmless(const char *text, const char *extra)
+{
+    for (const char *c = text; *c; c++)
+        assert_true(*c == '\n' || (*c >= 0x20 && *c < 0x7f));
+    assert_null(strstr(text, extra));
+}
+
+static void test_names_in_the_story(void **state)
+{
+    struct tcp_ev_named reply = {.h = {.type = TCP_REC_T_REPLY}, .name0 = "A\033[2J\a", .name1 = "$(reboot)"};
+    struct trace_cursor cursor = {0};
+    struct trace_story story = {0};
+    struct trace_text text = {0};
+    struct trace_event ev;
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    (void)state;
+    record_begin(1, 0);
+    memcpy(&h, record, sizeof h);
+    strcpy(h.congestion, "\033]0;x\a`id`\"");
+    memcpy(record, &h, sizeof h);
+    record_config("tcp_\033[31m\r\n\x9b\xc2\x85", 3);
+    record_start();
+    record_add(&reply, sizeof reply);
+    tr = record_open();
+    assert_string_equal(tr.head.congestion, "??0?x??id??");
+    trace_story_head(&tr, &text);
+    while (trace_next(&tr, &cursor, &ev) == 1)
+        trace_story_event(&tr, &ev, &story, &text);
+    harmless(text.at, "$(");
+    assert_non_null(strstr(text.at, "A??2J???reboot?"));
+    assert_non_null(strstr(text.at, "# tcp_??31m????? = 3"));
+    trace_text_free(&text);
+}
+
+static void test_names_in_the_script(void **state)
+{
+    static const char *const bad[] = {"a=1; touch /tmp/x;", "a`\n0 `id", "-p.x", "", "tcp_sack$IFS", "Tcp_sack", "a?b"};
+    struct tcp_ev_call call = {.h = {.type = TCP_REC_T_CALL, .code = TCP_REC_CALL_SETOPT, .arg = TCP_REC_OPTION_CONGESTION}};
+    struct trace_text text = {0};
+    const char *why = NULL;
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        record_begin(1, 0);
+        record_config(bad[i], 1);
+        record_start();
+        tr = record_open();
+        why = NULL;
+        assert_true(trace_packetdrill(&tr, &text, &why) < 0);
+        assert_non_null(strstr(why, "damaged"));
+    }
+    record_begin(1, 0);
+    memcpy(&h, record, sizeof h);
+    strcpy(h.congestion, "x\", 1`id`");
+    memcpy(record, &h, sizeof h);
+    record_config("tcp_slow_start_after_idle", 0);
+    record_start();
+    record_add(&call, sizeof call);
+    tr = record_open();
+    assert_int_equal(trace_packetdrill(&tr, &text, &why), 0);
+    harmless(text.at, "`id");
+    assert_non_null(strstr(text.at, "sysctl -q tcp_slow_start_after_idle=0\n"));
+    assert_non_null(strstr(text.at, "\"x???1?id?\", 9) = 0"));
+    trace_text_free(&text);
+}
+
+/* ---- pieces ---- */
+
+/* A section of `n` events from number `first` on, behind those in b; with `config`, two CONFIG events before them. */
+static size_t piece(uint8_t *b, size_t at, uint64_t id, uint64_t first, unsigned n, bool config)
+{
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    record_begin(id, first);
+    if (config) {
+        record_config("tcp_sack", 0);
+        record_config("tcp_ecn", 1);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct tcp_ev_none e = {.h = {.type = TCP_REC_T_STALL, .arg = (uint32_t)(first + i), .at = first + i}};
+
+        record_add(&e, sizeof e);
+    }
+    tr = record_open();
+    h = tr.head;
+    h.next_event = first + n;
+    h.lost_events = first;
+    h.dumped_at = 1000 + first;
+    memcpy(record, &h, sizeof h);
+    memcpy(b + at, record, record_bytes);
+    return at + record_bytes;
+}
+
+/* Joins and looks: events first .. next - 1 are there, numbered, behind the CONFIG events. */
+static void joined(uint8_t *b, size_t n, size_t want_used, uint64_t first, uint64_t next, uint64_t dumped_at)
+{
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+    unsigned config = 0;
+    size_t used, bytes;
+    uint64_t at = first;
+    struct trace tr;
+
+    assert_int_equal(trace_join(b, n, &used, &bytes, NULL), 0);
+    assert_int_equal(used, want_used);
+    assert_int_equal(trace_open(b, bytes, &tr, &used, NULL), 0);
+    assert_int_equal(used, bytes);
+    assert_int_equal(tr.head.first_event, first);
+    assert_int_equal(tr.head.lost_events, first);
+    assert_int_equal(tr.head.next_event, next);
+    assert_int_equal(tr.head.dumped_at, dumped_at);
+    while (trace_next(&tr, &cursor, &ev) == 1) {
+        if (ev.type == TCP_REC_T_CONFIG) {
+            config++;
+            assert_int_equal(at, first);
+            continue;
+        }
+        assert_int_equal(ev.number, at);
+        assert_int_equal(ev.e.h.arg, at);
+        at++;
+    }
+    assert_int_equal(at, next);
+    assert_int_equal(config, 2);
+}
+
+static void test_join(void **state)
+{
+    static uint8_t b[65536];
+    size_t n, used, bytes;
+    const char *why = NULL;
+
+    (void)state;
+    n = piece(b, 0, 1, 0, 5, true);
+    joined(b, n, n, 0, 5, 1000);
+    n = piece(b, 0, 1, 0, 5, true);
+    n = piece(b, n, 1, 5, 7, false);
+    n = piece(b, n, 1, 12, 1, false);
+    joined(b, n, n, 0, 13, 1012);
+    n = piece(b, 0, 1, 0, 5, true); /* 5 to 8 were overwritten before they were read */
+    n = piece(b, n, 1, 9, 4, false);
+    n = piece(b, n, 1, 13, 4, false);
+    joined(b, n, n, 9, 17, 1013);
+    n = piece(b, 0, 1, 0, 5, true); /* it began anew */
+    n = piece(b, n, 1, 0, 3, true);
+    joined(b, n, n, 0, 3, 1000);
+    used = piece(b, 0, 1, 0, 5, true); /* another connection's */
+    n = piece(b, used, 2, 5, 5, false);
+    joined(b, n, used, 0, 5, 1000);
+    n = piece(b, 0, 1, 0, 5, true);
+    n = piece(b, n, 1, 5, 7, false);
+    assert_true(trace_join(b, n - 8, &used, &bytes, &why) < 0);
+    assert_non_null(strstr(why, "cut off"));
+}
+
+/* ---- sizes ---- */
+
+/* One event makes at most 1100 packets, whatever its length and segment size say, with comments of bounded length. */
+static void test_export_is_bounded(void **state)
+{
+    static const struct {
+        uint32_t len;
+        uint16_t gso;
+    } seg[] = {{UINT32_MAX, 8}, {UINT32_MAX, 64}, {65535, 64}, {1u << 20, 63}, {UINT32_MAX, 0}, {UINT32_MAX, 65535}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof seg / sizeof *seg; i++) {
+        struct tcp_ev_seg e = {.h = {.type = TCP_REC_T_SEG_IN}, .tcp_flags = TCP_ACK, .len = seg[i].len, .gso_size = seg[i].gso};
+        struct tcp_ev_none drop = {.h = {.type = TCP_REC_T_DROP}};
+        struct trace_text out = {0};
+        struct trace tr;
+        size_t packets = 0;
+
+        record_begin(1, 0);
+        record_add(&e, sizeof e);
+        for (unsigned k = 0; k < 1000; k++)
+            record_add(&drop, sizeof drop);
+        tr = record_open();
+        assert_int_equal(trace_pcapng(&tr, &out), 0);
+        for (size_t at = 0; at < out.len; packets++) {
+            uint32_t bytes;
+
+            memcpy(&bytes, out.at + at + 4, 4);
+            assert_in_range(bytes, 32, 1500);
+            at += bytes;
+        }
+        assert_in_range(packets, 1, 1100);
+        trace_text_free(&out);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_names_in_the_story),
+        cmocka_unit_test(test_names_in_the_script),
+        cmocka_unit_test(test_join),
+        cmocka_unit_test(test_export_is_bounded),
+    };
+
+    return cmocka_run_group_tests_name("trace_record", tests, NULL, NULL);
+}
