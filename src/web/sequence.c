@@ -1,7 +1,7 @@
 /*
  * web/sequence.c: the time-sequence graph of a connection's page: what the flight recorder has of it is fetched and drawn
- * here, as `taut plot` does, without colours of its own: the page's style sheet has them. At most PIECES pieces of the record
- * are looked at, and the last SHOWN_S seconds of them shown.
+ * here, as `taut plot` does, without colours of its own: the page's style sheet has them. Only the last EVENTS of the record
+ * are looked at, however long it is, and the last SHOWN_S seconds of them shown.
  */
 #include "web/web.h"
 
@@ -10,8 +10,26 @@
 
 #include "trace/plot.h"
 
-#define PIECES  8
-#define SHOWN_S 10.0
+#define EVENTS     6000
+#define PIECES_MAX 8
+#define PIECE      "262144" /* bytes: as much as trace.get gives at once */
+#define SHOWN_S    10.0
+
+/* Where to begin: EVENTS before the record's end; -1: there is none. */
+static json_int_t begin(struct web *w, const char *id)
+{
+    char params[TAUT_ID_MAX + 64], error[256];
+    json_int_t end;
+    json_t *j;
+
+    snprintf(params, sizeof params, "{\"id\":\"%s\",\"after\":0,\"max\":4096}", id);
+    j = ask(w, "trace.get", params, error, sizeof error);
+    if (!j)
+        return -1;
+    end = json_integer_value(json_object_get(j, "end"));
+    json_decref(j);
+    return end > EVENTS ? end - EVENTS : 0;
+}
 
 /* One piece of the record into the plot; *inout_next moves on. False: there is no more, or it can't be read. */
 static bool add_piece(struct web *w, const char *id, struct plot *p, json_int_t *inout_next, uint64_t *inout_zero,
@@ -24,7 +42,7 @@ static bool add_piece(struct web *w, const char *id, struct plot *p, json_int_t 
     ptrdiff_t n;
     bool ok = false;
 
-    snprintf(params, sizeof params, "{\"id\":\"%s\",\"after\":%lld,\"max\":1048576}", id, (long long)before);
+    snprintf(params, sizeof params, "{\"id\":\"%s\",\"after\":%lld,\"max\":" PIECE "}", id, (long long)before);
     j = ask(w, "trace.get", params, error, sizeof error);
     if (!j)
         return false;
@@ -50,12 +68,12 @@ void sequence_graph(FILE *out, struct web *w, const char *id)
     struct plot_style style = {.embed = true};
     enum plot_direction direction = PLOT_MORE;
     struct trace_text svg = {0};
-    json_int_t next = 0;
+    json_int_t next = begin(w, id);
     uint64_t zero = 0;
 
     if (!p)
         return;
-    for (unsigned i = 0; i < PIECES; i++) {
+    for (unsigned i = 0; i < PIECES_MAX && next >= 0; i++) {
         if (!add_piece(w, id, p, &next, &zero, &direction))
             break;
     }

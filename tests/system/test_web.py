@@ -364,6 +364,22 @@ def test_paging(net):
         s.close()
 
 
+def test_long_record(net):
+    """The graph is of a record's end, however long it is: the first events of 60,000 are not what is shown."""
+    d = net.tautd('[tcp]\ntrace_ring = 8388608\n')
+    start(net, d)
+    with tcp() as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(15000):
+            s.sendall(b'x')
+            read_exactly(s, 1)
+        link = next(x for x in Page(get('/')[2]).links if x.startswith('/connections/'))
+        body = get(link)[2]
+        svg = body[body.index('<svg'):body.index('</svg>')]
+        labels = [float(x) for x in re.findall(r'text-anchor="end">([0-9.]+)</text>', svg)]
+        check(labels and max(labels) > 14, f'the sequence axis (kB) reaches the end: {labels}')
+
+
 def test_active(net):
     """active=1, of the page and of the JSON: only connections on which something happened within 10 s."""
     d = net.tautd()
