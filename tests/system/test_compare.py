@@ -99,7 +99,7 @@ def test_link_drops_by_number(net):
 
 
 def test_link_rate_and_delay(net):
-    """100 frames at once through 10 Mbit/s and 20 ms: when each comes out."""
+    """100 frames at once through 10 Mbit/s and 20 ms: when each comes out. runs alone"""
     link = Link(net, 'rate=1e7,delay=20000')
     began = time.monotonic()
     for i in range(100):
@@ -177,13 +177,13 @@ def compare(net, *arguments, seconds):
 
 
 def test_smoke(net):
-    """Seconds of the comparison: 20 ms, 0.1 % loss, loose bounds; pacing at 10 Mbit/s."""
+    """Seconds of the comparison: 20 ms, 0.1 % loss, loose bounds; pacing at 10 Mbit/s. runs alone"""
     out = compare(net, 'smoke', seconds=55)
     net.say('; '.join(re.findall(r'\w+: ([\d.]+ Mbit/s)', out)[:2]))
 
 
 def test_sample(net):
-    """With --full: six cells of the comparison, with the verdict of all. limit: 900 s"""
+    """With --full: six cells of the comparison, with the verdict of all. runs alone, limit: 900 s"""
     if not FULL:
         raise Skip('only with --full')
     out = compare(net, '--sample', seconds=880)
@@ -191,7 +191,7 @@ def test_sample(net):
 
 
 def test_fairness(net):
-    """With --full: taut and the kernel share a bottleneck within 40:60. limit: 400 s"""
+    """With --full: taut and the kernel share a bottleneck within 40:60. runs alone, limit: 400 s"""
     if not FULL:
         raise Skip('only with --full')
     out = compare(net, 'fairness', '--stacks', 'taut', seconds=390)
@@ -199,7 +199,7 @@ def test_fairness(net):
 
 
 def test_pacing(net):
-    """With --full: max_pacing_rate from 1 Mbit/s to 1 Gbit/s within 5 %. limit: 200 s"""
+    """With --full: max_pacing_rate from 1 Mbit/s to 1 Gbit/s within 5 %. runs alone, limit: 200 s"""
     if not FULL:
         raise Skip('only with --full')
     out = compare(net, 'pacing', '--stacks', 'taut', seconds=190)

@@ -141,19 +141,20 @@ def flood(net, sources, table_bytes=0, config=''):
 
 
 def test_off_link(net):
-    """100,000 SYNs a second from behind the router. limit: 120 s"""
+    """100,000 SYNs a second from behind the router. runs alone, limit: 120 s"""
     _, neighbours = flood(net, '172.16.0.0/12')
     equal(len(neighbours), 2 + len(NEW_NEIGHBOURS), 'neighbours')
 
 
 def test_without_cookies(net):
-    """tcp_syncookies = 0: the last quarter of the queue is for peers that are known from before. limit: 120 s"""
+    """tcp_syncookies = 0: the last quarter of the queue is for peers that are known from before.
+    runs alone, limit: 120 s"""
     d, _ = flood(net, '172.16.0.0/12', config='tcp_syncookies = 0\n')
     check(d.stats()['tcp_drops']['PEER_NOT_PROVEN'] > 0, 'strangers were turned away')
 
 
 def test_on_link(net):
-    """The same from the link, where each source costs an ARP request. limit: 120 s"""
+    """The same from the link, where each source costs an ARP request. runs alone, limit: 120 s"""
     _, neighbours = flood(net, '10.80.0.0/16', NEIGH_MAX * NEIGH_BYTES)
     check(len(neighbours) > NEIGH_MAX // 2, f'the sources were on the link: {len(neighbours)} neighbours')
 

@@ -274,7 +274,7 @@ def nginx(net, port, size):
 
 
 def test_curl_nginx(net):
-    """curl of a 64 MB file from a real nginx, IPv4 and IPv6, byte-exact. limit: 90 s"""
+    """curl of a 64 MB file from a real nginx, IPv4 and IPv6, byte-exact. runs alone, limit: 90 s"""
     need('curl')
     digest = nginx(net, 8080, 64 << 20)
     net.tautd(forward(80, 'tcp:127.0.0.1:8080'), v6=True)

@@ -85,7 +85,7 @@ def lines(path):
 
 
 def test_ss_top_and_page(net):
-    """Each whole look, and the longest that an echo had to wait meanwhile. limit: 400 s"""
+    """Each whole look, and the longest that an echo had to wait meanwhile. runs alone, limit: 400 s"""
     d = fill(net)
     pulse = Pulse()
     time.sleep(1)
@@ -130,7 +130,8 @@ def test_ss_top_and_page(net):
 
 
 def test_bounded_work(net):
-    """One call answers after about a millisecond's work, however much there is; all pages together are all. limit: 300 s"""
+    """One call answers after about a millisecond's work, however much there is; all pages together are all.
+    runs alone, limit: 300 s"""
     d = fill(net)
     pages, seen, after, most = 0, set(), None, 0.0
     while True:

@@ -125,7 +125,7 @@ def syscalls(pid, seconds, tmp):
 
 
 def test_idle_sleeps(net):
-    """1,000 idle connections: not one system call in 3 s (10 s with --full). limit: 120 s"""
+    """1,000 idle connections: not one system call in 3 s (10 s with --full). runs alone, limit: 120 s"""
     need('strace')
     if SANITIZED:
         raise Skip('leak checking does not go with strace')
@@ -151,7 +151,7 @@ def test_idle_sleeps(net):
 
 
 def test_busy_is_not_spinning(net):
-    """A connection that waits (window closed, program stalled) costs no CPU."""
+    """A connection that waits (window closed, program stalled) costs no CPU. runs alone"""
     d = net.tautd()
     s = tcp(port=19)  # chargen with nobody reading
     time.sleep(1)

@@ -50,6 +50,9 @@ def test_side_by_side(net):
     need('ss')
     d = net.tautd()
     with busy_connection() as s:
+        # The ACK of the last bytes may be on its way still.
+        wait_for(lambda: [x.split()[1:3] for x in (kernel_ss('-tnH', 'dst', STACK4), d.cli('ss', '-tnH', 'dst', HOST4))] ==
+                 [['0', '0']] * 2, 5, 'all is acknowledged')
         theirs = kernel_ss('-tinom', 'dst', STACK4).splitlines()
         ours = d.cli('ss', '-tinom', 'dst', HOST4).splitlines()
         equal(ours[0].split(), theirs[0].replace('PortProcess', 'Port Process').split(), 'heading')  # ss may leave no blank

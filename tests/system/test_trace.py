@@ -192,7 +192,8 @@ def test_pieces_of_a_live_record(net):
     check(answers[1]['end'] > answers[0]['end'] >= answers[0]['next'], f'end: {[a["end"] for a in answers]}')
     s.close()
 def test_json_in_pieces(net):
-    """trace.get with format json: pieces small enough that an echo beside a loop of them waits 10 ms at most."""
+    """trace.get with format json: pieces small enough that an echo beside a loop of them waits 10 ms at most.
+    runs alone"""
     d = net.tautd()
     s = tcp()
     for _ in range(400):

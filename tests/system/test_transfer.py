@@ -43,12 +43,13 @@ def clean_upload(net, size, address=STACK4, **options):
 
 
 def test_upload_clean(net):
-    """kernel -> taut, 32 MiB to discard: no retransmission, no zero window."""
+    """kernel -> taut, 32 MiB to discard: no retransmission, no zero window. runs alone"""
     d = clean_upload(net, 32 * MIB)
     net.say(f"{d.stats()['tcp']['TCPInBytes'] / max(1, d.stats()['tcp']['TCPInFrames']):.0f} bytes a frame")
 
 
 def test_upload_clean6(net):
+    """The same by IPv6, runs alone"""
     clean_upload(net, 16 * MIB, STACK6)
 
 
@@ -71,16 +72,17 @@ def clean_download(net, address, size):
 
 
 def test_download_clean(net):
-    """taut -> kernel, 32 MiB of chargen: no retransmission."""
+    """taut -> kernel, 32 MiB of chargen: no retransmission. runs alone"""
     clean_download(net, STACK4, 32 * MIB)
 
 
 def test_download_clean6(net):
+    """The same by IPv6, runs alone"""
     clean_download(net, STACK6, 16 * MIB)
 
 
 def test_forward_both_ways(net):
-    """32 MiB each way through a forward, byte-exact, clean on the wire."""
+    """32 MiB each way through a forward, byte-exact, clean on the wire. runs alone"""
     data = pattern(32 * MIB, 5)
     up, down = net.serve(take_all), net.serve(give(data))
     d = net.tautd(NO_PROBES + f'[forward up]\nlisten = 8001\nto = tcp:127.0.0.1:{up.port}\n'
@@ -109,7 +111,8 @@ def test_echo_both_ways_at_once(net):
 
 
 def test_every_checksum(net):
-    """offload = no: each frame in either direction carries right checksums, and plain frames obey the MTU."""
+    """offload = no: each frame in either direction carries right checksums, and plain frames obey the MTU.
+    runs alone"""
     need('tshark')
     d = net.tautd(offload=False, v6=True)
     o = d.call('server.status')['interface']['offload']
@@ -223,7 +226,7 @@ IPERF = '[forward iperf]\nlisten = 5201\nto = tcp:127.0.0.1:5201\n'
 
 
 def test_iperf3_in(net):
-    """kernel client -> forward -> iperf3 server."""
+    """kernel client -> forward -> iperf3 server. runs alone"""
     d = net.tautd(IPERF)
     bits, retransmits = iperf3(net)
     measured(net, 'in', bits, retransmits, 0.05e9 if SANITIZED else 0.5e9)
@@ -231,7 +234,7 @@ def test_iperf3_in(net):
 
 
 def test_iperf3_out(net):
-    """iperf3 server -> forward -> kernel client."""
+    """iperf3 server -> forward -> kernel client. runs alone"""
     d = net.tautd(IPERF)
     bits, retransmits = iperf3(net, '-R')
     measured(net, 'out', bits, retransmits, 0.05e9 if SANITIZED else 0.5e9)
@@ -241,7 +244,7 @@ def test_iperf3_out(net):
 
 
 def test_iperf3_parallel(net):
-    """8 streams, both directions at once."""
+    """8 streams, both directions at once. runs alone"""
     net.tautd(IPERF)
     bits, retransmits = iperf3(net, '-P', '8')
     measured(net, '8 streams in', bits, retransmits, 0.05e9 if SANITIZED else 0.3e9)
@@ -325,7 +328,8 @@ def test_rst_needs_exact_sequence(net):
 
 
 def test_rto_without_answer(net):
-    """A peer that falls silent: the segment is sent again after about 200 ms, 400 ms, 800 ms; a TLP may come before."""
+    """A peer that falls silent: the segment is sent again after about 200 ms, 400 ms, 800 ms; a TLP may come before.
+    runs alone"""
     net.tautd()
     peer = RawPeer()
     seq, ack, _ = peer.connect(7)

@@ -226,7 +226,8 @@ def rss(pid):
 
 
 def test_slow_subscribers(net):
-    """Subscribers that never read cost one message each, and others are served meanwhile; there is a limit of them."""
+    """Subscribers that never read cost one message each, and others are served meanwhile; there is a limit of them.
+    runs alone"""
     d = net.tautd()
     web = start(net, d)
     conns = [tcp() for _ in range(100)]
@@ -425,7 +426,7 @@ def test_many_requests(net):
 
 
 def test_waits_without_spinning(net):
-    """While the daemon is away taut-web tries once a second and uses no CPU to speak of."""
+    """While the daemon is away taut-web tries once a second and uses no CPU to speak of. runs alone"""
     d = net.tautd()
     web = start(net, d)
     d.expect_end = True
