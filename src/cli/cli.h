@@ -91,5 +91,7 @@ int cmd_ping(struct cli *c, int argc, char **argv);
 int cmd_events(struct cli *c, int argc, char **argv);
 int cmd_reload(struct cli *c, int argc, char **argv);
 int cmd_version(struct cli *c, int argc, char **argv);
+/* upgrade.c */
+int cmd_upgrade(struct cli *c, int argc, char **argv);
 
 #endif

@@ -96,6 +96,7 @@ static const struct command commands[] = {
      "  VALUE       new value, for keys that take effect \"now\" or \"new\"\n",
      cmd_config},
     {"reload", "", "reads the configuration file again; tells what had no effect", "", cmd_reload},
+    {"upgrade", "", "goes on as the binary that lies at the daemon's path now; connections stay", "", cmd_upgrade},
     {"version", "", "version of this command and of the daemon", "", cmd_version},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)

@@ -51,6 +51,7 @@
     X(ALREADY_SUBSCRIBED, -32010, EALREADY, "one subscription per client")                                   \
     X(NO_DESCRIPTORS, -32011, EMFILE, "the daemon is out of descriptors")                                    \
     X(NO_MEMORY, -32012, ENOMEM, "the daemon is out of memory or connections")                               \
+    X(UPGRADE_REFUSED, -32013, EINVAL, "the new binary cannot take over; everything goes on as before")      \
     X(CONNECTION_REFUSED, -32020, ECONNREFUSED, "the peer answered with RST")                                \
     X(CONNECTION_RESET, -32021, ECONNRESET, "the peer reset the connection")                                 \
     X(TIMED_OUT, -32022, ETIMEDOUT, "no answer in time")                                                     \
@@ -197,7 +198,6 @@ struct control_client {
 struct control {
     struct daemon *d;
     int fd[2]; /* stream, seqpacket */
-    char path[2][CONFIG_PATH_MAX];
     ev_io accept_io[2];
     int spare_fd; /* given up to refuse a client when descriptors have run out */
     bool has_group;
@@ -256,7 +256,7 @@ uint64_t trace_wall_ns(void);
 /* Handlers, in the order of the table. */
 #define CONTROL_HANDLERS(X)                                                                                  \
     X(server_hello)                                                                                          \
-    X(server_status) X(server_reload) X(rpc_discover) X(tcp_listen) X(tcp_connect) X(conn_list) X(conn_get)  \
+    X(server_status) X(server_reload) X(server_upgrade) X(rpc_discover) X(tcp_listen) X(tcp_connect) X(conn_list) X(conn_get)  \
         X(conn_set) X(conn_close) X(conn_abort) X(neigh_list) X(metrics_list) X(metrics_flush) X(trace_list) X(trace_get) X(trace_follow) X(capture_open) X(stats_get) X(config_get) X(config_set)       \
             X(events_subscribe) X(icmp_ping)
 #define X(name) enum control_outcome method_##name(struct control_call *call);

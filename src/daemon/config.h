@@ -55,6 +55,7 @@ struct config_md5 {
     uint16_t port; /* 0: any */
     uint8_t bytes; /* of the key */
     uint8_t key[TCP_MD5_KEY_MAX];
+    char file[CONFIG_PATH_MAX]; /* it came from, "": the configuration, or a longer path */
 };
 
 struct config_service {
@@ -83,6 +84,11 @@ struct daemon_config {
     uint64_t buffer_bytes; /* buffers = 256M: all payload together */
     uint32_t max_conns, max_half_open;
     uint32_t drain_ms;     /* drain = 5 s: wait for FINs at the end */
+    /* [daemon] */
+    bool survive;          /* a worker that dies is replaced, and connections go on */
+    bool sandbox;          /* Landlock and seccomp for the worker */
+    uint32_t hang_ms;      /* a worker that makes no progress for so long is killed; 0: never */
+    uint32_t crash_limit;  /* more crashes a minute reset all connections; 0: no limit */
     /* [control] */
     char control_dir[CONFIG_PATH_MAX - 16];
     char control_group[32]; /* "": root and the daemon's user only */

@@ -491,32 +491,36 @@ static bool somebody_listens(const struct sockaddr_un *sa, int type)
     return yes;
 }
 
-static int open_socket(struct control *c, unsigned i, char *error, size_t n)
+static int listen_at(const char *dir, unsigned i, int *ret_fd, char *error, size_t n)
 {
     int type = i == 1 ? SOCK_SEQPACKET : SOCK_STREAM, fd;
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    char path[sizeof sa.sun_path];
 
-    snprintf(c->path[i], sizeof c->path[i], "%s/%s", c->d->config->control_dir, socket_name[i]);
-    memcpy(sa.sun_path, c->path[i], sizeof sa.sun_path);
+    snprintf(path, sizeof path, "%s/%s", dir, socket_name[i]);
+    memcpy(sa.sun_path, path, sizeof path);
     if (somebody_listens(&sa, type)) {
-        snprintf(error, n, "%s: another tautd is running there", c->path[i]);
-        c->path[i][0] = '\0';
+        snprintf(error, n, "%s: another tautd is running there", path);
         return -1;
     }
-    unlink(c->path[i]);
+    unlink(path);
     fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) != 0 || chmod(c->path[i], 0666) != 0 ||
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) != 0 || chmod(path, 0666) != 0 ||
         listen(fd, 128) != 0) {
-        snprintf(error, n, "control.directory: %s: %s", c->path[i], strerror(errno));
+        snprintf(error, n, "control.directory: %s: %s", path, strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;
     }
-    c->fd[i] = fd;
-    ev_io_init(&c->accept_io[i], accept_ready, fd, EV_READ);
+    *ret_fd = fd;
+    return 0;
+}
+
+static void serve_socket(struct control *c, unsigned i)
+{
+    ev_io_init(&c->accept_io[i], accept_ready, c->fd[i], EV_READ);
     c->accept_io[i].data = c;
     ev_io_start(c->d->loop, &c->accept_io[i]);
-    return 0;
 }
 
 static int find_group(struct control *c, char *error, size_t n)
@@ -546,6 +550,46 @@ static int make_directory(const char *path, char *error, size_t n)
         return 0;
     snprintf(error, n, "control.directory: cannot make %s: %s", path, strerror(errno));
     return -1;
+}
+
+int control_listen(const struct daemon_config *config, int ret_fd[2], char *ret_error, size_t error_bytes)
+{
+    ret_fd[0] = ret_fd[1] = -1;
+    if (make_directory(config->control_dir, ret_error, error_bytes) == 0 &&
+        listen_at(config->control_dir, 0, &ret_fd[0], ret_error, error_bytes) == 0 &&
+        listen_at(config->control_dir, 1, &ret_fd[1], ret_error, error_bytes) == 0)
+        return 0;
+    control_unlisten(config, ret_fd);
+    return -1;
+}
+
+void control_unlisten(const struct daemon_config *config, int fd[2])
+{
+    char path[CONFIG_PATH_MAX + 16];
+
+    for (unsigned i = 0; i < 2; i++) {
+        if (fd[i] < 0)
+            continue;
+        close(fd[i]);
+        fd[i] = -1;
+        snprintf(path, sizeof path, "%s/%s", config->control_dir, socket_name[i]);
+        unlink(path);
+    }
+}
+
+static int open_sockets(struct control *c, char *error, size_t n)
+{
+    struct daemon *d = c->d;
+
+    if (d->listen_fd[0] > 0) {
+        c->fd[0] = d->listen_fd[0];
+        c->fd[1] = d->listen_fd[1];
+    } else if (control_listen(d->config, c->fd, error, n) < 0) {
+        return -1;
+    }
+    serve_socket(c, 0);
+    serve_socket(c, 1);
+    return 0;
 }
 
 /* The log goes on to its sink, and to those who subscribed to it. */
@@ -602,9 +646,7 @@ struct control *control_open(struct daemon *d, char *ret_error, size_t error_byt
     list_init(&c->subs);
     c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     d->control = c;
-    if (find_group(c, ret_error, error_bytes) < 0 ||
-        make_directory(d->config->control_dir, ret_error, error_bytes) < 0 ||
-        open_socket(c, 0, ret_error, error_bytes) < 0 || open_socket(c, 1, ret_error, error_bytes) < 0) {
+    if (find_group(c, ret_error, error_bytes) < 0 || open_sockets(c, ret_error, error_bytes) < 0) {
         control_close(c);
         return NULL;
     }
@@ -624,13 +666,10 @@ void control_close(struct control *c)
     while (!list_empty(&c->clients))
         client_free(list_entry(list_first(&c->clients), struct control_client, link));
     programs_close(c->d);
-    for (int i = 0; i < 2; i++) {
-        if (c->fd[i] < 0)
-            continue;
+    for (int i = 0; i < 2 && c->fd[i] >= 0; i++)
         ev_io_stop(c->d->loop, &c->accept_io[i]);
-        close(c->fd[i]);
-        unlink(c->path[i]);
-    }
+    if (c->d->listen_fd[0] <= 0)
+        control_unlisten(c->d->config, c->fd);
     if (c->spare_fd >= 0)
         close(c->spare_fd);
     unhook(c);

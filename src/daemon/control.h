@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 
+#include "daemon/config.h"
 #include "daemon/daemon.h"
 
 /*
@@ -16,6 +17,13 @@
  * nobody listens on any more is replaced). Sets d->control and d->programs. NULL with a sentence in
  * ret_error.
  */
+/*
+ * The same sockets without anybody who serves them, for d->listen_fd: they outlive the process that does. control_open()
+ * uses them then. 0 or -1 with a sentence.
+ */
+int control_listen(const struct daemon_config *config, int ret_fd[2], char *ret_error, size_t error_bytes);
+/* Closes and removes them. */
+void control_unlisten(const struct daemon_config *config, int fd[2]);
 struct control *control_open(struct daemon *d, char *ret_error, size_t error_bytes);
 /* Ends all clients, pending calls and programs' connections (reset), removes the sockets; c may be NULL. */
 void control_close(struct control *c);

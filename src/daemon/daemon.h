@@ -13,7 +13,8 @@
  * which begins at once.
  *
  * Modules: main.c (ordered start and end), config.c (INI), loop.c (libev, one timerfd, turns), tap.c, netlink.c,
- * logger.c, notify.c (sd_notify), fdset.c (edge-triggered descriptors), pump.c (sock <-> descriptor), forward.c, service.c, control.c (JSON-RPC framing,
+ * logger.c, notify.c (sd_notify), fdset.c (edge-triggered descriptors), pump.c (sock <-> descriptor), arena.c and
+ * witness.c (what outlives a crash), supervisor.c (worker processes), revive.c (what a new worker takes over), forward.c, service.c, control.c (JSON-RPC framing,
  * clients, rights), method_*.c (the calls), program.c (descriptors handed to programs), events.c (subscriptions).
  */
 #ifndef TAUT_DAEMON_H
@@ -37,6 +38,7 @@ struct services;      /* service.h */
 struct programs;      /* program.h */
 struct loop;          /* loop.h */
 struct fdset;         /* fdset.h */
+struct arena;         /* arena.h */
 
 /* Work for the second half of the turn. Embedded; `fn` runs once, then it is unlinked and may be queued again. */
 struct deferred {
@@ -111,6 +113,7 @@ struct daemon {
     struct tcp *tcp;       /* stack_tcp(stack) */
     struct socks *socks;   /* stack_socks(stack) */
     struct fdset *fds;     /* programs' and backends' descriptors */
+    struct arena *arena;   /* what outlives this process; NULL: nothing does (survive = no) */
     struct tap *tap;
     struct netlink *netlink;
     struct control *control;
@@ -118,6 +121,7 @@ struct daemon {
     struct services *services;
     struct programs *programs;
     struct daemon_counters counters;
+    int listen_fd[2];      /* control sockets that outlive this process, 0: control_open() makes its own */
     uint64_t started_at;
     char ifname[16];
     uint8_t mac[STACK_MAC_BYTES]; /* of taut's end, for server.status; set by main */

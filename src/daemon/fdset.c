@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define BATCH 64
+#define SLOTS_MAX (1u << 20)
 
 struct slot {
     struct fdwatch *watch;
@@ -24,6 +25,7 @@ struct fdset {
     struct ev_loop *loop;
     ev_io io;
     int epoll_fd;
+    bool own;
     struct slot *slots;
     uint32_t n_slots, free_slot; /* free_slot == n_slots: none */
 };
@@ -39,21 +41,22 @@ static void fdset_cb(struct ev_loop *loop, ev_io *io, int revents)
     for (int i = 0; i < n; i++) {
         uint32_t index = (uint32_t)events[i].data.u64;
         uint32_t generation = (uint32_t)(events[i].data.u64 >> 32);
-        struct slot *s = &set->slots[index];
+        struct slot *s = index < set->n_slots ? &set->slots[index] : NULL;
 
-        if (s->watch && s->generation == generation)
+        if (s && s->watch && s->generation == generation)
             s->watch->ready(s->watch, events[i].events, now);
     }
 }
 
-struct fdset *fdset_new(struct ev_loop *loop)
+struct fdset *fdset_new(struct ev_loop *loop, int epoll_fd)
 {
     struct fdset *set = calloc(1, sizeof *set);
 
     if (!set)
         return NULL;
     set->loop = loop;
-    set->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    set->own = epoll_fd < 0;
+    set->epoll_fd = set->own ? epoll_create1(EPOLL_CLOEXEC) : epoll_fd;
     if (set->epoll_fd < 0) {
         free(set);
         return NULL;
@@ -69,7 +72,8 @@ void fdset_free(struct fdset *set)
     if (!set)
         return;
     ev_io_stop(set->loop, &set->io);
-    close(set->epoll_fd);
+    if (set->own)
+        close(set->epoll_fd);
     free(set->slots);
     free(set);
 }
@@ -81,15 +85,48 @@ static int grow(struct fdset *set)
 
     if (!slots)
         return -ENOMEM;
+    /* The free ones end with n_slots: the new ones go on from there. */
     for (uint32_t i = set->n_slots; i < n; i++)
         slots[i] = (struct slot){.next_free = i + 1};
-    set->free_slot = set->n_slots;
     set->slots = slots;
     set->n_slots = n;
     return 0;
 }
 
+/* Out of the free list, which begins with lower numbers by chance only. */
+static void take_slot(struct fdset *set, uint32_t index)
+{
+    uint32_t *at = &set->free_slot;
+
+    while (*at != index && *at != set->n_slots)
+        at = &set->slots[*at].next_free;
+    if (*at == index)
+        *at = set->slots[index].next_free;
+}
+
+int fdset_adopt(struct fdset *set, struct fdwatch *w, uint32_t slot, uint32_t generation)
+{
+    while (slot >= set->n_slots)
+        if (slot >= SLOTS_MAX || grow(set) < 0)
+            return -ENOMEM;
+    if (set->slots[slot].watch)
+        return -EEXIST;
+    take_slot(set, slot);
+    set->slots[slot].watch = w;
+    set->slots[slot].generation = generation;
+    w->set = set;
+    w->slot = slot;
+    return 0;
+}
+
 int fdset_add(struct fdset *set, struct fdwatch *w)
+{
+    uint32_t slot, generation;
+
+    return fdset_add_as(set, w, &slot, &generation);
+}
+
+int fdset_add_as(struct fdset *set, struct fdwatch *w, uint32_t *ret_slot, uint32_t *ret_generation)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
 
@@ -99,7 +136,11 @@ int fdset_add(struct fdset *set, struct fdwatch *w)
     struct slot *s = &set->slots[index];
 
     event.data.u64 = (uint64_t)s->generation << 32 | index;
-    if (epoll_ctl(set->epoll_fd, EPOLL_CTL_ADD, w->fd, &event) != 0)
+    *ret_slot = index;
+    *ret_generation = s->generation;
+    /* A dead process may have watched it without having said so. */
+    if (epoll_ctl(set->epoll_fd, EPOLL_CTL_ADD, w->fd, &event) != 0 &&
+        (errno != EEXIST || epoll_ctl(set->epoll_fd, EPOLL_CTL_MOD, w->fd, &event) != 0))
         return -errno;
     set->free_slot = s->next_free;
     s->watch = w;

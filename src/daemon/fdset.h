@@ -18,11 +18,15 @@ struct fdwatch {
     void (*ready)(struct fdwatch *self, uint32_t events, uint64_t now);
 };
 
-/* NULL with errno. */
-struct fdset *fdset_new(struct ev_loop *loop);
+/* epoll_fd: one that outlives this process and stays the caller's, or -1: its own. NULL with errno. */
+struct fdset *fdset_new(struct ev_loop *loop, int epoll_fd);
 void fdset_free(struct fdset *set);
 /* Watches w->fd for everything. 0 or -errno. */
 int fdset_add(struct fdset *set, struct fdwatch *w);
+/* The same; its slot and generation are stored before anything is watched, for fdset_adopt(). */
+int fdset_add_as(struct fdset *set, struct fdwatch *w, uint32_t *ret_slot, uint32_t *ret_generation);
+/* Takes over what a dead process watched with fdset_add_as(); only before any other call but this one. 0 or -ENOMEM. */
+int fdset_adopt(struct fdset *set, struct fdwatch *w, uint32_t slot, uint32_t generation);
 /* Safe to repeat; events already fetched for it are not delivered any more. The descriptor stays open. */
 void fdset_del(struct fdwatch *w);
 

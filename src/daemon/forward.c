@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/arena.h"
 #include "daemon/fdset.h"
 #include "daemon/pump.h"
 
@@ -59,6 +60,7 @@ struct flink {
     ev_timer retry; /* watch.fd < 0 while it runs */
     struct sock *sock;
     struct pump *pump; /* NULL while connecting */
+    struct link_slot *slot; /* the pump's when there is one */
     bool done;
 };
 
@@ -106,6 +108,8 @@ static void flink_abort_waiting(struct flink *k, uint64_t now)
         fdset_del(&k->watch);
         close(k->watch.fd);
     }
+    if (k->slot)
+        link_free(k->forward->all->d, k->slot);
     sock_abort(k->sock, now);
     flink_gone(k);
 }
@@ -190,25 +194,26 @@ static size_t proxy_header(const struct flink *k, uint8_t out[PROXY_V2_MAX])
 static void flink_connected(struct flink *k, uint64_t now)
 {
     struct forward *f = k->forward;
-    uint8_t preface[PROXY_V2_MAX];
-    struct pump_params params = {.owner = f->label, .ended = pump_ended, .user = k};
+    struct pump_params params = {.owner = f->label, .ended = pump_ended, .user = k, .link = k->slot};
     int fd = k->watch.fd;
 
     ev_timer_stop(f->all->d->loop, &k->timeout);
     fdset_del(&k->watch);
     if (f->config.proxy == FORWARD_PROXY_V2) {
-        params.preface = preface;
-        params.preface_bytes = proxy_header(k, preface);
-        if (params.preface_bytes == 0) { /* never without: the backend would take the peer's bytes for the header */
+        k->slot->preface_bytes = (uint32_t)proxy_header(k, k->slot->preface);
+        if (k->slot->preface_bytes == 0) { /* never without: the backend would take the peer's bytes for the header */
             flink_failed(k, ENOTCONN, now);
             return;
         }
     }
+    k->slot->watched = false; /* from now on under the pump's name */
+    __atomic_store_n(&k->slot->kind, (uint8_t)LINK_FORWARD, __ATOMIC_RELEASE);
     k->pump = pump_new(f->all->d, k->sock, fd, &params);
     if (!k->pump) {
         flink_failed(k, errno, now);
         return;
     }
+    k->slot = NULL;
     f->n_connecting--;
 }
 
@@ -307,6 +312,7 @@ static void flink_connect(struct flink *k, uint64_t now)
     int r = backend_connect(&f->config);
 
     k->watch = (struct fdwatch){.fd = r, .ready = backend_ready};
+    k->slot->fd = r < 0 ? -1 : r;
     if (r == -EAGAIN) {
         k->retry.repeat = k->retry.repeat * 2 < RETRY_MOST ? k->retry.repeat * 2 : RETRY_MOST;
         ev_timer_again(f->all->d->loop, &k->retry);
@@ -334,7 +340,33 @@ static void flink_begin(struct flink *k, uint64_t now)
     ev_timer_init(&k->retry, retry_cb, 0., RETRY_FIRST / 2);
     k->timeout.data = k->retry.data = k;
     ev_timer_start(f->all->d->loop, &k->timeout);
-    flink_connect(k, now);
+    if (!k->slot) {
+        struct link_slot fields = {.fd = -1, .program_fd = -1, .conn = sock_conn_id(k->sock)};
+
+        memcpy(fields.text, f->config.name, sizeof f->config.name);
+        k->slot = link_new(f->all->d, LINK_CONNECTING, &fields);
+    }
+    if (k->slot)
+        flink_connect(k, now);
+    else
+        flink_failed(k, ENOMEM, now);
+}
+
+static struct flink *flink_new(struct forward *f, struct sock *s)
+{
+    struct flink *k = calloc(1, sizeof *k);
+
+    if (!k)
+        return NULL;
+    *k = (struct flink){.forward = f,
+                        .owner = {.ready = waiting_ready, .describe = waiting_describe, .end = waiting_end},
+                        .watch = {.fd = -1},
+                        .sock = s,
+                        .free_work = {.fn = flink_free}};
+    list_init(&k->free_work.link);
+    list_add_tail(&f->links, &k->link);
+    f->n_links++;
+    return k;
 }
 
 static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
@@ -344,19 +376,12 @@ static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bit
 
     (void)bits;
     while (f->listener == s && f->n_links < f->config.max_connections && (accepted = sock_accept(s, NULL))) {
-        struct flink *k = calloc(1, sizeof *k);
+        struct flink *k = flink_new(f, accepted);
 
         if (!k) {
             sock_abort(accepted, now);
             continue;
         }
-        *k = (struct flink){.forward = f,
-                            .owner = {.ready = waiting_ready, .describe = waiting_describe, .end = waiting_end},
-                            .sock = accepted,
-                            .free_work = {.fn = flink_free}};
-        list_init(&k->free_work.link);
-        list_add_tail(&f->links, &k->link);
-        f->n_links++;
         f->accepted++;
         f->all->d->counters.forward_accepts++;
         sock_set_user(accepted, &k->owner);
@@ -410,14 +435,12 @@ static int forward_listen(struct forward *f, char *error, size_t bytes)
     return -1;
 }
 
-static int forward_new(struct forwards *all, const struct config_forward *c, char *error, size_t bytes)
+static struct forward *forward_alloc(struct forwards *all, const struct config_forward *c)
 {
     struct forward *f = calloc(1, sizeof *f);
 
-    if (!f) {
-        snprintf(error, bytes, "forward %s: out of memory", c->name);
-        return -1;
-    }
+    if (!f)
+        return NULL;
     f->all = all;
     f->config = *c;
     f->owner = (struct sock_owner){.ready = listener_ready, .describe = listener_describe};
@@ -426,6 +449,17 @@ static int forward_new(struct forwards *all, const struct config_forward *c, cha
     list_init(&f->links);
     snprintf(f->label, sizeof f->label, "forward %s", c->name);
     list_add_tail(&all->list, &f->link);
+    return f;
+}
+
+static int forward_new(struct forwards *all, const struct config_forward *c, char *error, size_t bytes)
+{
+    struct forward *f = forward_alloc(all, c);
+
+    if (!f) {
+        snprintf(error, bytes, "forward %s: out of memory", c->name);
+        return -1;
+    }
     if (forward_listen(f, error, bytes) == 0)
         return 0;
     forward_free_if_idle(f);
@@ -553,6 +587,57 @@ void forwards_close(struct daemon *d)
     }
     free(all);
     d->forwards = NULL;
+}
+
+/* ---- After a crash ------------------------------------------------------------------------------------------------ */
+
+/* The forward may have been taken out of the configuration: then it lives for its links only. */
+static struct forward *forward_of(struct forwards *all, const struct link_slot *slot)
+{
+    struct config_forward gone = {.max_connections = 1};
+    struct forward *f;
+
+    memcpy(gone.name, slot->text, sizeof gone.name - 1);
+    f = find_forward(all, gone.name);
+    return f ? f : forward_alloc(all, &gone);
+}
+
+/* A connect that was under way begins anew: its backend saw no byte of it. */
+static int restore_connecting(struct flink *k, struct link_slot *slot, uint64_t now)
+{
+    if (!k->forward->listener)
+        return -ECONNABORTED;
+    if (slot->fd >= 0)
+        close(slot->fd);
+    slot->fd = -1;
+    k->slot = slot;
+    sock_set_user(k->sock, &k->owner);
+    flink_begin(k, now);
+    return 0;
+}
+
+int forward_restore(struct daemon *d, struct sock *s, struct link_slot *slot)
+{
+    struct forward *f = forward_of(d->forwards, slot);
+    struct flink *k = f ? flink_new(f, s) : NULL;
+    struct pump_params params = {.ended = pump_ended, .user = k, .link = slot, .restored = true};
+    uint64_t now = daemon_now();
+    int r;
+
+    if (!k)
+        return -ENOMEM;
+    params.owner = f->label;
+    if (slot->kind == LINK_CONNECTING) {
+        r = restore_connecting(k, slot, now);
+    } else {
+        k->pump = pump_new(d, s, slot->fd, &params);
+        r = k->pump ? 0 : errno ? -errno : -ENOMEM;
+        if (k->pump)
+            pump_look(k->pump, now);
+    }
+    if (r < 0)
+        flink_gone(k);
+    return r;
 }
 
 bool forwards_get(const struct daemon *d, unsigned i, struct forward_info *ret)

@@ -18,6 +18,10 @@ int forwards_reload(struct daemon *d, const struct daemon_config *next, char *re
 void forwards_drain(struct daemon *d, uint64_t now);
 void forwards_close(struct daemon *d);
 
+/* After a crash: a connection with the link of a dead worker. 0, or -errno: both are still the caller's. */
+struct link_slot;
+int forward_restore(struct daemon *d, struct sock *s, struct link_slot *slot);
+
 struct forward_info {
     const char *name;
     struct ip_addr listen_addr;

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/arena.h"
 #include "daemon/config.h"
 #include "daemon/forward.h"
 #include "daemon/netlink.h"
@@ -44,6 +45,7 @@ struct loop {
     ev_io tap_io, timer_io, netlink_io;
     ev_signal sigterm, sigint, sighup;
     ev_prepare prepare;
+    ev_check check; /* with an arena: awake again */
     ev_idle idle;
     ev_timer drain;
     int timer_fd;
@@ -335,6 +337,33 @@ static void drain_progress(struct loop *l)
         ev_break(l->d->loop, EVBREAK_ALL);
 }
 
+/* For the supervisor: progress, and how long there may be none. */
+static void tell_asleep(struct loop *l, bool more)
+{
+    struct arena *a = l->d->arena;
+
+    if (!a)
+        return;
+    a->head->turn++;
+    __atomic_store_n(&a->head->asleep_until, more ? 0 : l->armed_at, __ATOMIC_RELEASE);
+}
+
+static void check_cb(struct ev_loop *loop, ev_check *w, int revents)
+{
+    struct loop *l = w->data;
+
+    struct arena_head *h = l->d->arena->head;
+
+    (void)revents;
+    if (!ev_pending_count(loop))
+        return; /* a tracer, or a signal that is ignored: it sleeps on */
+    __atomic_store_n(&h->asleep_until, 0, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&h->watched, __ATOMIC_SEQ_CST)) {
+        __atomic_store_n(&h->watched, 1, __ATOMIC_SEQ_CST);
+        kill(getppid(), SIGUSR1);
+    }
+}
+
 static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 {
     struct loop *l = w->data;
@@ -349,6 +378,7 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
     else
         ev_idle_stop(loop, &l->idle);
     arm_timer(l);
+    tell_asleep(l, more);
     if (l->d->draining && !more)
         drain_progress(l);
 }
@@ -467,6 +497,12 @@ struct loop *loop_new(struct daemon *d)
     ev_prepare_init(&l->prepare, prepare_cb);
     l->prepare.data = l;
     ev_prepare_start(d->loop, &l->prepare);
+    if (d->arena) {
+        ev_check_init(&l->check, check_cb);
+        ev_set_priority(&l->check, EV_MAXPRI); /* first: the others are pending then */
+        l->check.data = l;
+        ev_check_start(d->loop, &l->check);
+    }
     ev_idle_init(&l->idle, idle_cb);
     ev_idle_start(d->loop, &l->idle);
     ev_timer_init(&l->drain, drain_timeout_cb, 1., 0.);
@@ -486,6 +522,7 @@ void loop_free(struct loop *l)
     ev_signal_stop(loop, &l->sigint);
     ev_signal_stop(loop, &l->sighup);
     ev_prepare_stop(loop, &l->prepare);
+    ev_check_stop(loop, &l->check);
     ev_idle_stop(loop, &l->idle);
     ev_timer_stop(loop, &l->drain);
     close(l->timer_fd);

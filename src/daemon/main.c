@@ -3,11 +3,16 @@
  *
  * An ordered start and its reverse: options, configuration, log, TAP, the kernel's end, memory, stack, addresses and
  * routes, control socket, forwards, services, loop. What fails says so in one sentence, and what was begun is undone.
+ *
+ * With survive = yes this process is the supervisor: it opens TAP, arena, control sockets and an epoll set, and all the
+ * rest is done by a worker (supervisor.h), again after each crash, with what the arena holds (revive.h).
  * Exit status: 0 after an orderly end, 1 if something failed at run time, 2 for usage and configuration.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/arena.h"
 #include "daemon/capture.h"
 #include "daemon/config.h"
 #include "daemon/control.h"
@@ -27,7 +33,10 @@
 #include "daemon/loop.h"
 #include "daemon/netlink.h"
 #include "daemon/notify.h"
+#include "daemon/revive.h"
+#include "daemon/sandbox.h"
 #include "daemon/service.h"
+#include "daemon/supervisor.h"
 #include "daemon/tap.h"
 
 #define DEFAULT_CONFIG "/etc/taut/taut.conf"
@@ -59,7 +68,7 @@ static int parse_options(int argc, char **argv, struct options *o)
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'},    {"check-config", no_argument, NULL, 'k'},
         {"dump-api", no_argument, NULL, 'a'},        {"dump-config", no_argument, NULL, 'd'},
-        {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
+        {"check-arena", required_argument, NULL, 'A'}, {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -79,6 +88,8 @@ static int parse_options(int argc, char **argv, struct options *o)
         case 'd':
             o->dump_config = true;
             break;
+        case 'A': /* upgrade.h */
+            exit(upgrade_check_arena(atoi(optarg)));
         case 'V':
             puts("tautd " TAUT_VERSION);
             exit(0);
@@ -102,8 +113,14 @@ struct process {
     struct daemon d;
     struct daemon_config config;
     struct tap tap;
-    void *arena;
+    void *buffers;
     bool tap_open;
+    /* With survive = yes: */
+    struct supervisor supervisor;
+    struct arena arena;
+    int epoll_fd;
+    bool restart; /* a worker died before this one */
+    bool activated; /* the control sockets are the service manager's */
 };
 
 static int load_config(const struct options *o, struct daemon_config *ret)
@@ -146,35 +163,67 @@ static int open_device(struct process *p, char *error, size_t bytes)
     p->tap_open = true;
     d->tap = &p->tap;
     memcpy(d->ifname, p->tap.name, sizeof d->ifname);
+    if (p->config.host_setup && netlink_setup_host(p->tap.ifindex, &p->config, error, bytes) < 0)
+        return -1;
+    if (p->config.mtu)
+        p->tap.mtu = p->config.mtu;
+    return 0;
+}
+
+static int follow_link(struct process *p, char *error, size_t bytes)
+{
+    struct daemon *d = &p->d;
+
     d->netlink = netlink_open();
     if (!d->netlink) {
         snprintf(error, bytes, "cannot open rtnetlink: %s", strerror(errno));
         return -1;
     }
-    if (p->config.host_setup && netlink_setup_host(p->tap.ifindex, &p->config, error, bytes) < 0)
-        return -1;
-    if (p->config.mtu)
-        p->tap.mtu = p->config.mtu;
     return netlink_ask_link(d->netlink, p->tap.ifindex);
+}
+
+static int map_buffers(struct process *p, char *error, size_t bytes)
+{
+    size_t n = p->config.buffer_bytes;
+
+    if (p->d.arena) {
+        p->buffers = arena_at(p->d.arena, ARENA_PAYLOAD);
+        return 0;
+    }
+    p->buffers = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p->buffers != MAP_FAILED)
+        return 0;
+    p->buffers = NULL;
+    snprintf(error, bytes, "cannot map %zu bytes of buffers: %s", n, strerror(errno));
+    return -1;
 }
 
 static int open_memory(struct process *p, char *error, size_t bytes)
 {
-    size_t n = p->config.buffer_bytes;
+    struct arena *a = p->d.arena;
 
-    p->arena = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p->arena == MAP_FAILED) {
-        p->arena = NULL;
-        snprintf(error, bytes, "cannot map %zu bytes of buffers: %s", n, strerror(errno));
+    if (map_buffers(p, error, bytes) < 0)
         return -1;
-    }
-    p->d.pool = chunk_pool_create(p->arena, n);
-    if (!p->d.pool) {
+    p->d.pool = chunk_pool_create(p->buffers, p->config.buffer_bytes);
+    if (!p->d.pool || (a && (arena_links_restored(a) < 0 || chunk_pool_journal(p->d.pool, arena_at(a, ARENA_JOURNAL),
+                                                                               a->head->notes) < 0))) {
         snprintf(error, bytes, "no memory for the buffer pool");
         return -1;
     }
     tap_attach_pool(&p->tap, p->d.pool);
     return 0;
+}
+
+static void use_arena(const struct arena *a, struct stack_params *params)
+{
+    params->secrets = a->head->secrets;
+    params->generation = a->head->generation;
+    params->record_arena = arena_at(a, ARENA_RECORDS);
+    params->request_arena = arena_at(a, ARENA_REQUESTS);
+    params->time_wait_arena = arena_at(a, ARENA_TIME_WAIT);
+    params->md5_arena = arena_at(a, ARENA_KEYS);
+    params->max_md5_keys = a->head->n_keys;
+    params->kept = &a->head->kept;
 }
 
 static int open_stack(struct process *p, char *error, size_t bytes)
@@ -195,10 +244,13 @@ static int open_stack(struct process *p, char *error, size_t bytes)
         .generation = 1,
         .crypto = daemon_crypto(),
         .check = getenv("TAUT_CHECK") != NULL,
+        .crash_port = (uint16_t)(getenv("TAUT_CRASH_PORT") ? atoi(getenv("TAUT_CRASH_PORT")) : 0),
     };
 
     choose_mac(p, params.mac);
-    if (fill_secrets(&params.secrets) < 0 || !(d->stack = stack_create(&params))) {
+    if (d->arena)
+        use_arena(d->arena, &params);
+    if ((!d->arena && fill_secrets(&params.secrets) < 0) || !(d->stack = stack_create(&params))) {
         snprintf(error, bytes, "no memory or no randomness for the stack");
         return -1;
     }
@@ -249,31 +301,32 @@ static void raise_descriptor_limit(const struct log_sink *log)
         log_msg(log, LOG_LVL_DEBUG, "descriptors: %llu", (unsigned long long)r.rlim_cur);
 }
 
-static int begin(struct process *p, char *error, size_t bytes)
+/* What a worker does again, too. */
+static int begin_stack(struct process *p, char *error, size_t bytes)
+{
+    struct stack_config asked = p->config.stack;
+    int r;
+
+    /* Our addresses were ours all the time: nobody is asked, and nothing waits for the answer. */
+    if (p->restart)
+        p->config.stack.ipv6_dad_transmits = 0;
+    r = follow_link(p, error, bytes) < 0 || open_memory(p, error, bytes) < 0 || open_stack(p, error, bytes) < 0 ||
+                add_addresses(p, error, bytes) < 0
+            ? -1
+            : 0;
+    p->config.stack = asked;
+    return r;
+}
+
+static int begin_services(struct process *p, char *error, size_t bytes)
 {
     struct daemon *d = &p->d;
 
-    list_init(&d->deferred);
-    list_init(&d->starved);
-    d->config = &p->config;
-    d->started_at = daemon_now();
-    raise_descriptor_limit(&d->log);
-    d->loop = ev_default_loop(EVFLAG_AUTO);
-    if (!d->loop) {
-        snprintf(error, bytes, "libev finds no usable backend");
-        return -1;
-    }
-    d->fds = fdset_new(d->loop);
-    if (!d->fds) {
-        snprintf(error, bytes, "cannot make an epoll set: %s", strerror(errno));
-        return -1;
-    }
-    if (open_device(p, error, bytes) < 0 || open_memory(p, error, bytes) < 0 || open_stack(p, error, bytes) < 0 ||
-        add_addresses(p, error, bytes) < 0)
-        return -1;
     d->control = control_open(d, error, bytes);
     if (!d->control)
         return -1;
+    if (p->restart)
+        revive_listeners(d);
     if (forwards_open(d, error, bytes) < 0 || services_open(d, error, bytes) < 0)
         return -1;
     if (!loop_new(d)) {
@@ -281,6 +334,39 @@ static int begin(struct process *p, char *error, size_t bytes)
         return -1;
     }
     return 0;
+}
+
+static int begin_loop(struct process *p, char *error, size_t bytes)
+{
+    struct daemon *d = &p->d;
+
+    list_init(&d->deferred);
+    list_init(&d->starved);
+    d->config = &p->config;
+    d->started_at = daemon_now();
+    d->loop = ev_default_loop(EVFLAG_AUTO);
+    if (!d->loop) {
+        snprintf(error, bytes, "libev finds no usable backend");
+        return -1;
+    }
+    d->fds = fdset_new(d->loop, d->arena ? p->epoll_fd : -1);
+    if (!d->fds) {
+        snprintf(error, bytes, "cannot make an epoll set: %s", strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+static int begin(struct process *p, char *error, size_t bytes)
+{
+    if (begin_loop(p, error, bytes) < 0)
+        return -1;
+    if (!p->d.arena) {
+        raise_descriptor_limit(&p->d.log);
+        if (open_device(p, error, bytes) < 0)
+            return -1;
+    }
+    return begin_stack(p, error, bytes) < 0 ? -1 : begin_services(p, error, bytes);
 }
 
 static void end(struct process *p)
@@ -306,8 +392,15 @@ static void end(struct process *p)
         tap_close(&p->tap);
     if (d->pool)
         chunk_pool_destroy(d->pool);
-    if (p->arena)
-        munmap(p->arena, p->config.buffer_bytes);
+    if (p->buffers && !d->arena)
+        munmap(p->buffers, p->config.buffer_bytes);
+}
+
+static void say_serving(struct process *p)
+{
+    log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " on %s, MTU %u, %s", p->d.ifname, p->tap.mtu,
+            p->tap.offload.tso4 ? "super-frames both ways" : "plain frames");
+    notify_send("READY=1\nSTATUS=serving on %s\n", p->d.ifname);
 }
 
 static int run(struct process *p)
@@ -318,13 +411,196 @@ static int run(struct process *p)
     if (begin(p, error, sizeof error) < 0) {
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
     } else {
-        log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " on %s, MTU %u, %s", p->d.ifname, p->tap.mtu,
-                p->tap.offload.tso4 ? "super-frames both ways" : "plain frames");
-        notify_send("READY=1\nSTATUS=serving on %s\n", p->d.ifname);
+        say_serving(p);
         status = loop_run(p->d.runner);
         log_msg(&p->d.log, LOG_LVL_NOTICE, "ended");
     }
     end(p);
+    return status;
+}
+
+/* ---- survive = yes ------------------------------------------------------------------------------------------------ */
+
+/* Takes over what the last worker left. */
+static int take_over(struct process *p, tcp_id doomed, char *error, size_t bytes)
+{
+    struct daemon *d = &p->d;
+    struct revived r;
+    uint64_t begun_at = d->started_at;
+
+    if (revive_connections(d, doomed, &r, error, bytes) < 0)
+        return -1;
+    d->arena->head->restored_ns = daemon_now() - begun_at;
+    log_msg(&d->log, LOG_LVL_NOTICE,
+            "restored in %llu us: %u connections, %u half-open, %u in TIME-WAIT; lost %u, without owner %u",
+            (unsigned long long)(d->arena->head->restored_ns / NSEC_PER_USEC), r.conns, r.requests, r.time_wait, r.lost,
+            r.ownerless);
+    return 0;
+}
+
+static void shut_in(const struct process *p)
+{
+    char text[64];
+
+    if (!p->config.sandbox)
+        return;
+    sandbox_enter(&p->config, text, sizeof text);
+    log_msg(&p->d.log, p->restart ? LOG_LVL_DEBUG : LOG_LVL_INFO, "sandbox of the worker: %s", text);
+}
+
+/* In the child; what the supervisor holds (TAP, arena, sockets, epoll set) is its memory, too. */
+static int work(void *ctx, tcp_id doomed)
+{
+    struct process *p = ctx;
+    char error[CONFIG_ERROR_MAX] = "";
+    int status = EXIT_RUNTIME;
+
+    p->restart = p->arena.head->generation > 1;
+    arena_get_config(&p->arena, &p->config);
+    revive_sweep(&p->d, p->supervisor.known, p->supervisor.n_known);
+    if (begin(p, error, sizeof error) < 0 || (p->restart && take_over(p, doomed, error, sizeof error) < 0)) {
+        log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
+        p->arena.head->orderly = !p->restart;
+        return status;
+    }
+    shut_in(p);
+    p->arena.head->ready = p->arena.head->generation;
+    if (!p->restart || p->arena.head->told != getppid())
+        say_serving(p);
+    p->arena.head->told = getppid();
+    status = loop_run(p->d.runner);
+    p->arena.head->orderly = 1;
+    log_msg(&p->d.log, LOG_LVL_NOTICE, "ended");
+    end(p);
+    return status;
+}
+
+static struct holdings holdings_of(const struct process *p)
+{
+    return (struct holdings){.arena = p->arena.fd,
+                             .tap = p->tap.fd,
+                             .epoll = p->epoll_fd,
+                             .control = {p->d.listen_fd[0], p->d.listen_fd[1]}};
+}
+
+/* An arena that somebody else filled; one of another build is converted, and its descriptor closed. 0 or -1. */
+static int attach_arena(struct process *p, int fd, char *error, size_t bytes)
+{
+    uint64_t begun_at = daemon_now();
+
+    if (arena_attach(fd, &p->arena, error, bytes) == 0)
+        return 0;
+    if (arena_convert(fd, false, &p->arena, error, bytes) < 0)
+        return -1;
+    log_msg(&p->d.log, LOG_LVL_NOTICE, "records of another version were converted in %llu us",
+            (unsigned long long)((daemon_now() - begun_at) / NSEC_PER_USEC));
+    close(fd);
+    return 0;
+}
+
+/* What another binary held in this process. */
+static int take_holdings(struct process *p, const struct holdings *h, char *error, size_t bytes)
+{
+    raise_descriptor_limit(&p->d.log);
+    if (attach_arena(p, h->arena, error, bytes) < 0)
+        return -1;
+    p->d.arena = &p->arena;
+    arena_get_config(&p->arena, &p->config);
+    p->config.tap_fd = h->tap;
+    p->config.host_setup = false;
+    p->epoll_fd = h->epoll;
+    p->d.listen_fd[0] = h->control[0];
+    p->d.listen_fd[1] = h->control[1];
+    for (int i = 0; i < 2; i++)
+        fcntl(h->control[i], F_SETFD, FD_CLOEXEC);
+    fcntl(p->arena.fd, F_SETFD, FD_CLOEXEC);
+    fcntl(h->epoll, F_SETFD, FD_CLOEXEC);
+    log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " takes over from generation %u",
+            p->arena.head->generation);
+    return open_device(p, error, bytes);
+}
+
+/* The descriptors of links died with the supervisor; what depends on them cannot go on. */
+static void forget_descriptors(struct arena *a)
+{
+    for (uint32_t i = 0; i < a->head->links_touched; i++) {
+        struct link_slot *l = arena_link(a, i);
+
+        l->fd = l->program_fd = -1;
+        l->watched = false;
+    }
+}
+
+/* The arena that the service manager kept, if it can be used; else a fresh one. */
+static int open_arena(struct process *p, const struct holdings *passed, char *error, size_t bytes)
+{
+    if (passed->arena >= 0 && passed->tap >= 0) {
+        if (attach_arena(p, passed->arena, error, bytes) == 0) {
+            forget_descriptors(&p->arena);
+            log_msg(&p->d.log, LOG_LVL_NOTICE, "going on with the arena and the TAP that the service manager kept");
+            return 0;
+        }
+        log_msg(&p->d.log, LOG_LVL_ERR, "%s: all connections are reset", error);
+        close(passed->arena);
+    }
+    return arena_create(&p->config, &p->arena, error, bytes);
+}
+
+static int open_control(struct process *p, const struct holdings *passed, char *error, size_t bytes)
+{
+    if (passed->control[0] < 0 || passed->control[1] < 0)
+        return control_listen(&p->config, p->d.listen_fd, error, bytes);
+    p->d.listen_fd[0] = passed->control[0];
+    p->d.listen_fd[1] = passed->control[1];
+    p->activated = true;
+    for (int i = 0; i < 2; i++)
+        fcntl(passed->control[i], F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
+static int open_holdings(struct process *p, char *error, size_t bytes)
+{
+    struct holdings passed;
+
+    upgrade_passed(&passed);
+    raise_descriptor_limit(&p->d.log);
+    if (passed.tap >= 0)
+        p->config.tap_fd = passed.tap;
+    if (open_device(p, error, bytes) < 0 || open_arena(p, &passed, error, bytes) < 0)
+        return -1;
+    p->d.arena = &p->arena;
+    p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (p->epoll_fd < 0) {
+        snprintf(error, bytes, "cannot make an epoll set: %s", strerror(errno));
+        return -1;
+    }
+    return open_control(p, &passed, error, bytes);
+}
+
+static int run_supervisor(struct process *p, char **argv)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    int status = EXIT_RUNTIME, r;
+    struct holdings held;
+
+    p->arena.fd = p->epoll_fd = -1;
+    p->supervisor = (struct supervisor){
+        .config = &p->config, .log = &p->d.log, .arena = &p->arena, .worker = work, .ctx = p};
+    r = upgrade_holdings(&held) ? take_holdings(p, &held, error, sizeof error) : open_holdings(p, error, sizeof error);
+    p->supervisor.d = &p->d;
+    p->supervisor.argv = argv;
+    p->supervisor.holdings = holdings_of(p);
+    if (r < 0)
+        log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
+    else
+        status = supervise(&p->supervisor);
+    if (p->d.listen_fd[0] > 0 && !p->activated)
+        control_unlisten(&p->config, p->d.listen_fd);
+    if (p->tap_open)
+        tap_close(&p->tap);
+    if (p->epoll_fd >= 0)
+        close(p->epoll_fd);
+    arena_close(&p->arena);
     return status;
 }
 
@@ -347,7 +623,8 @@ int main(int argc, char **argv)
         return 0;
     }
     signal(SIGPIPE, SIG_IGN);
+    upgrade_remember_binary();
     logger_init(&p.d.log, p.config.log_level);
-    status = run(&p);
+    status = p.config.survive ? run_supervisor(&p, argv) : run(&p);
     return status;
 }

@@ -89,8 +89,10 @@ const char *config_md5_read(struct config_md5 *m, const char *key, const char *v
     *ret_secret = strcmp(key, "key") == 0;
     if (*ret_secret)
         return read_key(m, value, strlen(value));
-    if (strcmp(key, "key_file") == 0)
+    if (strcmp(key, "key_file") == 0) {
+        snprintf(m->file, sizeof m->file, "%s", strlen(value) < sizeof m->file ? value : "");
         return read_key_file(m, value);
+    }
     return strcmp(key, "peer") == 0 ? read_peer(m, value) : read_port(m, value);
 }
 

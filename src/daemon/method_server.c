@@ -2,6 +2,7 @@
  * daemon/method_server.c: server.*, config.* and stats.get: what the daemon as a whole tells, and its
  * configuration. Looks at the stack and the daemon; changes only by daemon_reload() and config_set_value().
  */
+#include "daemon/arena.h"
 #include "daemon/call.h"
 
 #include <string.h>
@@ -19,7 +20,7 @@ enum control_outcome method_server_hello(struct control_call *call)
     if (who)
         log_msg(&call->d->log, LOG_LVL_DEBUG, "control: pid %d is %s", (int)call->client->pid, who);
     call->result = json_pack("{s:s, s:s, s:i, s:i, s:s, s:s}", "name", "taut", "version", TAUT_VERSION, "api",
-                             1, "pid", (int)getpid(), "interface", call->d->ifname, "level",
+                             1, "pid", (int)(call->d->arena ? getppid() : getpid()), "interface", call->d->ifname, "level",
                              call->client->level == CONTROL_LEVEL_CONTROL ? "control" : "read-only");
     return CONTROL_DONE;
 }
@@ -137,7 +138,8 @@ enum control_outcome method_server_status(struct control_call *call)
 {
     struct daemon *d = call->d;
     const struct stack_counters *c = stack_get_counters(d->stack);
-    json_t *j = json_pack("{s:s, s:i, s:f, s:b}", "version", TAUT_VERSION, "pid", (int)getpid(), "uptime_s",
+    json_t *j = json_pack("{s:s, s:i, s:f, s:b}", "version", TAUT_VERSION, "pid",
+                          (int)(d->arena ? getppid() : getpid()), "uptime_s",
                           (double)time_since(call->now, d->started_at) / 1e9, "draining", (int)d->draining);
 
     json_object_set_new(j, "interface", interface_json(d));
@@ -331,6 +333,8 @@ enum control_outcome method_config_set(struct control_call *call)
     value = scalar_text(json_object_get(call->args, "value"), buf, sizeof buf);
     if (config_set_value(call->d->config, r.section, r.key, value, error, sizeof error) < 0)
         return control_fail(call, CONTROL_CONFIG_INVALID, 0, "%s", error);
+    if (call->d->arena)
+        arena_put_config(call->d->arena, call->d->config);
     snprintf(full, sizeof full, "%s.%s", r.section, r.key);
     call->result = json_pack("{s:s, s:o}", "name", full, "value",
                              text_or_null(config_value(call->d->config, i, now_is, sizeof now_is)));

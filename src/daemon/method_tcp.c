@@ -106,7 +106,7 @@ enum control_outcome method_tcp_listen(struct control_call *call)
     r = listening_sock(call, &s);
     if (r < 0)
         return control_fail_errno(call, -r, "listen");
-    r = program_listen(call->d, s, call->client->pid, &number, &call->fd);
+    r = program_listen(call->d, s, call->client->pid, json_object_get(call->args, "md5"), &number, &call->fd);
     if (r < 0) {
         sock_close(s, call->now);
         return control_fail_errno(call, -r, "listen");

@@ -351,6 +351,9 @@ const struct control_method control_methods[] = {
     {"server.reload", method_server_reload, no_params, reload_result, CONTROL, false,
      "Reads the configuration file again; connections stay. CONFIG_INVALID names file and line; nothing is "
      "changed then."},
+    {"server.upgrade", method_server_upgrade, no_params, reload_result, CONTROL, false,
+     "Brings in the binary that lies at the daemon's path now, with the same process id; connections stay. Answered with "
+     "UPGRADE_REFUSED, or by the end of the connection: ask server.hello again."},
     {"rpc.discover", method_rpc_discover, no_params, discover_result, READ, false,
      "This description, as an OpenRPC document."},
     {"tcp.listen", method_tcp_listen, listen_params, listen_result, CONTROL, true,

@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,14 +32,47 @@ static int notify_address(struct sockaddr_un *ret, socklen_t *ret_bytes)
     return 0;
 }
 
+static int through = -1;
+
+/* One datagram to the manager, perhaps with a descriptor. */
+static void to_manager(const char *text, size_t bytes, int with_fd)
+{
+    struct sockaddr_un addr;
+    struct iovec iov = {.iov_base = (char *)(uintptr_t)text, .iov_len = bytes};
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct msghdr msg = {.msg_name = &addr, .msg_iov = &iov, .msg_iovlen = 1};
+    int fd;
+
+    if (notify_address(&addr, &msg.msg_namelen) < 0)
+        return;
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (with_fd >= 0) {
+        struct cmsghdr *cm;
+
+        msg.msg_control = control.buf;
+        msg.msg_controllen = sizeof control.buf;
+        cm = CMSG_FIRSTHDR(&msg);
+        cm->cmsg_level = SOL_SOCKET;
+        cm->cmsg_type = SCM_RIGHTS;
+        cm->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(cm), &with_fd, sizeof(int));
+    }
+    if (sendmsg(fd, &msg, MSG_NOSIGNAL) < 0)
+        fprintf(stderr, "<5>the service manager does not listen on $NOTIFY_SOCKET\n");
+    close(fd);
+}
+
 void notify_send(const char *fmt, ...)
 {
     char text[512];
-    struct sockaddr_un addr;
-    socklen_t addr_bytes;
     va_list args;
 
-    if (notify_address(&addr, &addr_bytes) < 0)
+    if (through < 0 && !getenv("NOTIFY_SOCKET"))
         return;
     va_start(args, fmt);
     int n = vsnprintf(text, sizeof text, fmt, args);
@@ -46,11 +80,48 @@ void notify_send(const char *fmt, ...)
     if (n <= 0)
         return;
     size_t bytes = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0)
-        return;
-    if (sendto(fd, text, bytes, MSG_NOSIGNAL, (struct sockaddr *)&addr, addr_bytes) < 0)
-        fprintf(stderr, "<5>the service manager does not listen on $NOTIFY_SOCKET\n");
-    close(fd);
+    if (through < 0)
+        to_manager(text, bytes, -1);
+    else if (send(through, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        fprintf(stderr, "<5>a message to the service manager is lost\n");
+}
+
+void notify_through(int fd)
+{
+    through = fd;
+}
+
+void notify_relay(int fd)
+{
+    char text[512];
+    ssize_t n;
+
+    while ((n = recv(fd, text, sizeof text, MSG_DONTWAIT)) > 0)
+        to_manager(text, (size_t)n, -1);
+}
+
+void notify_store(const char *name, int fd)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s\n", name);
+
+    to_manager(text, (size_t)n, fd);
+}
+
+void notify_remove(const char *name)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
+
+    to_manager(text, (size_t)n, -1);
+}
+
+unsigned long long notify_watchdog_ns(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+
+    if (!usec || (pid && strtol(pid, NULL, 10) != (long)getpid()))
+        return 0;
+    return strtoull(usec, NULL, 10) * 1000ull / 2;
 }

@@ -26,10 +26,13 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 
+#include "daemon/arena.h"
 #include "daemon/call.h"
 #include "daemon/events.h"
 #include "daemon/ids.h"
+#include "daemon/md5.h"
 #include "daemon/pump.h"
 
 #define HAND_MAX   2
@@ -43,6 +46,7 @@ struct program_conn {
     struct list_node queued; /* in listener->queued: not sent yet */
     struct programs *programs;
     struct pump *pump; /* NULL: has ended */
+    struct link_slot *slot; /* the pump's; NULL with it */
     int our_fd;        /* the pump's; valid while it lives */
     int program_fd;    /* waits to be sent, else -1 */
     char text[256];    /* the message that goes with it */
@@ -56,6 +60,8 @@ struct program_listener {
     int fd;
     pid_t pid;
     uint32_t number;
+    struct link_slot *slot;
+    bool has_keys; /* in links, for a successor */
     ev_io rd, wr;
     struct deferred send;
     struct list_node queued, recent;
@@ -82,6 +88,7 @@ static void pump_ended(void *user, enum pump_end how, int error)
     if (how == PUMP_LOCAL_GONE)
         c->programs->d->counters.program_gone++;
     c->pump = NULL;
+    c->slot = NULL;
     c->our_fd = -1;
     list_del(&c->recent);
     conn_put(c);
@@ -107,36 +114,68 @@ static int poisoned_pair(int *ret_ours, int *ret_theirs)
     return 0;
 }
 
-/* 0 with a connection whose program_fd is set, or -errno; then s is still the caller's. */
-static int conn_new(struct daemon *d, struct sock *s, pid_t pid, struct program_conn **ret)
+static struct program_conn *conn_alloc(struct daemon *d)
 {
     struct program_conn *c = calloc(1, sizeof *c);
-    struct pump_params params = {.poison = true, .ended = pump_ended, .user = c};
-    char owner[64];
-    int r;
 
     if (!c)
-        return -ENOMEM;
+        return NULL;
     list_init(&c->link);
     list_init(&c->recent);
     list_init(&c->queued);
     c->programs = d->programs;
+    c->program_fd = c->our_fd = -1;
+    return c;
+}
+
+/* The pump behind c->our_fd, with c->slot. 0 or -errno. */
+static int conn_pump(struct daemon *d, struct program_conn *c, struct sock *s, bool restored)
+{
+    struct pump_params params = {
+        .poison = true, .ended = pump_ended, .user = c, .link = c->slot, .restored = restored};
+    char owner[64];
+
+    snprintf(owner, sizeof owner, "program pid %d", (int)c->slot->pid);
+    params.owner = owner;
+    c->pump = pump_new(d, s, c->our_fd, &params);
+    if (!c->pump)
+        return errno ? -errno : -ENOMEM;
+    list_add_tail(&d->programs->conns, &c->link);
+    return 0;
+}
+
+/*
+ * 0 with a connection whose program_fd is set, or -errno; then s is still the caller's. number, text: of the listener
+ * that it goes to, and the message; 0 and NULL: it goes with an answer.
+ */
+static int conn_new(struct daemon *d, struct sock *s, pid_t pid, uint32_t number, const char *text,
+                    struct program_conn **ret)
+{
+    struct program_conn *c = conn_alloc(d);
+    struct link_slot fields = {.conn = sock_conn_id(s), .pid = pid, .number = number, .handed = !text};
+    int r;
+
+    if (!c)
+        return -ENOMEM;
     r = poisoned_pair(&c->our_fd, &c->program_fd);
     if (r < 0) {
         free(c);
         return r;
     }
-    snprintf(owner, sizeof owner, "program pid %d", (int)pid);
-    params.owner = owner;
-    c->pump = pump_new(d, s, c->our_fd, &params);
-    if (!c->pump) {
-        r = errno ? -errno : -ENOMEM;
+    fields.fd = c->our_fd;
+    fields.program_fd = text ? c->program_fd : -1;
+    snprintf(fields.text, sizeof fields.text, "%s", text ? text : "");
+    snprintf(c->text, sizeof c->text, "%s", text ? text : "");
+    c->slot = link_new(d, LINK_PROGRAM, &fields);
+    r = c->slot ? conn_pump(d, c, s, false) : -ENOMEM;
+    if (r < 0) {
+        if (c->slot)
+            link_free(d, c->slot);
         close(c->our_fd);
         close(c->program_fd);
         free(c);
         return r;
     }
-    list_add_tail(&d->programs->conns, &c->link);
     *ret = c;
     return 0;
 }
@@ -144,7 +183,7 @@ static int conn_new(struct daemon *d, struct sock *s, pid_t pid, struct program_
 int program_hand_over(struct daemon *d, struct sock *s, pid_t pid, int *ret_fd)
 {
     struct program_conn *c;
-    int r = conn_new(d, s, pid, &c);
+    int r = conn_new(d, s, pid, 0, NULL, &c);
 
     if (r < 0)
         return r;
@@ -157,6 +196,44 @@ int program_hand_over(struct daemon *d, struct sock *s, pid_t pid, int *ret_fd)
 /* ---- Listeners
  * --------------------------------------------------------------------------------------------------- */
 
+static void forget_key(struct daemon *d, struct link_slot *k)
+{
+    explicit_bzero(k->text, sizeof k->text);
+    link_free(d, k);
+}
+
+static void forget_keys(struct daemon *d, uint32_t listener)
+{
+    for (uint32_t i = 0; d->arena && i < d->arena->head->links_touched; i++) {
+        struct link_slot *k = arena_link(d->arena, i);
+
+        if (k->kind == LINK_KEY && k->number == listener)
+            forget_key(d, k);
+    }
+}
+
+/* A successor listens again with its keys, or not at all. */
+static bool keep_keys(struct daemon *d, uint32_t listener, const json_t *keys)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(keys, i, item)
+    {
+        struct link_slot fields = {.fd = -1, .program_fd = -1, .number = listener};
+        struct link_slot *k = NULL;
+
+        if (strlen(json_string_value(item)) < sizeof fields.text) {
+            memcpy(fields.text, json_string_value(item), strlen(json_string_value(item)));
+            k = link_new(d, LINK_KEY, &fields);
+        }
+        explicit_bzero(fields.text, sizeof fields.text);
+        if (!k)
+            return false;
+    }
+    return true;
+}
+
 static void listener_free(struct program_listener *l)
 {
     struct ev_loop *loop = l->programs->d->loop;
@@ -166,6 +243,10 @@ static void listener_free(struct program_listener *l)
     list_del(&l->send.link);
     list_del(&l->link);
     close(l->fd);
+    if (l->slot)
+        link_free(l->programs->d, l->slot);
+    if (l->has_keys)
+        forget_keys(l->programs->d, l->number);
     free(l);
 }
 
@@ -246,14 +327,13 @@ static bool accept_one(struct program_listener *l, uint64_t now)
     if (!s)
         return false;
     describe_conn(d, s, text, sizeof text);
-    r = conn_new(d, s, l->pid, &c);
+    r = conn_new(d, s, l->pid, l->number, text, &c);
     if (r < 0) {
         log_limited(&d->log, &l->programs->log, now, 1, LOG_LVL_WARNING, "a connection was reset: %s",
                     strerror(-r));
         sock_abort(s, now);
         return true;
     }
-    memcpy(c->text, text, sizeof text);
     list_add_tail(&l->queued, &c->queued);
     return true;
 }
@@ -284,8 +364,10 @@ static void listener_fill(struct program_listener *l, uint64_t now)
     }
 }
 
+/* The witness tells a successor whether it went: a message goes whole, with its descriptor, or not at all. */
 static int send_conn(const struct program_listener *l, const struct program_conn *c)
 {
+    struct witness unwatched = {0}, *w = c->slot ? &c->slot->sent : &unwatched;
     struct iovec iov = {.iov_base = (char *)(uintptr_t)c->text, .iov_len = strlen(c->text)};
     union {
         char buf[CMSG_SPACE(sizeof(int))];
@@ -299,7 +381,20 @@ static int send_conn(const struct program_listener *l, const struct program_conn
     cm->cmsg_type = SCM_RIGHTS;
     cm->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(cm), &c->program_fd, sizeof(int));
-    return sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+    ssize_t r = witness_send(w, l->fd, &msg, 0);
+
+    return r < 0 ? (int)r : 0;
+}
+
+/* The program has it. */
+static void conn_sent(struct program_conn *c)
+{
+    if (c->slot) {
+        c->slot->handed = true;
+        c->slot->program_fd = -1;
+    }
+    close(c->program_fd);
+    c->program_fd = -1;
 }
 
 static void remember(struct program_listener *l, struct program_conn *c)
@@ -326,8 +421,7 @@ static void listener_send(struct deferred *w, uint64_t now)
         if (send_conn(l, c) < 0)
             break;
         list_del(&c->queued);
-        close(c->program_fd);
-        c->program_fd = -1;
+        conn_sent(c);
         remember(l, c);
         conn_put(c);
     }
@@ -373,24 +467,25 @@ static void listener_describe(const struct sock_owner *owner, struct sock_owner_
     snprintf(ret->name, sizeof ret->name, "program pid %d", (int)l->pid);
 }
 
-static void listener_init(struct program_listener *l, struct daemon *d, struct sock *s, pid_t pid, int fd)
+static void listener_init(struct program_listener *l, struct daemon *d, struct sock *s, struct link_slot *slot)
 {
     int smallest = 1; /* the kernel's minimum, 4608 bytes: six messages */
 
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
+    setsockopt(slot->fd, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
     l->owner.ready = listener_ready;
     l->owner.describe = listener_describe;
     l->programs = d->programs;
     l->sock = s;
-    l->fd = fd;
-    l->pid = pid;
-    l->number = ++d->programs->listener_serial;
+    l->slot = slot;
+    l->fd = slot->fd;
+    l->pid = slot->pid;
+    l->number = slot->number;
     l->send.fn = listener_send;
     list_init(&l->send.link);
     list_init(&l->queued);
     list_init(&l->recent);
-    ev_io_init(&l->rd, listener_readable, fd, EV_READ);
-    ev_io_init(&l->wr, listener_writable, fd, EV_WRITE);
+    ev_io_init(&l->rd, listener_readable, l->fd, EV_READ);
+    ev_io_init(&l->wr, listener_writable, l->fd, EV_WRITE);
     ev_set_priority(&l->rd, EV_MAXPRI); /* before the pumps of what it never received */
     l->rd.data = l->wr.data = l;
     list_add_tail(&d->programs->listeners, &l->link);
@@ -398,29 +493,192 @@ static void listener_init(struct program_listener *l, struct daemon *d, struct s
     sock_set_user(s, &l->owner);
 }
 
-int program_listen(struct daemon *d, struct sock *s, pid_t pid, uint32_t *ret_number, int *ret_fd)
+/* How it was bound, for a successor that listens again. */
+static void fill_listener(struct link_slot *f, struct sock *s, uint64_t now)
 {
+    struct tcp_listen_info info = {0};
+    int reuse = 0, v6only = 0, domain = 0;
+    size_t n = sizeof(int);
+
+    sock_listen_info(s, &info);
+    sock_getopt(s, SOL_SOCKET, SO_REUSEADDR, &reuse, &n, now);
+    n = sizeof(int);
+    sock_getopt(s, SOL_SOCKET, SO_DOMAIN, &domain, &n, now);
+    n = sizeof(int);
+    if (domain == AF_INET6)
+        sock_getopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &n, now);
+    f->family = domain == AF_INET6 ? IP_V6 : IP_V4;
+    f->addr = info.addr;
+    f->port = info.port;
+    f->backlog = info.backlog;
+    f->reuse = reuse != 0;
+    f->v6only = v6only != 0;
+}
+
+int program_listen(struct daemon *d, struct sock *s, pid_t pid, const json_t *keys, uint32_t *ret_number,
+                   int *ret_fd)
+{
+    struct link_slot fields = {.pid = pid, .program_fd = -1};
     struct program_listener *l = calloc(1, sizeof *l);
+    struct link_slot *slot = NULL;
     struct ip_addr addr = {0};
     uint16_t port = 0;
     char owner[64];
-    int fd[2];
+    int fd[2], err = ENOMEM;
 
     if (!l)
         return -ENOMEM;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0) {
-        int err = errno;
-
+        err = errno;
         free(l);
         return -err;
     }
-    listener_init(l, d, s, pid, fd[0]);
+    fill_listener(&fields, s, daemon_now());
+    fields.fd = fd[0];
+    fields.number = ++d->programs->listener_serial;
+    if (!d->arena)
+        keys = NULL; /* nobody comes after us */
+    if (keep_keys(d, fields.number, keys))
+        slot = link_new(d, LINK_LISTENER, &fields);
+    if (!slot) {
+        forget_keys(d, fields.number);
+        close(fd[0]);
+        close(fd[1]);
+        free(l);
+        return -err;
+    }
+    listener_init(l, d, s, slot);
+    l->has_keys = json_array_size(keys) > 0;
     *ret_number = l->number;
     *ret_fd = fd[1];
     sock_name(s, &addr, &port);
     snprintf(owner, sizeof owner, "program pid %d", (int)pid);
     events_listener(d, &addr, port, owner, false);
     listener_fill(l, daemon_now());
+    return 0;
+}
+
+/* ---- After a crash
+ * ------------------------------------------------------------------------------------------------- */
+
+/* The configuration's keys, then the program's own. */
+static int keys_again(struct daemon *d, struct sock *s, const struct link_slot *slot, bool *ret_own)
+{
+    int r = md5_apply(d, s, slot->port, daemon_now());
+
+    for (uint32_t i = 0; r == 0 && i < d->arena->head->links_touched; i++) {
+        const struct link_slot *k = arena_link(d->arena, i);
+        struct tcp_md5_key key;
+
+        if (k->kind != LINK_KEY || k->number != slot->number)
+            continue;
+        *ret_own = true;
+        r = memchr(k->text, 0, sizeof k->text) && md5_parse(k->text, &key) ? sock_md5_set(s, &key, daemon_now()) : -EINVAL;
+        explicit_bzero(&key, sizeof key);
+    }
+    return r;
+}
+
+static int listen_again(struct daemon *d, const struct link_slot *slot, struct sock **ret, bool *ret_keys)
+{
+    struct ip_addr addr = slot->addr;
+    int on = 1, v6only = slot->v6only, r = 0;
+    struct sock *s = sock_new(d->socks, (enum ip_family)slot->family, NULL);
+
+    if (!s)
+        return -ENOMEM;
+    if (ip_addr_is_unspecified(&addr))
+        addr = (struct ip_addr){0};
+    if (slot->reuse)
+        r = sock_setopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on, daemon_now());
+    if (r == 0 && slot->family == IP_V6)
+        r = sock_setopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only, daemon_now());
+    if (r == 0)
+        r = sock_bind(s, &addr, slot->port);
+    if (r == 0)
+        r = keys_again(d, s, slot, ret_keys);
+    if (r == 0)
+        r = sock_listen(s, slot->backlog);
+    if (r < 0)
+        sock_close(s, daemon_now());
+    else
+        *ret = s;
+    return r;
+}
+
+int program_restore_listener(struct daemon *d, struct link_slot *slot)
+{
+    struct program_listener *l = calloc(1, sizeof *l);
+    struct sock *s = NULL;
+    int r = l ? listen_again(d, slot, &s, &l->has_keys) : -ENOMEM;
+
+    if (r < 0) {
+        free(l);
+        return r;
+    }
+    listener_init(l, d, s, slot);
+    ev_io_start(d->loop, &l->wr); /* looks for credit, and for what waits */
+    if (d->programs->listener_serial < slot->number)
+        d->programs->listener_serial = slot->number;
+    return 0;
+}
+
+static struct program_listener *listener_of(struct daemon *d, uint32_t number)
+{
+    list_for_each(node, &d->programs->listeners)
+    {
+        struct program_listener *l = list_entry(node, struct program_listener, link);
+
+        if (l->number == number)
+            return l;
+    }
+    return NULL;
+}
+
+void program_sweep_keys(struct daemon *d)
+{
+    for (uint32_t i = 0; i < d->arena->head->links_touched; i++) {
+        struct link_slot *k = arena_link(d->arena, i);
+
+        if (k->kind == LINK_KEY && !listener_of(d, k->number))
+            forget_key(d, k);
+    }
+}
+
+/* Was it given to its listener's program? If not it waits for that again. */
+static void resume_sending(struct daemon *d, struct program_conn *c)
+{
+    struct program_listener *l = listener_of(d, c->slot->number);
+    uint64_t at;
+    uint32_t bytes;
+
+    if (c->program_fd < 0)
+        return;
+    if ((witness_last(&c->slot->sent, &at, &bytes) && bytes > 0) || !l) {
+        conn_sent(c); /* without a listener the hang-up ends it */
+        return;
+    }
+    memcpy(c->text, c->slot->text, sizeof c->text);
+    list_add_tail(&l->queued, &c->queued);
+}
+
+int program_restore_conn(struct daemon *d, struct sock *s, struct link_slot *slot)
+{
+    struct program_conn *c = conn_alloc(d);
+    int r;
+
+    if (!c)
+        return -ENOMEM;
+    c->slot = slot;
+    c->our_fd = slot->fd;
+    c->program_fd = slot->program_fd;
+    r = conn_pump(d, c, s, true);
+    if (r < 0) {
+        free(c);
+        return r;
+    }
+    resume_sending(d, c);
+    pump_look(c->pump, daemon_now());
     return 0;
 }
 

@@ -14,6 +14,7 @@
 #ifndef TAUT_DAEMON_PROGRAM_H
 #define TAUT_DAEMON_PROGRAM_H
 
+#include <jansson.h>
 #include <sys/types.h>
 
 #include "daemon/daemon.h"
@@ -43,10 +44,17 @@ struct programs {
  * caller's.
  */
 int program_hand_over(struct daemon *d, struct sock *s, pid_t pid, int *ret_fd);
-/* Gives a listening socket to a program. 0 with its number and the program's end, or -errno; then s is the
+/* Gives a listening socket to a program; keys: its own of TCP-MD5 as tcp.listen has them, or NULL. 0 with its number and the program's end, or -errno; then s is the
  * caller's. */
-int program_listen(struct daemon *d, struct sock *s, pid_t pid, uint32_t *ret_number, int *ret_fd);
+int program_listen(struct daemon *d, struct sock *s, pid_t pid, const json_t *keys, uint32_t *ret_number, int *ret_fd);
 /* Fails every connect that is under way (programs_close(), programs_drain()). */
 void program_connects_end(struct daemon *d, uint64_t now);
+
+/* ---- After a crash (revive.c): links of a dead worker. 0, or -errno: the link is still the caller's. */
+struct link_slot;
+int program_restore_listener(struct daemon *d, struct link_slot *slot);
+/* What no listener has any more. */
+void program_sweep_keys(struct daemon *d);
+int program_restore_conn(struct daemon *d, struct sock *s, struct link_slot *slot);
 
 #endif

@@ -28,6 +28,11 @@
  * Room is reserved for what is queued, no more: an idle pump holds no chunk. Without any chunk the pump is starved and
  * waits for daemon_starve() to call it again.
  *
+ * A worker may die at any time, and its successor goes on with the link (arena.h): both directions' calls leave a witness
+ * of what the kernel moved. Bytes that came in lie where the reservation was noted before the call; of a program's bytes
+ * the last one is still in its queue, unless it was committed, and is peeked again. SO_ERROR, which says things once, is
+ * read into the link. The descriptor is closed when the connection's end is committed; until then the link says how.
+ *
  * Invariants: bytes leave the receive buffer (sock_recv_consume) only by as many as the kernel took, or into bytes_lost.
  */
 #include "daemon/pump.h"
@@ -45,7 +50,9 @@
 #include <linux/sockios.h>
 #include <unistd.h>
 
+#include "daemon/arena.h"
 #include "daemon/fdset.h"
+#include "tcp/tcp_record.h"
 
 #define IOV_MAX_PUMP 16
 #define READ_AT_ONCE (256u * 1024) /* then others have their turn */
@@ -61,9 +68,10 @@ struct pump {
     struct daemon *d;
     struct sock *sock;
     struct pump_params params;
+    struct link_slot *link;
     char name[64];
-    uint8_t *preface;
-    size_t preface_left;
+    uint8_t *preface; /* the link's, or (longer than that holds) memory of its own */
+    size_t preface_bytes, preface_left;
     uint64_t bytes_in, bytes_out, bytes_lost;
     bool fd_readable, fd_writable;
     bool fd_hup;    /* the program writes no more */
@@ -72,6 +80,7 @@ struct pump {
     bool out_ended; /* the descriptor's end of file was passed on */
     bool in_dead;   /* nobody takes what the peer sends: it is thrown away and counted */
     bool drain;
+    bool poison_unread; /* the first byte queued was not handled before: the last worker died before it peeked it */
     bool done;
     int sock_error;       /* the connection failed (errno): no more out; in goes on for what is unread */
     int local_error;      /* the backend failed (errno): no more in; out goes on for what it wrote */
@@ -100,13 +109,12 @@ static void lost(struct pump *p, size_t bytes)
  * A clean close of a program's end consumes the poison; closing with it unread is what the program sees as a reset. So
  * a close is clean only if nothing else is queued: what was written and not taken is reported by ECONNRESET.
  */
-static void close_fd(struct pump *p, bool clean)
+static void close_fd(struct pump *p)
 {
+    bool clean = p->link->ending != LINK_ENDS_RESET;
     size_t queued = queued_bytes(p);
     char byte;
 
-    fdset_del(&p->watch);
-    lost(p, queued);
     if (p->params.poison && clean && queued == 0) {
         recv(p->watch.fd, &byte, 1, MSG_DONTWAIT);
     } else if (!p->params.poison && !clean) {
@@ -116,6 +124,7 @@ static void close_fd(struct pump *p, bool clean)
     }
     close(p->watch.fd);
     p->watch.fd = -1;
+    link_free(p->d, p->link);
 }
 
 /* What was received and nobody will read. */
@@ -134,7 +143,9 @@ static void pump_end(struct pump *p, enum pump_end how, int error, uint64_t now)
     p->done = true;
     ev_timer_stop(p->d->loop, &p->linger);
     list_del(&p->starved.link);
-    close_fd(p, how == PUMP_CLEAN || how == PUMP_LOCAL_GONE);
+    p->link->ending = how == PUMP_CLEAN || how == PUMP_LOCAL_GONE ? LINK_ENDS_CLEAN : LINK_ENDS_RESET;
+    fdset_del(&p->watch);
+    lost(p, queued_bytes(p));
     count_unread(p);
     if (how == PUMP_CLEAN || how == PUMP_LOCAL_GONE)
         sock_close(p->sock, now);
@@ -145,7 +156,7 @@ static void pump_end(struct pump *p, enum pump_end how, int error, uint64_t now)
         p->d->counters.program_gone++;
     if (p->params.ended)
         p->params.ended(p->params.user, how, error);
-    /* Freed by the deferred work, so that no caller up the stack is left with a dangling pump. */
+    /* Closed and freed by the deferred work: no caller up the stack is left with a dangling pump, and the commit is past. */
     daemon_defer(p->d, &p->work);
     daemon_kick(p->d);
 }
@@ -270,6 +281,15 @@ static uint8_t *last_byte(const struct tcp_iov *room, size_t n)
     return room->data + n - 1;
 }
 
+/* Sequence number behind what was taken from the descriptor (out), or what was given to it. */
+static uint64_t stream_at(const struct pump *p, bool out)
+{
+    uint32_t write_seq = 0, copied_seq = 0;
+
+    tcp_stream_at(p->d->tcp, sock_conn_id(p->sock), &write_seq, &copied_seq);
+    return out ? write_seq : copied_seq;
+}
+
 /* Reads up to `n` new bytes past the poison; > 0, 0: none now, -errno. */
 static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_room, size_t n)
 {
@@ -286,9 +306,9 @@ static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_r
     /* [old poison][fresh - 1 new bytes]; the last new byte stays and is peeked. */
     iov[0] = (struct iovec){.iov_base = &old, .iov_len = 1};
     msg.msg_iovlen = (size_t)(1 + set_iov(room, n_room, fresh - 1, iov + 1));
-    r = recvmsg(p->watch.fd, &msg, MSG_DONTWAIT);
+    r = witness_recv(&p->link->out, p->watch.fd, &msg, stream_at(p, true));
     if (r < 0)
-        return -errno;
+        return r;
     if (r == 0)
         return -ECONNRESET;
     fresh = (size_t)r; /* r - 1 new ones, and the one to be peeked */
@@ -301,13 +321,13 @@ static ssize_t read_plain(struct pump *p, const struct tcp_iov *room, int n_room
 {
     struct iovec iov[IOV_MAX_PUMP];
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)set_iov(room, n_room, n, iov)};
-    ssize_t r = recvmsg(p->watch.fd, &msg, MSG_DONTWAIT);
+    ssize_t r = witness_recv(&p->link->out, p->watch.fd, &msg, stream_at(p, true));
 
     if (r > 0)
         return r;
     if (r == 0)
         return -EPIPE;
-    return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    return r == -EAGAIN || r == -EINTR ? 0 : r;
 }
 
 /*
@@ -370,6 +390,7 @@ static bool out_step(struct pump *p, size_t want, size_t *moved, uint64_t now)
     }
     for (int i = 0; i < n; i++)
         space += room[i].len;
+    tcp_send_note(p->d->tcp, sock_conn_id(p->sock));
     ssize_t r = p->params.poison ? read_poisoned(p, room, n, space) : read_plain(p, room, n, space);
 
     sock_send_commit(p->sock, r > 0 ? (size_t)r : 0, 0, now); /* gives back what is not used */
@@ -388,10 +409,35 @@ static bool out_step(struct pump *p, size_t want, size_t *moved, uint64_t now)
     return false;
 }
 
+/*
+ * The last worker's read left its last byte to be peeked, and died. It is the first of the queue, and belongs behind what
+ * was restored. False: there is no room for it now.
+ */
+static bool peek_poison(struct pump *p, uint64_t now)
+{
+    int start = 0;
+    char byte;
+    int64_t r;
+
+    if (setsockopt(p->watch.fd, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof start) != 0 ||
+        recv(p->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1) {
+        local_failed(p, ECONNRESET, now);
+        return false;
+    }
+    r = sock_send(p->sock, &byte, 1, 0, now);
+    if (r == 1)
+        p->poison_unread = false;
+    else
+        out_refused(p, (int)-r, now);
+    return r == 1;
+}
+
 static void move_out(struct pump *p, uint64_t now)
 {
     size_t moved = 0;
 
+    if (p->poison_unread && !p->done && !peek_poison(p, now))
+        return;
     while (!p->done && p->fd_readable && !p->out_ended && moved < READ_AT_ONCE)
         if (!out_step(p, READ_AT_ONCE - moved, &moved, now))
             return;
@@ -419,18 +465,19 @@ static void discard_out(struct pump *p)
 /* True when the preface has left. */
 static bool send_preface(struct pump *p, uint64_t now)
 {
+    size_t done = p->preface_bytes - p->preface_left;
+    struct iovec iov = {.iov_base = p->preface + done, .iov_len = p->preface_left};
     ssize_t r;
 
     if (p->preface_left == 0 || p->in_dead)
         return true;
-    r = send(p->watch.fd, p->preface + (p->params.preface_bytes - p->preface_left), p->preface_left,
-             MSG_DONTWAIT | MSG_NOSIGNAL);
+    r = witness_send(&p->link->sent, p->watch.fd, &(struct msghdr){.msg_iov = &iov, .msg_iovlen = 1}, done);
     if (r > 0)
         p->preface_left -= (size_t)r;
-    else if (errno == EAGAIN || errno == EINTR)
+    else if (r == -EAGAIN || r == -EINTR)
         p->fd_writable = false;
     else
-        local_failed(p, errno, now);
+        local_failed(p, (int)-r, now);
     return p->preface_left == 0;
 }
 
@@ -483,10 +530,10 @@ static size_t in_step(struct pump *p, const struct tcp_iov *data, int n, uint64_
 {
     struct iovec iov[IOV_MAX_PUMP];
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)set_iov(data, n, SIZE_MAX, iov)};
-    ssize_t r = sendmsg(p->watch.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t r = witness_send(&p->link->in, p->watch.fd, &msg, stream_at(p, false));
 
     if (r < 0) {
-        in_refused(p, errno, now);
+        in_refused(p, (int)-r, now);
         return 0;
     }
     p->bytes_in += (uint64_t)r;
@@ -505,6 +552,8 @@ static void move_in(struct pump *p, uint64_t now)
             in_exhausted(p, n, eof, now);
             return;
         }
+        if (p->in_dead)
+            witness_forget(&p->link->in);
         size_t taken = p->in_dead ? places_bytes(data, n) : in_step(p, data, n, now);
 
         if (taken > 0)
@@ -520,17 +569,20 @@ static void work(struct deferred *self, uint64_t now)
 {
     struct pump *p = list_entry(self, struct pump, work);
 
-    if (!p->done && send_preface(p, now))
+    if (p->done) { /* since before the last commit */
+        if (p->preface != p->link->preface)
+            free(p->preface);
+        close_fd(p);
+        list_del(&p->work.link);
+        free(p);
+        return;
+    }
+    if (send_preface(p, now))
         move_in(p, now);
     if (!p->done && p->fd_readable)
         move_out(p, now);
     if (!p->done && p->sock_error && !p->params.poison)
         discard_out(p);
-    if (p->done) {
-        list_del(&p->work.link); /* pump_end() queued it to get here */
-        free(p->preface);
-        free(p);
-    }
 }
 
 static void sock_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
@@ -579,12 +631,12 @@ static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
     if (events & EPOLLOUT)
         p->fd_writable = true;
     if (events & EPOLLERR) {
-        int error = 0;
-        socklen_t n = sizeof error;
+        socklen_t n = sizeof p->link->so_error;
 
-        getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &n);
-        if (error)
-            local_failed(p, error, now);
+        if (!p->link->so_error)
+            getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &p->link->so_error, &n);
+        if (p->link->so_error)
+            local_failed(p, p->link->so_error, now);
     }
     if (!p->done)
         move_out(p, now);
@@ -595,6 +647,73 @@ static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
 }
 
 /* ---- Life ---------------------------------------------------------------------------------------------------------- */
+
+/* A link that the pump makes for itself. */
+static struct link_slot *own_link(struct daemon *d, const struct sock *s, int fd, const struct pump_params *params)
+{
+    struct link_slot fields = {.fd = fd, .program_fd = -1, .conn = sock_conn_id(s)};
+
+    if (params->preface_bytes <= sizeof fields.preface) {
+        fields.preface_bytes = (uint32_t)params->preface_bytes;
+        if (params->preface_bytes)
+            memcpy(fields.preface, params->preface, params->preface_bytes);
+    }
+    return link_new(d, params->poison ? LINK_PROGRAM : LINK_FORWARD, &fields);
+}
+
+/* False: no memory. */
+static bool take_preface(struct pump *p, const struct pump_params *params)
+{
+    p->preface = p->link->preface;
+    p->preface_bytes = p->preface_left = p->link->preface_bytes;
+    if (params->preface_bytes <= sizeof p->link->preface)
+        return true;
+    p->preface = malloc(params->preface_bytes);
+    if (!p->preface)
+        return false;
+    memcpy(p->preface, params->preface, params->preface_bytes);
+    p->preface_bytes = p->preface_left = params->preface_bytes;
+    return true;
+}
+
+/* It never lived; the caller keeps sock, descriptor, and the link if it brought one. */
+static struct pump *stillborn(struct pump *p, int error)
+{
+    if (p->link && p->preface != p->link->preface)
+        free(p->preface);
+    if (p->link && !p->params.link)
+        link_free(p->d, p->link);
+    free(p);
+    errno = error;
+    return NULL;
+}
+
+/* Where the last worker's calls left the descriptor. */
+static void resume(struct pump *p)
+{
+    uint64_t at;
+    uint32_t bytes;
+
+    if (witness_last(&p->link->sent, &at, &bytes) && p->link->kind == LINK_FORWARD)
+        p->preface_left = p->link->preface_bytes - (size_t)at - bytes;
+    if (p->params.poison && witness_last(&p->link->out, &at, &bytes) && bytes > 0)
+        p->poison_unread = (uint32_t)stream_at(p, true) == (uint32_t)at + bytes - 1;
+    if (p->link->so_error)
+        p->local_error = p->link->so_error;
+}
+
+static int watch(struct pump *p)
+{
+    struct link_slot *l = p->link;
+    int r;
+
+    if (p->params.restored && l->watched)
+        return fdset_adopt(p->d->fds, &p->watch, l->watch_slot, l->watch_generation);
+    l->watched = false;
+    r = fdset_add_as(p->d->fds, &p->watch, &l->watch_slot, &l->watch_generation);
+    l->watched = r == 0;
+    return r;
+}
 
 struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pump_params *params)
 {
@@ -620,27 +739,49 @@ struct pump *pump_new(struct daemon *d, struct sock *s, int fd, const struct pum
     list_init(&p->starved.link);
     ev_timer_init(&p->linger, linger_cb, LINGER_TICK, LINGER_TICK);
     p->linger.data = p;
-    if (params->preface_bytes) {
-        p->preface = malloc(params->preface_bytes);
-        if (!p->preface) {
-            free(p);
-            return NULL;
-        }
-        memcpy(p->preface, params->preface, params->preface_bytes);
-        p->preface_left = params->preface_bytes;
-    }
+    p->link = params->link ? params->link : own_link(d, s, fd, params);
+    if (!p->link || !take_preface(p, params))
+        return stillborn(p, ENOMEM);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    r = fdset_add(d->fds, &p->watch);
-    if (r < 0) {
-        free(p->preface);
-        free(p);
-        errno = -r;
-        return NULL;
-    }
+    if (params->restored)
+        resume(p);
+    r = watch(p);
+    if (r < 0)
+        return stillborn(p, -r);
     sock_set_user(s, &p->owner);
     daemon_defer(d, &p->work);
     daemon_kick(d);
     return p;
+}
+
+bool pump_hints(const struct link_slot *l, uint32_t *ret_write_seq, bool *ret_has_write, uint32_t *ret_copied_seq,
+                bool *ret_has_read)
+{
+    bool poison = l->kind == LINK_PROGRAM;
+    uint64_t at;
+    uint32_t bytes;
+
+    *ret_has_write = witness_last(&l->out, &at, &bytes);
+    if (*ret_has_write) /* of a program's bytes the last one is still queued */
+        *ret_write_seq = (uint32_t)at + bytes - (poison && bytes ? 1u : 0u);
+    *ret_has_read = witness_last(&l->in, &at, &bytes);
+    if (*ret_has_read)
+        *ret_copied_seq = (uint32_t)at + bytes;
+    return *ret_has_write || *ret_has_read;
+}
+
+/* As fd_ready() would have been told: what was told to the last worker is told no more. */
+void pump_look(struct pump *p, uint64_t now)
+{
+    struct pollfd fd = {.fd = p->watch.fd, .events = POLLIN | POLLOUT | POLLRDHUP};
+    uint32_t events = 0;
+
+    if (p->done || poll(&fd, 1, 0) < 0)
+        return;
+    events |= fd.revents & POLLRDHUP ? EPOLLRDHUP : 0;
+    events |= fd.revents & POLLHUP ? EPOLLHUP : 0;
+    events |= fd.revents & POLLERR ? EPOLLERR : 0;
+    fd_ready(&p->watch, events | EPOLLIN | EPOLLOUT, now);
 }
 
 void pump_abort(struct pump *p, uint64_t now)

@@ -10,7 +10,7 @@
  * poison byte, design section 6; backend over TCP: SO_LINGER 0).
  *
  * Ownership: the pump owns both the sock and the descriptor from pump_new() on and ends them. Writes to the descriptor
- * happen only in the second half of a turn (struct deferred).
+ * happen only in the second half of a turn (struct deferred); it is closed when the connection's end is committed.
  */
 #ifndef TAUT_PUMP_H
 #define TAUT_PUMP_H
@@ -18,6 +18,7 @@
 #include "daemon/daemon.h"
 
 struct pump;
+struct link_slot; /* arena.h */
 
 enum pump_end { PUMP_CLEAN, PUMP_PEER_RESET, PUMP_LOCAL_GONE, PUMP_LOCAL_ERROR, PUMP_ABORTED };
 
@@ -26,6 +27,9 @@ struct pump_params {
     const void *preface; /* written to the descriptor first (PROXY protocol header); copied */
     size_t preface_bytes;
     const char *owner;   /* for listings, "forward web", "program pid 123"; copied (63 characters); NULL: "" */
+    /* What outlives the worker of this descriptor; NULL: the pump makes one. The pump's from pump_new() on; it frees it. */
+    struct link_slot *link;
+    bool restored; /* the link is a dead worker's: it knows what was moved, and perhaps how the descriptor is watched */
     /* Called once when the pump has ended, just before it is freed; may be NULL. */
     void (*ended)(void *user, enum pump_end how, int error);
     void *user;
@@ -48,6 +52,12 @@ void pump_abort(struct pump *p, uint64_t now);
  * the pump ends. May end the pump.
  */
 void pump_drain(struct pump *p, uint64_t now);
+
+/* What the witnesses of a dead worker's link say (struct tcp_restore_hint). False: nothing. */
+bool pump_hints(const struct link_slot *l, uint32_t *ret_write_seq, bool *ret_has_write, uint32_t *ret_copied_seq,
+                bool *ret_has_read);
+/* After a restore: what was told to the last worker is told no more, so it looks itself. May end the pump. */
+void pump_look(struct pump *p, uint64_t now);
 
 struct pump_info {
     tcp_id id;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/arena.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "daemon/forward.h"
@@ -32,6 +33,8 @@ static int apply_reload(struct daemon *d, const struct daemon_config *next, char
     d->config->echo = next->echo;
     d->config->discard = next->discard;
     d->config->chargen = next->chargen;
+    if (d->arena)
+        arena_put_config(d->arena, d->config);
     log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services, keys and log level%s", d->config->path,
             r < 0 ? "; not all could be opened" : "");
     daemon_kick(d);

@@ -23,6 +23,9 @@
 #define LINE_BYTES (LINE_CHARS + 2)
 #define PATTERN_BYTES (PRINTABLE * LINE_BYTES)
 
+/* With the kind: what the engine keeps of a service's connection, so that a successor knows it. */
+#define USER_TAG 0x7365727669636500ull
+
 enum kind { ECHO, DISCARD, CHARGEN, KINDS };
 
 static const char *const kind_names[KINDS] = {"echo", "discard", "chargen"};
@@ -257,6 +260,25 @@ static void listener_describe(const struct sock_owner *self, struct sock_owner_i
     snprintf(ret->name, sizeof ret->name, "%s", kind_names[list_entry(self, const struct service, owner)->kind]);
 }
 
+static struct conn *conn_new(struct service *sv, struct sock *s)
+{
+    struct conn *c = calloc(1, sizeof *c);
+
+    if (!c)
+        return NULL;
+    *c = (struct conn){.owner = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
+                       .work = {.fn = conn_work},
+                       .starved = {.fn = conn_starved},
+                       .service = sv,
+                       .sock = s};
+    list_init(&c->work.link);
+    list_init(&c->starved.link);
+    list_add_tail(&sv->conns, &c->link);
+    sv->n_conns++;
+    sock_set_user(s, &c->owner);
+    return c;
+}
+
 static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
 {
     struct service *sv = list_entry(self, struct service, owner);
@@ -264,23 +286,14 @@ static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bit
 
     (void)bits;
     while (sv->listener == s && (accepted = sock_accept(s, NULL))) {
-        struct conn *c = calloc(1, sizeof *c);
+        struct conn *c = conn_new(sv, accepted);
 
         if (!c) {
             sock_abort(accepted, now);
             continue;
         }
-        *c = (struct conn){.owner = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
-                           .work = {.fn = conn_work},
-                           .starved = {.fn = conn_starved},
-                           .service = sv,
-                           .sock = accepted};
-        list_init(&c->work.link);
-        list_init(&c->starved.link);
-        list_add_tail(&sv->conns, &c->link);
-        sv->n_conns++;
         sv->accepted++;
-        sock_set_user(accepted, &c->owner);
+        tcp_set_user(sv->all->d->tcp, sock_conn_id(accepted), USER_TAG | sv->kind);
         serve(c, now);
     }
 }
@@ -357,6 +370,29 @@ static void close_listener(struct service *sv)
     if (sv->listener)
         sock_close(sv->listener, daemon_now());
     sv->listener = NULL;
+}
+
+/* Where chargen's pattern goes on: behind all that was ever written, which its counters know. */
+static uint32_t position_of(const struct tcp_info *info)
+{
+    uint64_t unacknowledged = info->write_seq - info->snd_una;
+
+    return (uint32_t)((info->bytes_acked + unacknowledged) % PATTERN_BYTES);
+}
+
+bool service_restore(struct daemon *d, struct sock *s, const struct tcp_info *info)
+{
+    enum kind kind = (enum kind)(info->user & 0xff);
+    struct conn *c;
+
+    if ((info->user & ~0xffull) != USER_TAG || kind >= KINDS)
+        return false;
+    c = conn_new(&d->services->service[kind], s);
+    if (!c)
+        return false;
+    c->position = position_of(info);
+    daemon_defer(d, &c->work);
+    return true;
 }
 
 /* First what goes or moves, so that its port is free for another. */

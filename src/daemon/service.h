@@ -13,6 +13,9 @@ int services_reload(struct daemon *d, const struct daemon_config *next, char *re
 void services_drain(struct daemon *d, uint64_t now);
 void services_close(struct daemon *d);
 
+/* After a crash: takes the connection if it is a service's; false: it is nobody's here, or no memory. */
+bool service_restore(struct daemon *d, struct sock *s, const struct tcp_info *info);
+
 struct service_info {
     const char *name; /* "echo", "discard", "chargen" */
     uint16_t port;

@@ -7,6 +7,7 @@
  *   io.c        send, receive, shutdown, errors, readiness
  *   event.c     the engine's events become socket state and readiness
  *   watch.c     state changes for listings
+ *   restore.c   sockets of connections that outlived their process
  *   options.c   setsockopt, getsockopt
  *   linux_info.c  TCP_INFO in Linux's byte layout
  *

@@ -112,7 +112,14 @@ static int create_layers(struct stack *st, const struct stack_params *p)
                             .max_time_wait = p->max_time_wait,
                             .generation = p->generation,
                             .crypto = p->crypto,
-                            .trace_bytes = p->trace_bytes};
+                            .trace_bytes = p->trace_bytes,
+                            .record_arena = p->record_arena,
+                            .request_arena = p->request_arena,
+                            .time_wait_arena = p->time_wait_arena,
+                            .kept = p->kept,
+                            .md5_arena = p->md5_arena,
+                            .max_md5_keys = p->max_md5_keys,
+                            .crash_port = p->crash_port};
     struct socks_params sp = {.config = p->tcp_config,
                               .net = {.ctx = st, .route = st_net_route, .is_local = st_net_is_local},
                               .port_key = p->secrets.port,

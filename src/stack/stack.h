@@ -65,6 +65,12 @@ struct stack_params {
     const struct tcp_crypto *crypto; /* NULL: no TCP-MD5 */
     size_t trace_bytes; /* pool of the engine's flight recorder, 0: none */
     bool check; /* run tcp_check() after every verb */
+    /* As in struct tcp_params; all NULL: nothing can be restored. */
+    void *record_arena, *request_arena, *time_wait_arena;
+    void *md5_arena;
+    uint32_t max_md5_keys;
+    struct tcp_kept *kept;
+    uint16_t crash_port;
 };
 struct stack *stack_create(const struct stack_params *params);
 void stack_destroy(struct stack *st);

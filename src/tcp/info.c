@@ -139,6 +139,9 @@ static void fill_own(const struct tcp *t, const struct tcp_conn *c, uint64_t now
     r->tuple = c->tuple;
     r->user = c->user;
     r->error = c->error_final;
+    r->peer_closed = c->fin_received;
+    r->shut_write = (c->shutdown & TCP_SHUT_WR) != 0;
+    r->accepted = c->owned && !c->in_accept_queue;
     r->limit = (uint8_t)tcp_send_limit(t, c, now);
     r->orphan = !c->owned;
     r->iss = c->iss;

@@ -667,6 +667,9 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 {
     uint32_t segs = segments_of(seg);
 
+    tcp_busy_with(t, c->id);
+    if (t->params.crash_port && t->params.crash_port == c->tuple.local_port && (seg->flags & TCP_URG))
+        abort();
     tcp_rec_verb(t, c, now);
     c->segs_in += segs;
     if (seg->len)
@@ -684,6 +687,7 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
     }
     tcp_rec_settle(t, c, now);
     tcp_conn_reap(t, c);
+    tcp_busy_with(t, 0);
 }
 
 /*

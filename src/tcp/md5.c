@@ -6,9 +6,12 @@
  * no super-frames, no changes behind the engine. Secrets lie in one bounded table and nowhere else; connections,
  * listeners, TIME-WAIT entries and reply intents name them by place:
  *
- *     refs of a place = owners that name it; 0 <=> its bytes are wiped
+ *     refs of a place = owners that name it; 0 => its bytes are wiped, in an arena by the next commit
  *
  * Half-open entries name none: their listener's key is looked up, as in Linux. Nothing here is ever printed.
+ *
+ * In an arena a place that lost its last owner stays as it is until the commit (tcp_record.h): a crash within the turn
+ * brings the owner back. A new engine finds the places, counts owners anew, and tcp_restore() wipes those without one.
  */
 #include "tcp/tcp_priv.h"
 
@@ -26,6 +29,7 @@ struct tcp_md5_table {
     struct secret *slot; /* place n is slot[n - 1] */
     uint32_t size;
     bool own;
+    bool unowned; /* since the last commit places lost their last owner */
 };
 
 /* ---- the table of keys ---- */
@@ -33,6 +37,15 @@ struct tcp_md5_table {
 size_t tcp_md5_slot_bytes(void)
 {
     return sizeof(struct secret);
+}
+
+/* A store that the compiler may not leave out, though nobody reads it. */
+static void wipe(struct secret *s)
+{
+    volatile uint8_t *p = (volatile uint8_t *)s;
+
+    for (size_t i = 0; i < sizeof *s; i++)
+        p[i] = 0;
 }
 
 /* Keys that an earlier engine left in the arena stay, without owners yet. */
@@ -48,18 +61,12 @@ int tcp_md5_init(struct tcp *t)
         m->size = TCP_MD5_KEYS_MAX;
     m->own = !t->params.md5_arena;
     m->slot = m->own ? calloc(m->size, sizeof *m->slot) : t->params.md5_arena;
-    for (uint32_t i = 0; m->slot && i < m->size; i++)
+    for (uint32_t i = 0; m->slot && i < m->size; i++) {
         m->slot[i].refs = 0;
+        if (m->slot[i].bytes > TCP_MD5_KEY_MAX)
+            wipe(&m->slot[i]); /* damaged */
+    }
     return m->slot ? 0 : -ENOMEM;
-}
-
-/* A store that the compiler may not leave out, though nobody reads it. */
-static void wipe(struct secret *s)
-{
-    volatile uint8_t *p = (volatile uint8_t *)s;
-
-    for (size_t i = 0; i < sizeof *s; i++)
-        p[i] = 0;
 }
 
 void tcp_md5_destroy(struct tcp *t)
@@ -84,8 +91,12 @@ uint16_t tcp_md5_ref(struct tcp *t, uint16_t key)
 
 void tcp_md5_unref(struct tcp *t, uint16_t key)
 {
-    if (key && --t->md5->slot[key - 1].refs == 0)
+    if (!key || --t->md5->slot[key - 1].refs != 0)
+        return;
+    if (t->md5->own)
         wipe(&t->md5->slot[key - 1]);
+    else
+        t->md5->unowned = true;
 }
 
 bool tcp_md5_known(const struct tcp *t, uint16_t key)
@@ -99,6 +110,13 @@ void tcp_md5_sweep(struct tcp *t)
         if (t->md5->slot[i].bytes && !t->md5->slot[i].refs)
             wipe(&t->md5->slot[i]);
     }
+}
+
+void tcp_md5_commit(struct tcp *t)
+{
+    if (t->md5->unowned)
+        tcp_md5_sweep(t);
+    t->md5->unowned = false;
 }
 
 /* A place for the key, with one owner: that of the same bytes, or a new one; 0: full. */
@@ -116,8 +134,8 @@ static uint16_t key_enter(struct tcp *t, const struct tcp_md5_key *key)
     }
     if (!place)
         return 0;
-    t->md5->slot[place - 1].bytes = key->bytes;
     memcpy(t->md5->slot[place - 1].key, key->key, key->bytes);
+    t->md5->slot[place - 1].bytes = key->bytes;
     return tcp_md5_ref(t, (uint16_t)place);
 }
 

@@ -1074,6 +1074,7 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
     tcp_unmark_ready(t, c);
     if (c->suspended)
         return false;
+    tcp_busy_with(t, id);
     made = make_segment(t, c, now, ret);
     if (made) {
         tcp_md5_sign(t, c->md5_key[0], &ret->seg);
@@ -1091,6 +1092,7 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
     tcp_rec_settle(t, c, now);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);
+    tcp_busy_with(t, 0);
     return made;
 }
 

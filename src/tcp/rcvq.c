@@ -47,7 +47,7 @@ static struct rcvq_piece *ring_at(const struct tcp_rcvq *q, uint32_t i)
 /* Room behind a piece in a chunk that nobody else holds. */
 static uint32_t piece_room(const struct rcvq_piece *p)
 {
-    if (!p || p->chunk->refs != 1)
+    if (!p || p->chunk->refs != 1 || p->chunk->cut)
         return 0;
     return (uint32_t)(p->chunk->data + p->chunk->size - (p->data + p->len));
 }
@@ -59,7 +59,8 @@ static void piece_release(struct tcp_rcvq *q, struct chunk_pool *pool, struct rc
         next->charge = p->charge;
     else
         q->truesize -= p->charge;
-    chunk_unref(pool, p->chunk);
+    chunk_note_drop(pool, p->note);
+    chunk_unref_part(pool, p->chunk);
 }
 
 static bool ring_grow(struct tcp_rcvq *q)
@@ -85,6 +86,7 @@ static bool ring_push(struct tcp_rcvq *q, const struct rcvq_piece *p)
     *ring_at(q, q->count) = *p;
     q->count++;
     q->bytes += p->len;
+    q->unnoted += p->len;
     return true;
 }
 
@@ -131,10 +133,12 @@ static bool sink_push(struct sink *s, struct rcvq_piece *p)
 static void sink_extend(struct sink *s, uint32_t n)
 {
     sink_tail(s)->len += n;
-    if (s->range)
+    if (s->range) {
         s->q->ooo_bytes += n;
-    else
+    } else {
         s->q->bytes += n;
+        s->q->unnoted += n;
+    }
 }
 
 /* Small payload, or payload that leaves most of a chunk empty, is better copied: truesize would eat the
@@ -314,6 +318,8 @@ static void chain_trim_tail(struct tcp_rcvq *q, struct chunk_pool *pool, struct 
     }
     q->ooo_bytes -= n->piece.len - bytes;
     n->piece.len = bytes;
+    n->piece.chunk->cut = true; /* what was cut off may be committed */
+    q->ooo_changed = true;
     rest.head = n->next;
     rest.tail = rest.head ? r->tail : NULL;
     n->next = NULL;
@@ -414,6 +420,7 @@ uint32_t tcp_rcvq_insert(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t s
     if (!out.head)
         return 0;
     ranges_replace(q, lo, hi, &out);
+    q->ooo_changed = true;
     recent_touch(q, out.start, out.end);
     return held;
 }
@@ -570,6 +577,7 @@ uint32_t tcp_rcvq_collapse(struct tcp_rcvq *q, struct chunk_pool *pool)
 {
     uint32_t before = q->truesize, kept = 0;
 
+    q->renote = q->ooo_changed = true;
     for (uint32_t i = 0; i < q->n_ranges; i++)
         collapse_chain(q, pool, &q->range[i]);
     for (uint32_t i = 0; i < q->count; i++) {
@@ -729,6 +737,70 @@ const char *tcp_rcvq_check(const struct tcp_rcvq *q, uint32_t rcv_nxt)
 }
 
 /* ---- records ---- */
+
+static void note_piece(struct rcvq_piece *p, struct chunk_pool *pool, uint64_t owner, uint32_t end)
+{
+    if (!p->note)
+        p->note = chunk_note_put(pool, owner, CHUNK_NOTE_RECV, end - p->len, p->chunk, p->data, p->len);
+    else if (chunk_note_end(pool, p->note) != end)
+        chunk_note_set_end(pool, p->note, end);
+}
+
+/* From the end back: pieces in order change only there, unless they were collapsed. */
+void tcp_rcvq_note(struct tcp_rcvq *q, struct chunk_pool *pool, uint64_t owner, uint32_t end)
+{
+    uint32_t left = q->renote || q->unnoted > q->bytes ? q->bytes : q->unnoted;
+
+    for (uint32_t i = q->count; i-- > 0 && left;) {
+        struct rcvq_piece *p = ring_at(q, i);
+
+        note_piece(p, pool, owner, end);
+        end -= p->len;
+        left -= p->len < left ? p->len : left;
+    }
+    q->unnoted = 0;
+    q->renote = false;
+    if (!q->ooo_changed)
+        return;
+    q->ooo_changed = false;
+    for (uint32_t i = 0; i < q->n_ranges; i++) {
+        uint32_t at = q->range[i].start;
+
+        for (struct rcvq_node *n = q->range[i].head; n; n = n->next) {
+            at += n->piece.len;
+            note_piece(&n->piece, pool, owner, at);
+        }
+    }
+}
+
+bool tcp_rcvq_adopt(struct tcp_rcvq *q, struct chunk *chunk, uint8_t *data, uint32_t len, uint32_t note)
+{
+    struct sink s = {.q = q};
+
+    return sink_push(&s, &(struct rcvq_piece){.chunk = chunk, .data = data, .len = len, .note = note});
+}
+
+bool tcp_rcvq_adopt_ooo(struct tcp_rcvq *q, uint32_t seq, struct chunk *chunk, uint8_t *data, uint32_t len,
+                        uint32_t note)
+{
+    struct rcvq_range *last = q->n_ranges ? &q->range[q->n_ranges - 1] : NULL;
+    struct sink s = {.q = q};
+
+    if (!last || last->end != seq) {
+        if (!ranges_reserve(q))
+            return false;
+        last = &q->range[q->n_ranges++];
+        *last = (struct rcvq_range){.start = seq, .end = seq};
+    }
+    s.range = last;
+    if (!sink_push(&s, &(struct rcvq_piece){.chunk = chunk, .data = data, .len = len, .note = note})) {
+        if (!last->head)
+            q->n_ranges--;
+        return false;
+    }
+    last->end += len;
+    return true;
+}
 
 static bool give_piece(const struct rcvq_piece *p, uint32_t seq, uint32_t *ret_seq, const uint8_t **ret_data,
                        uint32_t *ret_len)

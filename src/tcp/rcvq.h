@@ -38,6 +38,7 @@ struct rcvq_piece {
     uint32_t len;
     uint32_t
         charge; /* its part of truesize: chunk->size, or 0 where the piece before it holds the same chunk */
+    uint32_t note; /* in the pool's journal, 0: none yet */
 };
 
 struct rcvq_node;
@@ -58,6 +59,9 @@ struct tcp_rcvq {
     struct rcvq_range *range;
     uint32_t n_ranges, range_size;
     uint32_t ooo_bytes;
+    bool ooo_changed;  /* since tcp_rcvq_note() */
+    bool renote;       /* pieces below the newest ones changed */
+    uint32_t unnoted;  /* bytes at the ring's end that came since */
     struct tcp_sack_block recent[TCP_RCVQ_RECENT]; /* ranges changed last, latest first */
     uint8_t n_recent;
 
@@ -108,6 +112,16 @@ void tcp_rcvq_consume(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t byte
 uint32_t tcp_rcvq_collapse(struct tcp_rcvq *q, struct chunk_pool *pool);
 /* Throws the highest out-of-order data away until truesize <= target, but nothing below `floor`. Bytes gone. */
 uint32_t tcp_rcvq_prune_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t target, uint32_t floor);
+
+/* Brings the pool's journal up to date; end: sequence number behind the last byte in order. */
+void tcp_rcvq_note(struct tcp_rcvq *q, struct chunk_pool *pool, uint64_t owner, uint32_t end);
+/*
+ * A restored piece: at the ring's end, or (ooo) out of order: behind all others. Takes over the reference to its chunk.
+ * False: no memory.
+ */
+bool tcp_rcvq_adopt(struct tcp_rcvq *q, struct chunk *chunk, uint8_t *data, uint32_t len, uint32_t note);
+bool tcp_rcvq_adopt_ooo(struct tcp_rcvq *q, uint32_t seq, struct chunk *chunk, uint8_t *data, uint32_t len,
+                        uint32_t note);
 
 /*
  * The i-th piece, those in order first, then those out of order; first_seq: of the first unread byte. False:

@@ -1,6 +1,6 @@
 /*
- * tcp/record.c: the flat record: save, restore, check, dump, and the output commit (tcp_record.h says what
- * and why).
+ * tcp/record.c: the flat record: save, check, dump, and the output commit (tcp_record.h says what and why;
+ * restore.c reads it again).
  *
  * The arena is an array of
  *
@@ -8,7 +8,9 @@
  *
  * selector 0: nothing published; else record[selector & 1] is whole. Only tcp_commit() and tcp_record_clear()
  * store selectors, with release order; nothing else writes to the arena. Records of one turn are published
- * together, before anything that they allow leaves (the shell's order of calls).
+ * together, before anything that they allow leaves (the shell's order of calls). What ends goes with the commit, too:
+ * a record is cleared, a half-open entry's place and a chunk are free for others only when the turn that ended them is
+ * committed, so that a crash within the turn finds all as it was at its begin.
  */
 #include <stdio.h>
 #include "tcp/recovery.h"
@@ -16,7 +18,6 @@
 
 #define SLOT_MASK      0xffffffu
 #define MTUP_MAX       131072u /* bytes: the largest MSS with headers, and to spare */
-#define DESC_BYTES_MAX 65536u /* descriptors of restored data: so large, in multiples of mss */
 
 struct slot {
     uint64_t selector;
@@ -27,6 +28,9 @@ struct tcp_records {
     struct slot *slots;
     uint32_t layout; /* tcp_record_layout(), once */
     bool own;
+    /* Slots whose connection is gone since the last commit: until then a crash brings it back. */
+    uint32_t *gone;
+    uint32_t n_gone, gone_size;
 };
 
 static_assert(sizeof(struct tcp_record) % 8 == 0, "summed by words");
@@ -60,17 +64,14 @@ uint32_t tcp_record_layout(void)
 /* Detects a damaged arena, not an adversary: four lanes, so that it doesn't wait for itself. */
 static uint64_t record_sum(const struct tcp_record *r)
 {
-    const uint64_t k = 0x9e3779b97f4a7c15ull;
-    uint64_t lane[4] = {1, 2, 3, 4}, word;
-    const char *at = (const char *)r + offsetof(struct tcp_record, id);
-    size_t words = (sizeof *r - offsetof(struct tcp_record, id)) / 8;
+    const char *at = (const char *)r + offsetof(struct tcp_record, sum) + sizeof r->sum;
+    size_t words = (sizeof *r - offsetof(struct tcp_record, sum) - sizeof r->sum) / 8;
+    struct tcp_record_sum s;
 
-    for (size_t i = 0; i < words; i++) {
-        memcpy(&word, at + i * 8, 8);
-        lane[i % 4] = (lane[i % 4] ^ word) * k;
-    }
-    return lane[0] ^ (lane[1] << 1 | lane[1] >> 63) ^ (lane[2] << 2 | lane[2] >> 62) ^
-           (lane[3] << 3 | lane[3] >> 61);
+    tcp_record_sum_begin(&s);
+    for (size_t i = 0; i < words; i++)
+        tcp_record_sum_add(&s, at + i * 8);
+    return tcp_record_sum_end(&s);
 }
 
 static void seal(struct tcp_record *r, uint32_t layout)
@@ -78,6 +79,11 @@ static void seal(struct tcp_record *r, uint32_t layout)
     r->layout = layout;
     r->bytes = sizeof *r;
     r->sum = record_sum(r);
+}
+
+void tcp_record_seal(struct tcp_record *r)
+{
+    seal(r, tcp_record_layout());
 }
 
 static uint32_t send_end(const struct tcp_record *r)
@@ -118,7 +124,12 @@ static const char *values_check(const struct tcp_record *r)
 
 const char *tcp_record_check(const struct tcp_record *r)
 {
-    if (r->bytes != sizeof *r || r->layout != tcp_record_layout())
+    return tcp_record_check_as(r, tcp_record_layout());
+}
+
+const char *tcp_record_check_as(const struct tcp_record *r, uint32_t layout)
+{
+    if (r->bytes != sizeof *r || r->layout != layout)
         return "record of another layout";
     if (r->sum != record_sum(r))
         return "sum is wrong";
@@ -231,267 +242,6 @@ bool tcp_record_recv_range(const struct tcp *t, tcp_id id, uint32_t i, struct tc
     return c && tcp_rcvq_piece(&c->rcvq, i, c->copied_seq, &ret->seq, &ret->data, &ret->len);
 }
 
-/* ---- restore
- * -------------------------------------------------------------------------------------------------- */
-
-static void load(struct tcp_conn *c, const struct tcp_record *r)
-{
-#define V(type, name, member) c->member = (__typeof__(c->member))r->name;
-#define B(name, member, n)    memcpy(&c->member, r->name, n);
-    TCP_RECORD_FIELDS(V, B)
-#undef V
-#undef B
-    c->cc = cc_find(r->cc_name);
-    c->timer_at[TCP_TIMER_KEEPALIVE] = TIME_NEVER;
-    c->timer_at[TCP_TIMER_LINGER] = TIME_NEVER;
-    c->snd_nxt_due = c->snd_nxt;
-    c->high_seq = c->snd_nxt;
-    c->ca_state = TCP_CA_OPEN;
-    c->retrans_high = c->snd_nxt;
-    c->dctcp_ce.prior_rcv_nxt = c->rcv_nxt;
-    /* The cookie of a SYN that had not left is not kept: it goes without, and without data. */
-    if (c->state == TCP_STATE_SYN_SENT && c->snd_nxt == c->iss)
-        c->syn_data = 0;
-}
-
-/* The record names its TCP-MD5 keys by place: without them it must not go on unsigned. */
-static bool take_keys(struct tcp *t, struct tcp_conn *c)
-{
-    bool known = true;
-
-    for (unsigned i = 0; i < TCP_MD5_KEYS_CONN; i++)
-        known = known && (!c->md5_key[i] || tcp_md5_known(t, c->md5_key[i]));
-    for (unsigned i = 0; i < TCP_MD5_KEYS_CONN; i++)
-        c->md5_key[i] = known ? tcp_md5_ref(t, c->md5_key[i]) : 0;
-    return known;
-}
-
-/* First sequence number of the program's bytes that isn't acknowledged. */
-static uint32_t first_byte(const struct tcp_conn *c)
-{
-    uint32_t bytes_end = c->write_seq;
-
-    if (c->snd_una == c->iss)
-        return c->iss + 1;
-    return seq_gt(c->snd_una, bytes_end) ? bytes_end : c->snd_una;
-}
-
-static bool append_send(struct tcp *t, struct tcp_conn *c, const struct tcp_record_range *range,
-                        uint32_t from)
-{
-    uint32_t done = from;
-
-    while (done < range->len) {
-        struct tcp_iov iov[16];
-        size_t got = 0;
-        int n;
-
-        n = tcp_sndbuf_reserve(&c->sndbuf, t->pool, range->len - done, iov, 16);
-        for (int i = 0; i < n; i++) {
-            memcpy(iov[i].data, range->data + done + got, iov[i].len);
-            got += iov[i].len;
-        }
-        if (!got)
-            return false;
-        tcp_sndbuf_commit(&c->sndbuf, t->pool, got);
-        done += (uint32_t)got;
-    }
-    return true;
-}
-
-static int restore_send(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *p)
-{
-    uint32_t at = first_byte(c);
-
-    tcp_sndbuf_init(&c->sndbuf, at, c->sndbuf.limit);
-    for (uint32_t i = 0; i < p->n_send; i++) {
-        const struct tcp_record_range *range = &p->send[i];
-        uint32_t skip = at - range->seq;
-
-        if (seq_leq(range->seq + range->len, at))
-            continue;
-        if (seq_gt(range->seq, at))
-            return -EINVAL;
-        if (!append_send(t, c, range, skip))
-            return -ENOMEM;
-        at = range->seq + range->len;
-    }
-    return at == c->write_seq ? 0 : -EINVAL;
-}
-
-/* What is unsent is one cell: where it was cut, and ends of records (MSG_EOR), are forgotten. */
-static bool restore_cells(struct tcp_conn *c)
-{
-    uint32_t next = seq_min(c->snd_nxt == c->iss ? c->iss + 1 : c->snd_nxt, c->write_seq);
-
-    tcp_writeq_init(&c->writeq, next);
-    return next == c->write_seq || tcp_writeq_push(&c->writeq, c->write_seq, TCP_CELL_PSH);
-}
-
-static bool push(struct tcp_conn *c, uint32_t len, unsigned flags)
-{
-    return tcp_sndq_prepare(&c->sndq) &&
-           tcp_sndq_push(&c->sndq, len, c->mss ? c->mss : 1, flags | TCP_DESC_EVER_RETRANS, 0) != NULL;
-}
-
-/* [snd_una, snd_nxt) as sent once, at a time that nobody knows: no RTT, RACK or rate sample comes from it. */
-static bool restore_descriptors(struct tcp *t, struct tcp_conn *c)
-{
-    uint32_t most = c->mss ? DESC_BYTES_MAX / c->mss * c->mss : DESC_BYTES_MAX;
-    uint32_t at = c->snd_una;
-
-    tcp_sndq_init(&c->sndq, &t->descs, at);
-    if (at == c->iss && c->snd_nxt != c->iss) {
-        if (!push(c, 0, TCP_DESC_SYN))
-            return false;
-        at++;
-    }
-    while (seq_lt(at, c->snd_nxt)) {
-        uint32_t left = c->snd_nxt - at;
-        bool fin = c->fin_queued && c->snd_nxt == c->write_seq + 1;
-        uint32_t bytes = left - (fin ? 1u : 0u), len = bytes < most ? bytes : most;
-        unsigned flags = fin && len == bytes ? TCP_DESC_FIN : 0u;
-
-        if (!push(c, len, flags))
-            return false;
-        at += len + (flags ? 1u : 0u);
-    }
-    return true;
-}
-
-static int restore_recv(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *p)
-{
-    uint32_t at = c->copied_seq, end = c->rcv_nxt - (c->fin_received ? 1u : 0u);
-
-    for (uint32_t i = 0; i < p->n_recv; i++) {
-        const struct tcp_record_range *range = &p->recv[i];
-        struct tcp_seg seg = {.len = range->len, .n_slices = 1};
-        struct tcp_sack_block dup;
-        uint32_t skip = seq_lt(range->seq, at) ? at - range->seq : 0;
-
-        seg.slice[0] = (struct tcp_slice){.data = range->data, .len = range->len};
-        if (skip >= range->len)
-            continue;
-        if (range->seq + skip == at && seq_lt(at, end)) {
-            if (tcp_rcvq_append(&c->rcvq, t->pool, &seg, skip, range->len - skip) != range->len - skip)
-                return -ENOMEM;
-            at += range->len - skip;
-        } else if (seq_gt(range->seq, c->rcv_nxt)) {
-            /* Lack of memory only loses what the peer will send again. */
-            tcp_rcvq_insert(&c->rcvq, t->pool, range->seq, &seg, 0, range->len, &dup);
-        } else {
-            return -EINVAL;
-        }
-    }
-    return at == end ? 0 : -EINVAL;
-}
-
-static void restore_timers(struct tcp *t, struct tcp_conn *c, const struct tcp_record *r, uint64_t now)
-{
-    if (c->defer_connect)
-        return;
-    if (c->fastopen_rsk || tcp_handshaking(c)) {
-        tcp_timer_set(t, c, TCP_TIMER_RETRANS, time_add(now, c->rtt.rto_us * NSEC_PER_USEC));
-        c->syn_pending = c->syn_pending || c->snd_nxt == c->iss || (c->fastopen_rsk && !c->synack_sent_at);
-        return;
-    }
-    tcp_rearm_rto(t, c, now);
-    if (c->keepalive)
-        tcp_timer_set(t, c, TCP_TIMER_KEEPALIVE,
-                      r->keepalive_at == TIME_NEVER ? now : time_max(r->keepalive_at, now));
-    if (!c->owned && c->state == TCP_STATE_FIN_WAIT2)
-        tcp_timer_set(t, c, TCP_TIMER_LINGER,
-                      r->linger_at == TIME_NEVER ? time_add(now, tcp_fin_time(t, c))
-                                                 : time_max(r->linger_at, now));
-    if (c->rcv_nxt != c->rcv_wup)
-        tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
-}
-
-/* Its places in the engine: counts, the listener's queue, READY. */
-static void join_engine(struct tcp *t, struct tcp_conn *c, unsigned state, uint64_t now)
-{
-    struct tcp_listener *l = c->in_accept_queue ? tcp_listener_by_number(t, c->listener) : NULL;
-    unsigned bits;
-
-    c->in_accept_queue = l != NULL;
-    if (c->fastopen_rsk) {
-        struct tcp_listener *from = tcp_listener_by_number(t, c->listener);
-
-        if (from)
-            from->fastopen_qlen++;
-    }
-    if (l) {
-        list_add_tail(&l->unaccepted, &c->listener_link);
-        l->accept_queue++;
-    }
-    if (!c->owned && state != TCP_STATE_CLOSE) {
-        c->orphan = true;
-        t->orphans++;
-    }
-    bits = c->event_bits;
-    tcp_set_state(t, c, (enum tcp_state)state, now);
-    c->event_bits = bits; /* nothing happened */
-    if (!bits)
-        list_del(&c->event);
-    if (state == TCP_STATE_CLOSE) {
-        tcp_table_unhash(t, c->id);
-        c->dead = !c->owned && !c->rst_pending;
-    }
-}
-
-static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *payload,
-                          unsigned state)
-{
-    int r = restore_recv(t, c, payload);
-
-    if (state == TCP_STATE_CLOSE) {
-        tcp_sndbuf_init(&c->sndbuf, c->write_seq, c->sndbuf.limit);
-        tcp_sndq_init(&c->sndq, &t->descs, c->snd_nxt);
-        tcp_writeq_init(&c->writeq, c->write_seq);
-        return r;
-    }
-    if (r == 0)
-        r = restore_send(t, c, payload);
-    if (r == 0 && (!restore_descriptors(t, c) || !restore_cells(c)))
-        r = -ENOMEM;
-    return r;
-}
-
-int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct tcp_record_payload *payload,
-                       uint64_t now)
-{
-    struct tcp_conn *c;
-    int error;
-
-    if (tcp_record_check(r) || !cc_find(r->cc_name))
-        return -EINVAL;
-    if (t->n_conns >= t->params.max_conns)
-        return -ENFILE;
-    c = tcp_conn_new(t, now);
-    if (!c)
-        return -ENOMEM;
-    load(c, r);
-    c->state = TCP_STATE_CLOSE; /* until it is whole */
-    error = take_keys(t, c) ? restore_queues(t, c, payload, r->state) : -EINVAL;
-    if (!error && !tcp_table_restore(t, r->id, TCP_KIND_CONN, c, &c->tuple))
-        error = -EADDRINUSE;
-    if (error) {
-        c->id = 0;
-        tcp_conn_free(t, c);
-        return error;
-    }
-    tcp_rto_over(c, now);
-    join_engine(t, c, r->state, now);
-    if (c->state != TCP_STATE_CLOSE)
-        restore_timers(t, c, r, now);
-    if (c->state != TCP_STATE_CLOSE && (c->sndq.packets_out || tcp_unsent_bytes(c)))
-        tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
-    tcp_mark_ready(t, c);
-    tcp_mark_dirty(t, c);
-    tcp_conn_reap(t, c);
-    return 0;
-}
-
 /* ---- commit
  * --------------------------------------------------------------------------------------------------- */
 
@@ -520,6 +270,7 @@ void tcp_records_destroy(struct tcp *t)
         return;
     if (t->records->own)
         free(t->records->slots);
+    free(t->records->gone);
     free(t->records);
     t->records = NULL;
 }
@@ -532,29 +283,80 @@ static void publish(struct slot *s, const struct tcp_conn *c, uint32_t layout)
     __atomic_store_n(&s->selector, next, __ATOMIC_RELEASE);
 }
 
+static void clear(struct tcp_records *rs, uint32_t slot)
+{
+    if (rs->slots[slot].selector)
+        __atomic_store_n(&rs->slots[slot].selector, 0, __ATOMIC_RELEASE);
+}
+
+/* Where its bytes lie, before the record that says that they count. */
+static void note_payload(struct tcp *t, struct tcp_conn *c)
+{
+    tcp_sndbuf_note(&c->sndbuf, t->pool, c->id, false);
+    tcp_rcvq_note(&c->rcvq, t->pool, c->id, c->rcv_nxt - (c->fin_received ? 1u : 0u));
+}
+
+/* Nothing survives of a slot between here and publish() but what a crash would lose anyway. */
+static void commit_gone(struct tcp_records *rs)
+{
+    while (rs->n_gone)
+        clear(rs, rs->gone[--rs->n_gone]);
+}
+
 uint32_t tcp_commit(struct tcp *t)
 {
+    bool journal = chunk_pool_has_journal(t->pool);
     struct list_node *node;
     uint32_t n = 0;
 
+    commit_gone(t->records);
     while ((node = list_pop(&t->dirty)) != NULL) {
-        const struct tcp_conn *c = list_entry(node, struct tcp_conn, dirty);
+        struct tcp_conn *c = list_entry(node, struct tcp_conn, dirty);
+        uint32_t slot = (uint32_t)c->id & SLOT_MASK;
 
         if (!c->id)
             continue;
-        publish(&t->records->slots[c->id & SLOT_MASK], c, t->records->layout);
+        if (journal)
+            note_payload(t, c);
+        publish(&t->records->slots[slot], c, t->records->layout);
+        if (t->params.kept && t->params.kept->records_touched <= slot)
+            t->params.kept->records_touched = slot + 1;
         n++;
     }
+    tcp_requests_commit(t);
+    tcp_md5_commit(t);
+    if (t->params.kept)
+        t->params.kept->cookie_sent_at = t->cookie_sent_at;
+    chunk_pool_commit(t->pool);
     t->counters.commits += n;
     return n;
 }
 
 void tcp_record_clear(struct tcp *t, tcp_id id)
 {
-    struct slot *s = &t->records->slots[id & SLOT_MASK];
+    struct tcp_records *rs = t->records;
+    uint32_t slot = (uint32_t)id & SLOT_MASK;
 
-    if (s->selector)
-        __atomic_store_n(&s->selector, 0, __ATOMIC_RELEASE);
+    if (!rs->slots[slot].selector)
+        return;
+    if (!rs->own && rs->n_gone == rs->gone_size) {
+        uint32_t size = rs->gone_size ? 2 * rs->gone_size : 64;
+        uint32_t *gone = realloc(rs->gone, size * sizeof *gone);
+
+        if (gone) {
+            rs->gone = gone;
+            rs->gone_size = size;
+        }
+    }
+    if (!rs->own && rs->n_gone < rs->gone_size)
+        rs->gone[rs->n_gone++] = slot;
+    else
+        clear(rs, slot);
+}
+
+void tcp_record_forget(struct tcp *t, uint32_t slot)
+{
+    clear(t->records, slot);
 }
 
 const struct tcp_record *tcp_record_published(const void *arena, uint32_t slot)
@@ -563,4 +365,25 @@ const struct tcp_record *tcp_record_published(const void *arena, uint32_t slot)
     uint64_t selector = __atomic_load_n(&s->selector, __ATOMIC_ACQUIRE);
 
     return selector ? &s->record[selector & 1] : NULL;
+}
+
+size_t tcp_record_slot_bytes_of(uint32_t record_bytes)
+{
+    return sizeof(uint64_t) + 2 * (size_t)record_bytes;
+}
+
+const void *tcp_record_published_of(const void *slot, uint32_t record_bytes)
+{
+    uint64_t selector;
+
+    memcpy(&selector, slot, sizeof selector);
+    return selector ? (const uint8_t *)slot + sizeof selector + (selector & 1) * record_bytes : NULL;
+}
+
+void tcp_record_put(void *arena, uint32_t slot, const struct tcp_record *r)
+{
+    struct slot *s = (struct slot *)arena + slot;
+
+    s->record[0] = *r;
+    __atomic_store_n(&s->selector, 2, __ATOMIC_RELEASE);
 }

@@ -34,6 +34,7 @@ struct tcp_req {
     bool acked : 1; /* its ACK came when the accept queue was full, or data is waited for */
     bool ecn_ok : 1, ect : 1; /* ECN was granted; the SYN-ACK is ECN-capable itself (DCTCP) */
     bool fastopen : 1, fastopen_exp : 1; /* its first SYN-ACK gives a cookie, by the experimental option */
+    bool live; /* stored last and cleared at the commit: a crash keeps it */
 };
 
 static_assert(sizeof(struct tcp_req) <= 128, "a SYN costs little");
@@ -41,7 +42,9 @@ static_assert(sizeof(struct tcp_req) <= 128, "a SYN costs little");
 struct tcp_requests {
     struct tcp_req *slab;
     uint32_t size, touched, count;
+    bool own; /* else it lies in an arena */
     struct list_node free;
+    struct list_node gone; /* since the last commit, if not own */
     struct list_node due;
     struct list_node waiting[LEVELS];
 };
@@ -57,18 +60,26 @@ int tcp_requests_init(struct tcp *t)
     t->requests = s;
     s->size = t->params.max_half_open;
     list_init(&s->free);
+    list_init(&s->gone);
     list_init(&s->due);
     for (unsigned i = 0; i < LEVELS; i++)
         list_init(&s->waiting[i]);
-    s->slab = calloc(s->size ? s->size : 1, sizeof *s->slab);
+    s->own = !t->params.request_arena;
+    s->slab = s->own ? calloc(s->size ? s->size : 1, sizeof *s->slab) : t->params.request_arena;
     return s->slab ? 0 : -ENOMEM;
+}
+
+size_t tcp_request_bytes(void)
+{
+    return sizeof(struct tcp_req);
 }
 
 void tcp_requests_destroy(struct tcp *t)
 {
     if (!t->requests)
         return;
-    free(t->requests->slab);
+    if (t->requests->own)
+        free(t->requests->slab);
     free(t->requests);
     t->requests = NULL;
 }
@@ -94,6 +105,8 @@ static struct tcp_req *req_alloc(struct tcp *t)
     if (!node && s->touched == s->size)
         return NULL;
     r = node ? list_entry(node, struct tcp_req, link) : &s->slab[s->touched++];
+    if (!s->own)
+        t->params.kept->requests_touched = s->touched;
     memset(r, 0, sizeof *r);
     list_init(&r->link);
     s->count++;
@@ -110,8 +123,23 @@ static void req_release(struct tcp *t, struct tcp_req *r)
     if (l && l->young && !r->timeouts)
         l->young--;
     list_del(&r->link);
-    list_add_head(&t->requests->free, &r->link);
+    list_add_head(r->live && !t->requests->own ? &t->requests->gone : &t->requests->free, &r->link);
     t->requests->count--;
+}
+
+static void set_live(struct tcp_req *r, bool live)
+{
+    __atomic_store_n(&r->live, live, __ATOMIC_RELEASE);
+}
+
+void tcp_requests_commit(struct tcp *t)
+{
+    struct list_node *node;
+
+    while ((node = list_pop(&t->requests->gone)) != NULL) {
+        set_live(list_entry(node, struct tcp_req, link), false);
+        list_add_head(&t->requests->free, node);
+    }
 }
 
 static void req_drop(struct tcp *t, struct tcp_req *r)
@@ -721,8 +749,10 @@ void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg 
     if (!r)
         return;
     r->iss = reused ? iss : tcp_isn(t, &r->tuple, now);
-    if (!try_fastopen(t, l, r, seg, now))
+    if (!try_fastopen(t, l, r, seg, now)) {
         synack_due(t, r);
+        set_live(r, true);
+    }
 }
 
 /* ---- LISTEN: an ACK that may bring a cookie (cookie_v4_check) ---- */
@@ -857,4 +887,46 @@ void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, st
     ret->timer_left = r->due_at == TIME_NEVER ? UINT64_MAX : time_since(r->due_at, now) / NSEC_PER_USEC;
     ret->timer_expires = ret->timer_left;
     ret->timer = r->due_at == TIME_NEVER ? TCP_INFO_TIMER_OFF : TCP_INFO_TIMER_ON;
+}
+
+/* ---- after a crash ---- */
+
+/* Its listener is made anew; what it holds of lists is its predecessor's. */
+static bool revive(struct tcp *t, struct tcp_req *r)
+{
+    struct tcp_listener *l = tcp_lookup_listener(t, &r->tuple.local, r->tuple.local_port);
+    struct list_node *list = &t->requests->due, *prev;
+
+    list_init(&r->link);
+    if (!l || !r->id || !tcp_table_place(t, r->id, TCP_KIND_REQ, r, &r->tuple, true))
+        return false;
+    r->listener = l->number;
+    l->half_open++;
+    l->young += !r->timeouts;
+    if (r->due_at != TIME_NEVER)
+        list = &t->requests->waiting[r->timeouts < LEVELS ? r->timeouts : LEVELS - 1];
+    for (prev = list->prev; prev != list && list_entry(prev, struct tcp_req, link)->due_at > r->due_at;)
+        prev = prev->prev;
+    list_insert(&r->link, prev, prev->next);
+    return true;
+}
+
+uint32_t tcp_requests_restore(struct tcp *t)
+{
+    struct tcp_requests *s = t->requests;
+    uint32_t touched = t->params.kept->requests_touched;
+
+    s->touched = touched < s->size ? touched : s->size;
+    for (uint32_t i = s->touched; i-- > 0;) {
+        struct tcp_req *r = &s->slab[i];
+
+        if (r->live && revive(t, r)) {
+            s->count++;
+            continue;
+        }
+        set_live(r, false);
+        list_init(&r->link);
+        list_add_head(&s->free, &r->link);
+    }
+    return s->count;
 }

@@ -31,23 +31,31 @@ void tcp_sndbuf_init(struct tcp_sndbuf *b, uint32_t seq, uint32_t limit)
     b->limit = limit;
 }
 
-static void release(struct tcp_sndbuf *b, struct chunk_pool *pool, struct chunk *chunk)
+static void release(struct tcp_sndbuf *b, struct chunk_pool *pool, const struct tcp_snd_piece *p)
 {
-    b->truesize -= chunk->size;
-    chunk_unref(pool, chunk);
+    b->truesize -= p->chunk->size;
+    if (p->note) /* its room is nobody's: the bytes that follow will lie elsewhere */
+        chunk_note_set_end(pool, p->note, p->seq + p->len);
+    chunk_note_drop(pool, p->note);
+    chunk_unref_part(pool, p->chunk);
 }
 
 static void drop_reserved(struct tcp_sndbuf *b, struct chunk_pool *pool)
 {
-    for (; b->reserved > 0; b->reserved--)
-        release(b, pool, piece_at(b, b->count + b->reserved - 1)->chunk);
+    for (; b->reserved > 0; b->reserved--) {
+        struct tcp_snd_piece *p = piece_at(b, b->count + b->reserved - 1);
+
+        chunk_note_drop(pool, p->note);
+        p->note = 0;
+        release(b, pool, p);
+    }
 }
 
 void tcp_sndbuf_clear(struct tcp_sndbuf *b, struct chunk_pool *pool)
 {
     drop_reserved(b, pool);
     for (uint32_t i = 0; i < b->count; i++)
-        release(b, pool, piece_at(b, i)->chunk);
+        release(b, pool, piece_at(b, i));
     free(b->ring);
     tcp_sndbuf_init(b, b->end, b->limit);
 }
@@ -169,7 +177,7 @@ void tcp_sndbuf_free_to(struct tcp_sndbuf *b, struct chunk_pool *pool, uint32_t 
             p->len -= gone;
             break;
         }
-        release(b, pool, p->chunk);
+        release(b, pool, p);
         b->head = (b->head + 1) & (b->cap - 1);
         b->count--;
     }
@@ -218,6 +226,45 @@ uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t le
     }
     *ret_n = n;
     return done;
+}
+
+/* All pieces but the last are as they were when they were noted. */
+void tcp_sndbuf_note(struct tcp_sndbuf *b, struct chunk_pool *pool, uint64_t owner, bool room)
+{
+    uint32_t seq = b->end, n = b->count;
+
+    for (uint32_t i = n; i-- > 0;) {
+        struct tcp_snd_piece *p = piece_at(b, i);
+        uint32_t len = p->len + (room && i == n - 1 ? tail_room(b) : 0);
+
+        if (p->note && seq_geq(chunk_note_end(pool, p->note), p->seq + len))
+            break;
+        if (p->note)
+            chunk_note_set_end(pool, p->note, p->seq + len);
+        else
+            p->note = chunk_note_put(pool, owner, CHUNK_NOTE_SEND, p->seq, p->chunk,
+                                     p->chunk->data + p->offset, len);
+    }
+    seq += tail_room(b);
+    for (uint32_t i = 0; room && i < b->reserved; i++) {
+        struct tcp_snd_piece *p = piece_at(b, n + i);
+
+        chunk_note_drop(pool, p->note); /* as reserved before, perhaps elsewhere in the stream */
+        p->note = chunk_note_put(pool, owner, CHUNK_NOTE_SEND, seq, p->chunk, p->chunk->data, p->chunk->size);
+        seq += p->chunk->size;
+    }
+}
+
+bool tcp_sndbuf_adopt(struct tcp_sndbuf *b, struct chunk *chunk, uint32_t offset, uint32_t len, uint32_t note)
+{
+    if (!ring_grow(b))
+        return false;
+    *piece_at(b, b->count) = (struct tcp_snd_piece){
+        .chunk = chunk, .seq = b->end, .offset = offset, .len = len, .note = note};
+    b->truesize += chunk->size;
+    b->count++;
+    b->end += len;
+    return true;
 }
 
 const struct tcp_snd_piece *tcp_sndbuf_piece(const struct tcp_sndbuf *b, uint32_t i)

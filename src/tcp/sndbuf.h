@@ -25,6 +25,7 @@ struct tcp_snd_piece {
     uint32_t seq;    /* of its first byte */
     uint32_t offset; /* of its first byte in the chunk */
     uint32_t len;    /* bytes; 0 for chunks that are reserved only */
+    uint32_t note;   /* in the pool's journal, 0: none yet */
 };
 
 struct tcp_sndbuf {
@@ -66,6 +67,13 @@ void tcp_sndbuf_free_to(struct tcp_sndbuf *b, struct chunk_pool *pool, uint32_t 
  */
 uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
                            unsigned max, uint16_t *ret_n);
+/*
+ * Brings the pool's journal up to date: what was appended since the last call; with `room` also the reserved places, so
+ * that bytes that the kernel writes there can be found although nobody committed them.
+ */
+void tcp_sndbuf_note(struct tcp_sndbuf *b, struct chunk_pool *pool, uint64_t owner, bool room);
+/* The restored piece behind the last one; takes over the reference to its chunk. False: no memory. */
+bool tcp_sndbuf_adopt(struct tcp_sndbuf *b, struct chunk *chunk, uint32_t offset, uint32_t len, uint32_t note);
 /* The i-th piece, i < count, in order of sequence: for records. */
 const struct tcp_snd_piece *tcp_sndbuf_piece(const struct tcp_sndbuf *b, uint32_t i);
 /* NULL, or a sentence that says which invariant is broken. */

@@ -323,6 +323,37 @@ bool tcp_table_restore(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry
     return true;
 }
 
+bool tcp_table_place(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple,
+                     bool hashed)
+{
+    uint32_t slot = (uint32_t)id & (SLOTS_MAX - 1);
+    struct tcp_table *b = t->table;
+
+    if (slot >= b->n_slots || b->slots[slot].entry || (hashed && find_tuple(t, tuple)))
+        return false;
+    if (b->touched <= slot)
+        b->touched = slot + 1;
+    b->slots[slot].generation = (uint32_t)(id >> 32);
+    if (hashed) {
+        occupy(t, slot, kind, entry, tuple);
+    } else {
+        b->slots[slot].entry = entry;
+        b->slots[slot].kind = (uint8_t)kind;
+        b->slots[slot].tuple = *tuple;
+    }
+    return true;
+}
+
+void tcp_table_restored(struct tcp *t)
+{
+    struct tcp_table *b = t->table;
+
+    b->free_first = b->free_last = 0;
+    for (uint32_t slot = 0; slot < b->touched; slot++)
+        if (!b->slots[slot].entry)
+            give_slot(b, slot);
+}
+
 void tcp_table_unhash(struct tcp *t, tcp_id id)
 {
     struct tcp_slot *s = slot_of(t, id);

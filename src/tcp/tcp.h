@@ -67,6 +67,13 @@ struct tcp_crypto {
 
 #define TCP_MD5_KEYS_MAX 2047
 
+/* How much of the arenas was ever used, and what else an engine hands down. */
+struct tcp_kept {
+    uint32_t records_touched, requests_touched, time_wait_touched, unused;
+    uint64_t cookie_sent_at;
+    tcp_id busy; /* whose segment, timer or output is being worked on, 0: none */
+};
+
 struct tcp_params {
     const struct tcp_config *config; /* stays the caller's; may be changed between calls */
     struct chunk_pool *pool;         /* stays the caller's; outlives the engine */
@@ -81,9 +88,17 @@ struct tcp_params {
     uint8_t worker;
     const struct tcp_crypto *crypto; /* stays the caller's; NULL: no TCP-MD5 */
     uint32_t max_md5_keys;     /* different TCP-MD5 keys, 0: 1024, at most TCP_MD5_KEYS_MAX */
-    void *md5_arena;           /* for them: max_md5_keys * tcp_md5_slot_bytes(), or NULL: own memory */
-    void *record_arena;        /* for tcp_commit(): max_conns * tcp_record_slot_bytes(), or NULL: own memory */
     size_t trace_bytes;        /* pool of the flight recorder (tcp_trace.h), 0: none */
+    /*
+     * Memory that outlives the engine, zeroed for the first one, for tcp_commit() and tcp_restore() (tcp_record.h); the
+     * first and that of the keys may be alone, the others only come together. NULL: own memory, nothing can be restored.
+     */
+    void *record_arena;        /* max_conns * tcp_record_slot_bytes() */
+    void *request_arena;       /* max_half_open * tcp_request_bytes() */
+    void *time_wait_arena;     /* max_time_wait * tcp_time_wait_bytes() */
+    void *md5_arena;           /* max_md5_keys * tcp_md5_slot_bytes(); tcp_md5_sweep() once all have their keys */
+    struct tcp_kept *kept;
+    uint16_t crash_port;       /* tests of crashes: a segment with URG for this port of ours aborts; 0: none */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 
@@ -399,6 +414,8 @@ uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 
 /* Bytes of one double-buffered record with its selector in the record arena. */
 size_t tcp_record_slot_bytes(void);
+size_t tcp_request_bytes(void);
+size_t tcp_time_wait_bytes(void);
 /* Publishes the records of all connections changed since the last call; returns their number. */
 uint32_t tcp_commit(struct tcp *t);
 

@@ -71,6 +71,8 @@ struct tcp_info {
     int error;             /* errno that ended it, 0 */
     uint8_t limit;         /* enum tcp_limit: what its next byte waits for */
     bool orphan;
+    bool peer_closed, shut_write; /* FIN received; FIN queued */
+    bool accepted; /* owned, and in no accept queue */
     uint32_t iss, irs, snd_una, snd_nxt, write_seq, rcv_nxt, copied_seq;
     uint32_t unread_bytes; /* in order, not yet read by the program */
     uint32_t ooo_bytes;

@@ -38,7 +38,8 @@
  *   timers.c    a connection's timers by name and their expiry
  *   api.c       the calls of programs; listen.c: listeners; options.c: options of a connection
  *   icmp.c      ICMP errors
- *   record.c    the flat record: save, restore, check, dump, commit
+ *   record.c    the flat record: save, check, dump, commit; restore.c: one connection or a whole engine again;
+ *               translate.c: records of another build
  *   info.c      tcp_info; check.c: tcp_check()
  *   rec.c       the flight recorder; recread.c: what its readers call; events.c: its format as tables
  *
@@ -401,6 +402,10 @@ void *tcp_table_at(const struct tcp *t, uint32_t slot, enum tcp_kind *ret_kind, 
 uint32_t tcp_table_slots(const struct tcp *t);
 /* Enters `entry` under an id of old (restoring a record); false: its slot is taken or out of range. */
 bool tcp_table_restore(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple);
+/* The same for a scan of many: free slots are put in order by tcp_table_restored() at its end. Not hashed: in CLOSE. */
+bool tcp_table_place(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple,
+                     bool hashed);
+void tcp_table_restored(struct tcp *t);
 void tcp_listener_add(struct tcp *t, struct tcp_listener *l);
 void tcp_listener_remove(struct tcp_listener *l);
 
@@ -430,6 +435,12 @@ struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now);
 void tcp_conn_free(struct tcp *t, struct tcp_conn *c);
 /* At the end of a verb: frees what is dead, else checks it. Every public entry that may have ended one calls it. */
 void tcp_conn_reap(struct tcp *t, struct tcp_conn *c);
+/* Tells whoever looks after a crash which connection (0: none) was being worked on. */
+static inline void tcp_busy_with(struct tcp *t, tcp_id id)
+{
+    if (t->params.kept)
+        __atomic_store_n(&t->params.kept->busy, id, __ATOMIC_RELEASE);
+}
 /* Its owner is gone, it lives on: counted as an orphan unless it is in CLOSE, where it is dead (or sends its RST). */
 void tcp_disown(struct tcp *t, struct tcp_conn *c);
 
@@ -494,6 +505,10 @@ void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, st
 uint32_t tcp_req_count(const struct tcp *t);
 /* Its listener's key for its peer. */
 uint16_t tcp_req_md5(const struct tcp *t, const struct tcp_req *r);
+/* The places of entries that went are free, now that what became of them is committed. */
+void tcp_requests_commit(struct tcp *t);
+/* What the arena holds; their number. */
+uint32_t tcp_requests_restore(struct tcp *t);
 
 /* ---- timewait.c ---------------------------------------------------------------------------------------------- */
 int tcp_tw_init(struct tcp *t);
@@ -519,6 +534,7 @@ uint64_t tcp_tw_deadline(const struct tcp *t);
 void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, struct tcp_info *ret);
 uint32_t tcp_tw_count(const struct tcp *t);
 uint16_t tcp_tw_md5(const struct tcp_tw *w);
+uint32_t tcp_tw_restore(struct tcp *t);
 
 /* ---- metrics.c ---- */
 int tcp_metrics_init(struct tcp *t);
@@ -605,6 +621,8 @@ uint16_t tcp_md5_ref(struct tcp *t, uint16_t key);
 void tcp_md5_unref(struct tcp *t, uint16_t key);
 /* There is such a key (restoring a record). */
 bool tcp_md5_known(const struct tcp *t, uint16_t key);
+/* Places in an arena that lost their last owner are wiped: what became of it is committed. */
+void tcp_md5_commit(struct tcp *t);
 /* The listener's key for this peer, 0: none (tcp_md5_do_lookup). */
 uint16_t tcp_md5_of_listener(const struct tcp_listener *l, const struct ip_addr *peer);
 void tcp_md5_listener_closed(struct tcp *t, struct tcp_listener *l);
@@ -939,8 +957,35 @@ void tcp_set_offers(struct tcp *t, struct tcp_conn *c);
 /* ---- record.c, check.c --------------------------------------------------------------------------------------- */
 int tcp_records_init(struct tcp *t);
 void tcp_records_destroy(struct tcp *t);
-/* A connection's slot is free again. */
+/* A connection's slot is free again; told to the arena with the next commit. */
 void tcp_record_clear(struct tcp *t, tcp_id id);
+/* A record's sum, by words of 8 bytes behind the sum itself. */
+struct tcp_record;
+struct tcp_record_sum {
+    uint64_t lane[4];
+    unsigned n;
+};
+static inline void tcp_record_sum_begin(struct tcp_record_sum *s)
+{
+    *s = (struct tcp_record_sum){.lane = {1, 2, 3, 4}};
+}
+static inline void tcp_record_sum_add(struct tcp_record_sum *s, const void *word)
+{
+    uint64_t w, *lane = &s->lane[s->n++ % 4];
+
+    memcpy(&w, word, sizeof w);
+    *lane = (*lane ^ w) * 0x9e3779b97f4a7c15ull;
+}
+static inline uint64_t tcp_record_sum_end(const struct tcp_record_sum *s)
+{
+    const uint64_t *l = s->lane;
+
+    return l[0] ^ (l[1] << 1 | l[1] >> 63) ^ (l[2] << 2 | l[2] >> 62) ^ (l[3] << 3 | l[3] >> 61);
+}
+/* Fills layout, bytes and sum. */
+void tcp_record_seal(struct tcp_record *r);
+/* At once: it can't be used. */
+void tcp_record_forget(struct tcp *t, uint32_t slot);
 /* Debug builds: asserts tcp_check(); called at the end of every verb for the connection it touched. */
 void tcp_assert(const struct tcp *t, const struct tcp_conn *c);
 

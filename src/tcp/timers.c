@@ -306,6 +306,7 @@ void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     uint64_t at;
 
+    tcp_busy_with(t, c->id);
     for (unsigned i = 0; i < TCP_TIMER_MAX; i++) {
         if (c->timer_at[i] > now)
             continue;
@@ -323,6 +324,7 @@ void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now)
                   time_max(at, now + 1)); /* a timer set for now has its turn next time */
     tcp_rec_settle(t, c, now);
     tcp_conn_reap(t, c);
+    tcp_busy_with(t, 0);
 }
 
 void tcp_expire(struct tcp *t, uint64_t now)

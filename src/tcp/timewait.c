@@ -19,7 +19,7 @@ struct tcp_tw {
     uint32_t rcv_nxt;
     struct list_node link; /* by due_at, or the free list */
     tcp_id id;
-    uint64_t due_at;
+    uint64_t due_at; /* stored last, cleared first: a crash keeps an entry that has one */
     uint32_t snd_nxt;
     uint32_t ts_recent;
     uint16_t ts_recent_s; /* when it was set, in s */
@@ -36,6 +36,7 @@ static_assert(TCP_MD5_KEYS_MAX < 1 << 11, "md5_key holds every place of the key 
 struct tcp_timewaits {
     struct tcp_tw *slab;
     uint32_t size, touched, count;
+    bool own; /* else it lies in an arena */
     struct list_node free;
     struct list_node by_due;
     /* The entry that a SYN took over in this tcp_input(): where the new connection's numbers begin. */
@@ -54,15 +55,22 @@ int tcp_tw_init(struct tcp *t)
     s->size = t->params.max_time_wait;
     list_init(&s->free);
     list_init(&s->by_due);
-    s->slab = calloc(s->size ? s->size : 1, sizeof *s->slab);
+    s->own = !t->params.time_wait_arena;
+    s->slab = s->own ? calloc(s->size ? s->size : 1, sizeof *s->slab) : t->params.time_wait_arena;
     return s->slab ? 0 : -ENOMEM;
+}
+
+size_t tcp_time_wait_bytes(void)
+{
+    return sizeof(struct tcp_tw);
 }
 
 void tcp_tw_destroy(struct tcp *t)
 {
     if (!t->timewaits)
         return;
-    free(t->timewaits->slab);
+    if (t->timewaits->own)
+        free(t->timewaits->slab);
     free(t->timewaits);
     t->timewaits = NULL;
 }
@@ -88,11 +96,21 @@ static struct tcp_tw *tw_alloc(struct tcp *t)
     if (!node && s->touched == s->size)
         return NULL;
     s->count++;
-    return node ? list_entry(node, struct tcp_tw, link) : &s->slab[s->touched++];
+    if (node)
+        return list_entry(node, struct tcp_tw, link);
+    if (!s->own)
+        t->params.kept->time_wait_touched = s->touched + 1;
+    return &s->slab[s->touched++];
+}
+
+static void set_due(struct tcp_tw *w, uint64_t at)
+{
+    __atomic_store_n(&w->due_at, at, __ATOMIC_RELEASE);
 }
 
 static void tw_free(struct tcp *t, struct tcp_tw *w)
 {
+    set_due(w, 0);
     if (w->id)
         tcp_table_leave(t, w->id);
     tcp_md5_unref(t, w->md5_key);
@@ -105,13 +123,13 @@ static void tw_free(struct tcp *t, struct tcp_tw *w)
 static void tw_schedule(struct tcp *t, struct tcp_tw *w, uint64_t now)
 {
     struct list_node *prev;
-
-    w->due_at = now + (uint32_t)t->config->tcp_timewait_len * NSEC_PER_SEC;
+    uint64_t due_at = now + (uint32_t)t->config->tcp_timewait_len * NSEC_PER_SEC;
     list_del(&w->link);
     prev = t->timewaits->by_due.prev;
-    while (prev != &t->timewaits->by_due && list_entry(prev, struct tcp_tw, link)->due_at > w->due_at)
+    while (prev != &t->timewaits->by_due && list_entry(prev, struct tcp_tw, link)->due_at > due_at)
         prev = prev->prev;
     list_insert(&w->link, prev, prev->next);
+    set_due(w, due_at);
 }
 
 static uint16_t seconds(uint64_t now)
@@ -339,4 +357,42 @@ void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, stru
     ret->pacing_rate = ret->max_pacing_rate = UINT64_MAX;
     ret->timer_left = ret->timer_expires = time_since(w->due_at, now) / NSEC_PER_USEC;
     ret->timer = TCP_INFO_TIMER_TIMEWAIT;
+}
+
+/* ---- after a crash ---- */
+
+static int by_due(const void *a, const void *b)
+{
+    const struct tcp_tw *const *x = a, *const *y = b;
+
+    return (*x)->due_at < (*y)->due_at ? -1 : (*x)->due_at > (*y)->due_at;
+}
+
+uint32_t tcp_tw_restore(struct tcp *t)
+{
+    struct tcp_timewaits *s = t->timewaits;
+    uint32_t touched = t->params.kept->time_wait_touched;
+    struct tcp_tw **order;
+
+    s->touched = touched < s->size ? touched : s->size;
+    order = calloc(s->touched ? s->touched : 1, sizeof *order);
+    for (uint32_t i = s->touched; i-- > 0;) {
+        struct tcp_tw *w = &s->slab[i];
+
+        list_init(&w->link);
+        if (order && w->due_at && w->id && (!w->md5_key || tcp_md5_known(t, w->md5_key)) &&
+            tcp_table_place(t, w->id, TCP_KIND_TW, w, &w->tuple, true)) {
+            (void)tcp_md5_ref(t, w->md5_key);
+            order[s->count++] = w;
+            continue;
+        }
+        set_due(w, 0);
+        list_add_head(&s->free, &w->link);
+    }
+    if (order)
+        qsort(order, s->count, sizeof *order, by_due);
+    for (uint32_t i = 0; i < s->count; i++)
+        list_add_tail(&s->by_due, &order[i]->link);
+    free(order);
+    return s->count;
 }

@@ -26,8 +26,7 @@
 
 /*
  * Of virtual time; every step of it must have a reason anyway. The longest way: without SACK over a path that loses a
- * tenth timeouts look like a black hole, so that with tcp_mtu_probing 100 KB go in segments of 48 bytes, a few of them
- * between timeouts of tens of seconds.
+ * tenth timeouts look like a black hole, so that with tcp_mtu_probing 100 KB go in segments of 48 bytes, tens of seconds apart.
  */
 #define LIMIT_S 12000u
 
@@ -249,8 +248,7 @@ static struct link_params draw_link(struct draw *d, bool bottleneck, int way)
     if (d->mtu > (d->v6 ? 1400 : 900) && with(d, F_mtu, 70000)) {
         p.mtu = (uint32_t)net_between(d->n, d->v6 ? 1280 : 700, d->v6 ? 1400 : 900);
         p.mtu_from = rng_below(&d->n->rng, 60);
-        p.mtu_silent = d->cfg[0].tcp_rmem_default >= 16384 && with(d, F_blackhole, 300000) &&
-                       d->cfg[way].tcp_mtu_probing;
+        p.mtu_silent = d->cfg[0].tcp_rmem_default >= 16384 && with(d, F_blackhole, 300000) && d->cfg[way].tcp_mtu_probing;
     }
     return p;
 }

@@ -241,7 +241,7 @@ class Daemon(Process):
     """A tautd with a configuration of the test. Ready when the constructor returns."""
 
     def __init__(self, net, text='', name=IFNAME, host4=HOST4, stack4=STACK4, host6=None, stack6=None, offload=True,
-                 start_timeout=15, wait6=None, argv_prefix=(), env=None, mac=STACK_MAC, **options):
+                 start_timeout=15, wait6=None, argv_prefix=(), env=None, mac=STACK_MAC, binary=None, **options):
         self.net = net
         self.dir = os.path.join(net.tmp, f'run{len(net.processes)}')
         os.mkdir(self.dir, 0o755)
@@ -258,7 +258,7 @@ class Daemon(Process):
         if not SANITIZED:
             environment.pop('TAUT_CHECK')
         environment.update(env or {})
-        super().__init__(net, 'tautd', list(argv_prefix) + [TAUTD, '-c', self.config_path], env=environment, **options)
+        super().__init__(net, 'tautd', list(argv_prefix) + [binary or TAUTD, '-c', self.config_path], env=environment, **options)
         net.daemons.append(self)
         self.ends_with = 0
         self.expect_end = False

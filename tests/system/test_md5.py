@@ -3,13 +3,15 @@ TCP-MD5 (RFC 2385) against the kernel's own, in both directions and both familie
 taut, taut every one of the kernel's. Wrong, missing and unexpected signatures are dropped, and counted by their names.
 """
 import os
+import signal
 import socket
 import struct
 import subprocess
 import threading
 
-from harness import (HOST4, HOST6, STACK4, STACK6, TAUTD, Skip, check, equal, exchange, pattern, read_all, reset_of,
+from harness import (HOST4, HOST6, STACK4, STACK6, TAUTD, Skip, check, equal, exchange, pattern, read_all, read_exactly, reset_of,
                      reset_on_close, same_bytes, tcp, wait_for)
+from test_survive import serving_worker
 
 TCP_MD5SIG, TCP_MD5SIG_EXT, MD5SIG_PREFIX = 14, 32, 1
 KEY = 'rfc2385 secret'
@@ -231,6 +233,37 @@ def test_reload_and_secrecy(net):
     said = str(d.call('config.get')) + str(d.call('server.status')) + str(d.stats()) + d.output()
     for key in (KEY, 'the second one'):
         check(key not in said, 'a key in an answer or in the log')
+
+
+def test_survives(net):
+    """The worker is killed: connections, a program's listener and the configuration's go on with their keys."""
+    d = net.tautd(sections(key_file(net), 7), v6=True)
+    p = net.start('taut', os.path.join(os.path.dirname(TAUTD), '../cli/taut'), '-S', d.dir, 'listen', '-k', '--md5-key-file',
+                  key_file(net, 'of a program', name='own'), '9000', stdin=subprocess.DEVNULL)
+    wait_for(lambda: '9000' in str(d.call('server.status')['listeners']), 5, 'the listener')
+    first = keyed(STACK4)
+    first.sendall(b'before')
+    equal(read_exactly(first, 6), b'before', 'echo')
+    for _ in range(2):
+        old = serving_worker(d)
+        os.kill(old, signal.SIGKILL)
+        serving_worker(d, other_than=old)
+        first.sendall(b'after')
+        equal(read_exactly(first, 5), b'after', 'echo of the connection that outlived it')
+        check(refused(STACK4, 'other key', 0.5) and refused(STACK4, None, 0.5), 'the listener wants the key')
+        with keyed(STACK6) as s:
+            equal(exchange(s, b'new'), b'new', 'echo of a new connection')
+        with socket.socket() as s:
+            s.settimeout(0.5)
+            set_key(s, STACK4, KEY)
+            try:
+                s.connect((STACK4, 9000))
+                check(False, 'a program\'s listener takes another key')
+            except TimeoutError:
+                pass
+        keyed(STACK4, 9000, 'of a program').close()
+    first.close()
+    check(p.running(), 'the program listens on')
 
 
 def test_exposed_keys_are_refused(net):

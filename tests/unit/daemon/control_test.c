@@ -95,7 +95,7 @@ static int setup(void **state)
     snprintf(e->d.ifname, sizeof e->d.ifname, "test0");
     e->d.started_at = daemon_now();
     e->d.loop = ev_loop_new(EVFLAG_AUTO);
-    e->d.fds = fdset_new(e->d.loop);
+    e->d.fds = fdset_new(e->d.loop, -1);
     e->arena = aligned_alloc(4096, ARENA_BYTES);
     e->d.pool = chunk_pool_create(e->arena, ARENA_BYTES);
     make_stack(e);

@@ -58,7 +58,7 @@ static void run(struct ev_loop *loop)
 static void test_edges(void **state)
 {
     struct ev_loop *loop = ev_default_loop(0);
-    struct fdset *set = fdset_new(loop);
+    struct fdset *set = fdset_new(loop, -1);
     struct end e;
 
     (void)state;
@@ -89,7 +89,7 @@ static void test_edges(void **state)
 static void test_stale_event(void **state)
 {
     struct ev_loop *loop = ev_default_loop(0);
-    struct fdset *set = fdset_new(loop);
+    struct fdset *set = fdset_new(loop, -1);
     struct end a, b, heir;
 
     (void)state;
@@ -120,7 +120,7 @@ static void test_stale_event(void **state)
 static void test_growth(void **state)
 {
     struct ev_loop *loop = ev_default_loop(0);
-    struct fdset *set = fdset_new(loop);
+    struct fdset *set = fdset_new(loop, -1);
     struct end *e = calloc(MANY, sizeof *e);
     struct rlimit limit;
 
@@ -155,7 +155,7 @@ static void test_growth(void **state)
 static void test_bad_descriptor(void **state)
 {
     struct ev_loop *loop = ev_default_loop(0);
-    struct fdset *set = fdset_new(loop);
+    struct fdset *set = fdset_new(loop, -1);
     struct fdwatch bad = {.fd = -1, .ready = on_event};
 
     (void)state;

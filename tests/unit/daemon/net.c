@@ -93,7 +93,7 @@ static void make_daemon(struct net *n, size_t arena_bytes)
     d->config = &n->config;
     d->log = (struct log_sink){.write = log_write, .user = n, .level = LOG_LVL_DEBUG};
     d->loop = ev_default_loop(EVFLAG_AUTO);
-    d->fds = fdset_new(d->loop);
+    d->fds = fdset_new(d->loop, -1);
     assert_non_null(d->fds);
     d->pool = pool_new(&n->arena, arena_bytes);
     p.config = &n->config.stack;

@@ -1,0 +1,386 @@
+/*
+ * daemon/arena.c: the arena's layout, its check, links and the configuration in it (theory of operation in arena.h).
+ *
+ * The size of every region follows from the header's numbers, and the header's sum covers them, so an arena that was cut
+ * off, is another program's or was damaged is found before anything in it is used. Sealed against shrinking: a mapping
+ * never meets SIGBUS; against growing: it stays what was checked.
+ */
+#include "daemon/arena.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tcp/tcp_record.h"
+
+#define MAGIC "tautarna"
+#define PAGE 4096u
+#define LINKS 32768u /* more than descriptors, as a rule */
+
+struct config_copy {
+    uint64_t sum;
+    struct daemon_config config;
+};
+
+static uint64_t sum_of(const void *data, size_t bytes)
+{
+    const uint8_t *at = data;
+    uint64_t h = 0xcbf29ce484222325ull;
+
+    for (size_t i = 0; i < bytes; i++)
+        h = (h ^ at[i]) * 0x100000001b3ull;
+    return h ? h : 1;
+}
+
+static uint64_t head_sum(const struct arena_head *h)
+{
+    return sum_of(h, offsetof(struct arena_head, sum));
+}
+
+static void region_sizes(const struct arena_head *h, uint64_t buffer_bytes, uint64_t ret[ARENA_REGIONS])
+{
+    ret[ARENA_RECORDS] = (uint64_t)h->max_conns * tcp_record_slot_bytes_of(h->record_bytes);
+    ret[ARENA_REQUESTS] = (uint64_t)h->max_half_open * tcp_request_bytes();
+    ret[ARENA_TIME_WAIT] = (uint64_t)h->max_time_wait * tcp_time_wait_bytes();
+    ret[ARENA_KEYS] = (uint64_t)h->n_keys * tcp_md5_slot_bytes();
+    ret[ARENA_JOURNAL] = chunk_journal_bytes(h->notes);
+    ret[ARENA_LINKS] = (uint64_t)h->n_links * sizeof(struct link_slot);
+    ret[ARENA_CONFIG] = 2 * sizeof(struct config_copy);
+    ret[ARENA_SCHEMA] = ARENA_SCHEMA_BYTES;
+    ret[ARENA_PAYLOAD] = buffer_bytes;
+}
+
+static void lay_out(struct arena_head *h, uint64_t buffer_bytes)
+{
+    uint64_t size[ARENA_REGIONS], at = (sizeof *h + PAGE - 1) / PAGE * PAGE;
+
+    region_sizes(h, buffer_bytes, size);
+    for (unsigned i = 0; i < ARENA_REGIONS; i++) {
+        h->region[i] = (struct arena_region){.offset = at, .bytes = size[i]};
+        at += (size[i] + PAGE - 1) / PAGE * PAGE;
+    }
+    h->bytes = at;
+}
+
+/* All but the records: whatever build reads them, this must be the same. */
+static const char *frame_check(const void *base, size_t bytes)
+{
+    const struct arena_head *h = base;
+    struct arena_head expect;
+
+    if (bytes < sizeof *h || memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
+        return "it is no arena";
+    if (h->version != ARENA_VERSION || h->head_bytes != sizeof *h)
+        return "it is of another version";
+    if (h->sum != head_sum(h))
+        return "the sum of its header is wrong";
+    if (h->link_bytes != sizeof(struct link_slot) || h->config_bytes != sizeof(struct daemon_config) ||
+        h->request_bytes != tcp_request_bytes() || h->time_wait_bytes != tcp_time_wait_bytes() ||
+        h->note_bytes != sizeof(struct chunk_note) || h->key_bytes != tcp_md5_slot_bytes())
+        return "its entries are of another version";
+    expect = *h;
+    lay_out(&expect, h->region[ARENA_PAYLOAD].bytes);
+    if (memcmp(expect.region, h->region, sizeof h->region) != 0 || expect.bytes != h->bytes)
+        return "its regions do not fit together";
+    return h->bytes == bytes ? NULL : "it is cut off";
+}
+
+const char *arena_check(const void *base, size_t bytes)
+{
+    const struct arena_head *h = base;
+    const char *why = frame_check(base, bytes);
+
+    if (why)
+        return why;
+    if (h->record_layout != tcp_record_layout() || h->record_bytes != sizeof(struct tcp_record))
+        return "its records are of another version";
+    return NULL;
+}
+
+static int map(struct arena *a, size_t bytes, char *error, size_t error_bytes)
+{
+    a->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, a->fd, 0);
+    if (a->base == MAP_FAILED) {
+        a->base = NULL;
+        snprintf(error, error_bytes, "cannot map the arena (%zu bytes): %s", bytes, strerror(errno));
+        return -1;
+    }
+    a->head = (struct arena_head *)a->base;
+    return 0;
+}
+
+static bool fill_head(struct arena_head *h, const struct daemon_config *c)
+{
+    *h = (struct arena_head){.version = ARENA_VERSION,
+                             .head_bytes = sizeof *h,
+                             .record_layout = tcp_record_layout(),
+                             .record_bytes = sizeof(struct tcp_record),
+                             .link_bytes = sizeof(struct link_slot),
+                             .config_bytes = sizeof(struct daemon_config),
+                             .max_conns = c->max_conns,
+                             .max_half_open = c->max_half_open,
+                             .max_time_wait = (uint32_t)c->tcp.tcp_max_tw_buckets,
+                             .notes = (uint32_t)(2 * c->buffer_bytes / CHUNK_SMALL_BYTES),
+                             .n_links = LINKS,
+                             .request_bytes = (uint32_t)tcp_request_bytes(),
+                             .time_wait_bytes = (uint32_t)tcp_time_wait_bytes(),
+                             .note_bytes = sizeof(struct chunk_note),
+                             .key_bytes = (uint32_t)tcp_md5_slot_bytes(),
+                             .n_keys = TCP_MD5_KEYS_MAX,
+                             .schema_sum = sum_of(tcp_record_schema(), strlen(tcp_record_schema()) + 1)};
+    memcpy(h->magic, MAGIC, sizeof h->magic);
+    lay_out(h, c->buffer_bytes);
+    if (getrandom(&h->secrets, sizeof h->secrets, 0) != (ssize_t)sizeof h->secrets)
+        return false;
+    h->sum = head_sum(h);
+    return true;
+}
+
+int arena_create(const struct daemon_config *config, struct arena *ret, char *error, size_t bytes)
+{
+    struct arena_head head;
+
+    *ret = (struct arena){.fd = -1};
+    if (!fill_head(&head, config)) {
+        snprintf(error, bytes, "no randomness for the arena");
+        return -1;
+    }
+    ret->fd = memfd_create("taut-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (ret->fd < 0 || ftruncate(ret->fd, (off_t)head.bytes) != 0 ||
+        fcntl(ret->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+        snprintf(error, bytes, "cannot make an arena of %llu bytes: %s", (unsigned long long)head.bytes,
+                 strerror(errno));
+        arena_close(ret);
+        return -1;
+    }
+    if (map(ret, head.bytes, error, bytes) < 0) {
+        arena_close(ret);
+        return -1;
+    }
+    *ret->head = head;
+    snprintf(arena_at(ret, ARENA_SCHEMA), ARENA_SCHEMA_BYTES, "%s", tcp_record_schema());
+    arena_put_config(ret, config);
+    return 0;
+}
+
+/* Maps what another process left, after `check` said nothing against it. */
+static int attach(int fd, const char *(*check)(const void *, size_t), struct arena *ret, char *error, size_t bytes)
+{
+    struct stat st;
+    const char *why;
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    *ret = (struct arena){.fd = fd};
+    if (fstat(fd, &st) != 0 || seals < 0 || !(seals & F_SEAL_SHRINK)) {
+        snprintf(error, bytes, "the arena cannot be used: it is no sealed memory");
+        return -1;
+    }
+    if (map(ret, (size_t)st.st_size, error, bytes) < 0)
+        return -1;
+    why = check(ret->base, (size_t)st.st_size);
+    if (!why)
+        return 0;
+    snprintf(error, bytes, "the arena cannot be used: %s", why);
+    munmap(ret->base, (size_t)st.st_size);
+    ret->base = NULL;
+    return -1;
+}
+
+int arena_attach(int fd, struct arena *ret, char *error, size_t bytes)
+{
+    return attach(fd, arena_check, ret, error, bytes);
+}
+
+/* ---- Of another build -------------------------------------------------------------------------------------------- */
+
+static const char *schema_check(const struct arena *a)
+{
+    const char *schema = arena_at(a, ARENA_SCHEMA);
+
+    if (!memchr(schema, 0, ARENA_SCHEMA_BYTES) || sum_of(schema, strlen(schema) + 1) != a->head->schema_sum)
+        return "the description of its records is damaged";
+    return tcp_record_schema_check(schema, a->head->record_bytes);
+}
+
+static void convert_records(const struct arena *from, struct arena *to)
+{
+    size_t step = tcp_record_slot_bytes_of(from->head->record_bytes);
+    const uint8_t *slots = arena_at(from, ARENA_RECORDS);
+
+    for (uint32_t i = 0; i < from->head->kept.records_touched && i < from->head->max_conns; i++) {
+        const void *old = tcp_record_published_of(slots + i * step, from->head->record_bytes);
+        struct tcp_record r;
+
+        if (old && tcp_record_translate(arena_at(from, ARENA_SCHEMA), old, from->head->record_bytes, &r) == 0)
+            tcp_record_put(arena_at(to, ARENA_RECORDS), i, &r);
+    }
+}
+
+/* Only bytes that a note names: untouched pages stay so. */
+static void copy_payload(const struct arena *from, struct arena *to)
+{
+    const struct chunk_journal *journal = arena_at(from, ARENA_JOURNAL);
+    const struct chunk_note *note = (const struct chunk_note *)(journal + 1);
+    uint64_t bytes = from->head->region[ARENA_PAYLOAD].bytes;
+
+    for (uint32_t i = 0; i < journal->touched && i < from->head->notes; i++)
+        if (note[i].kind != CHUNK_NOTE_FREE && note[i].offset < bytes && note[i].len <= bytes - note[i].offset)
+            memcpy((uint8_t *)arena_at(to, ARENA_PAYLOAD) + note[i].offset,
+                   (const uint8_t *)arena_at(from, ARENA_PAYLOAD) + note[i].offset, note[i].len);
+}
+
+static void copy_used(const struct arena *from, struct arena *to, enum arena_region_name which, uint64_t bytes)
+{
+    uint64_t most = from->head->region[which].bytes;
+
+    memcpy(arena_at(to, which), arena_at(from, which), bytes < most ? bytes : most);
+}
+
+static void fill_from(const struct arena *from, struct arena *to)
+{
+    const struct arena_head *h = from->head;
+    const struct chunk_journal *journal = arena_at(from, ARENA_JOURNAL);
+
+    to->head->secrets = h->secrets;
+    to->head->sum = head_sum(to->head);
+    to->head->kept = h->kept;
+    to->head->generation = h->generation;
+    to->head->links_touched = h->links_touched;
+    to->head->ready = h->ready;
+    to->head->told = h->told;
+    convert_records(from, to);
+    copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
+    copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);
+    copy_used(from, to, ARENA_KEYS, (uint64_t)h->n_keys * h->key_bytes);
+    copy_used(from, to, ARENA_JOURNAL, chunk_journal_bytes(journal->touched));
+    copy_used(from, to, ARENA_LINKS, (uint64_t)h->links_touched * h->link_bytes);
+    copy_payload(from, to);
+}
+
+int arena_convert(int fd, bool dry_run, struct arena *ret, char *error, size_t bytes)
+{
+    struct daemon_config *config;
+    struct arena from;
+    const char *why;
+    int r = -1;
+
+    *ret = (struct arena){.fd = -1};
+    if (attach(fd, frame_check, &from, error, bytes) < 0)
+        return -1;
+    why = schema_check(&from);
+    config = malloc(sizeof *config);
+    if (!why && (!config || !arena_get_config(&from, config)))
+        why = "its configuration is damaged";
+    if (why)
+        snprintf(error, bytes, "the arena cannot be used: %s", why);
+    else if (dry_run)
+        r = 0;
+    else if (arena_create(config, ret, error, bytes) == 0) {
+        fill_from(&from, ret);
+        r = 0;
+    }
+    free(config);
+    munmap(from.base, from.head->bytes);
+    return r;
+}
+
+void arena_close(struct arena *a)
+{
+    if (a->base)
+        munmap(a->base, a->head->bytes);
+    if (a->fd >= 0)
+        close(a->fd);
+    free(a->free_links);
+    *a = (struct arena){.fd = -1};
+}
+
+void *arena_at(const struct arena *a, enum arena_region_name which)
+{
+    return a->base + a->head->region[which].offset;
+}
+
+/* ---- The configuration ------------------------------------------------------------------------------------------- */
+
+void arena_put_config(struct arena *a, const struct daemon_config *config)
+{
+    uint32_t next = a->head->config_selector + 1 ? a->head->config_selector + 1 : 2;
+    struct config_copy *copy = (struct config_copy *)arena_at(a, ARENA_CONFIG) + (next & 1);
+
+    copy->config = *config;
+    copy->sum = sum_of(&copy->config, sizeof copy->config);
+    __atomic_store_n(&a->head->config_selector, next, __ATOMIC_RELEASE);
+}
+
+bool arena_get_config(const struct arena *a, struct daemon_config *ret)
+{
+    uint32_t selector = __atomic_load_n(&a->head->config_selector, __ATOMIC_ACQUIRE);
+    const struct config_copy *copy = (const struct config_copy *)arena_at(a, ARENA_CONFIG) + (selector & 1);
+
+    if (!selector || copy->sum != sum_of(&copy->config, sizeof copy->config))
+        return false;
+    *ret = copy->config;
+    return true;
+}
+
+/* ---- Links ------------------------------------------------------------------------------------------------------- */
+
+struct link_slot *arena_link(const struct arena *a, uint32_t i)
+{
+    return (struct link_slot *)arena_at(a, ARENA_LINKS) + i;
+}
+
+static struct link_slot *place(struct arena *a)
+{
+    if (!a)
+        return calloc(1, sizeof(struct link_slot));
+    if (a->n_free_links)
+        return arena_link(a, a->free_links[--a->n_free_links]);
+    if (a->head->links_touched == a->head->n_links)
+        return NULL;
+    return arena_link(a, a->head->links_touched++);
+}
+
+struct link_slot *link_new(struct daemon *d, enum link_kind kind, const struct link_slot *fields)
+{
+    struct link_slot *l = place(d->arena);
+
+    if (!l)
+        return NULL;
+    *l = *fields;
+    l->kind = LINK_FREE;
+    __atomic_store_n(&l->kind, (uint8_t)kind, __ATOMIC_RELEASE);
+    return l;
+}
+
+void link_free(struct daemon *d, struct link_slot *l)
+{
+    struct arena *a = d->arena;
+
+    if (!a) {
+        free(l);
+        return;
+    }
+    __atomic_store_n(&l->kind, LINK_FREE, __ATOMIC_RELEASE);
+    a->free_links[a->n_free_links++] = (uint32_t)(l - arena_link(a, 0));
+}
+
+int arena_links_restored(struct arena *a)
+{
+    if (!a->free_links)
+        a->free_links = malloc(a->head->n_links * sizeof *a->free_links);
+    if (!a->free_links)
+        return -ENOMEM;
+    a->n_free_links = 0;
+    if (a->head->links_touched > a->head->n_links)
+        a->head->links_touched = a->head->n_links;
+    for (uint32_t i = a->head->links_touched; i-- > 0;)
+        if (arena_link(a, i)->kind == LINK_FREE)
+            a->free_links[a->n_free_links++] = i;
+    return 0;
+}

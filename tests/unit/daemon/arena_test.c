@@ -1,0 +1,285 @@
+/*
+ * daemon/arena.c and daemon/witness.c: an arena that was cut off, is foreign or was damaged is refused; a configuration
+ * outlives its process; links are found again; and what a call moved is known although its caller was killed in it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/arena.h"
+#include "tcp/tcp_record.h"
+#include <errno.h>
+
+static void small(struct daemon_config *c)
+{
+    config_defaults(c);
+    c->buffer_bytes = 4 << 20;
+    c->max_conns = 64;
+    c->max_half_open = 16;
+    c->tcp.tcp_max_tw_buckets = 16;
+}
+
+static void test_refused(void **state)
+{
+    static struct daemon_config config;
+    struct arena a, again;
+    char error[CONFIG_ERROR_MAX];
+    uint8_t *copy;
+    int fd;
+
+    (void)state;
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    assert_null(arena_check(a.base, a.head->bytes));
+    /* Cut off, at every size of a page and within the header. */
+    for (size_t n = 0; n < a.head->bytes; n += n < sizeof *a.head ? 64 : 4096)
+        assert_non_null(arena_check(a.base, n));
+    /* One bit of what is summed. */
+    copy = malloc(sizeof *a.head);
+    assert_non_null(copy);
+    for (size_t i = 0; i < offsetof(struct arena_head, kept); i++) {
+        memcpy(copy, a.base, sizeof *a.head);
+        copy[i] ^= (uint8_t)(1u << i % 8);
+        assert_non_null(arena_check(copy, a.head->bytes));
+    }
+    free(copy);
+    /* Sealed: nobody makes it shorter or longer. */
+    assert_int_equal(ftruncate(a.fd, 4096), -1);
+    assert_int_equal(ftruncate(a.fd, (off_t)a.head->bytes * 2), -1);
+    /* Attached again; and what is no arena is not. */
+    assert_int_equal(arena_attach(dup(a.fd), &again, error, sizeof error), 0);
+    assert_int_equal(again.head->max_conns, 64);
+    arena_close(&again);
+    fd = memfd_create("foreign", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, 1 << 20), 0);
+    assert_int_equal(arena_attach(fd, &again, error, sizeof error), -1);
+    assert_non_null(strstr(error, "no sealed memory"));
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+    assert_int_equal(arena_attach(fd, &again, error, sizeof error), -1);
+    assert_non_null(strstr(error, "no arena"));
+    close(fd);
+    arena_close(&a);
+}
+
+/* An arena of another build: it is read by the names of its records' fields, or refused. */
+static void test_schema(void **state)
+{
+    static struct daemon_config config;
+    struct tcp_record r, back;
+    struct arena a, converted;
+    char error[CONFIG_ERROR_MAX], *schema;
+    const char *now = tcp_record_schema();
+    uint8_t *old = calloc(1, sizeof r + 8);
+
+    (void)state;
+    assert_null(tcp_record_schema_check(now, sizeof r));
+    assert_non_null(tcp_record_schema_check(now, sizeof r + 8));
+    assert_non_null(tcp_record_schema_check("uint64_t id;", sizeof r));
+    assert_non_null(tcp_record_schema_check("float id;", 48));
+    assert_non_null(tcp_record_schema_check("uint64_t", 48));
+    assert_int_equal(tcp_record_translate(now, old, sizeof r, &back), -EILSEQ);
+    free(old);
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), 0);
+    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    assert_null(arena_check(converted.base, converted.head->bytes));
+    assert_memory_equal(&converted.head->secrets, &a.head->secrets, sizeof a.head->secrets);
+    arena_close(&converted);
+    schema = arena_at(&a, ARENA_SCHEMA);
+    schema[20] ^= 1;
+    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), -1);
+    assert_non_null(strstr(error, "damaged"));
+    arena_close(&a);
+}
+
+static void test_configuration(void **state)
+{
+    static struct daemon_config config, read_back;
+    struct arena a;
+    char error[CONFIG_ERROR_MAX];
+
+    (void)state;
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    config.n_forwards = 3;
+    snprintf(config.forward[2].name, sizeof config.forward[2].name, "later");
+    arena_put_config(&a, &config);
+    assert_true(arena_get_config(&a, &read_back));
+    assert_int_equal(read_back.n_forwards, 3);
+    assert_string_equal(read_back.forward[2].name, "later");
+    ((uint8_t *)arena_at(&a, ARENA_CONFIG))[sizeof config + 100] ^= 1;
+    ((uint8_t *)arena_at(&a, ARENA_CONFIG))[100] ^= 1;
+    assert_false(arena_get_config(&a, &read_back));
+    arena_close(&a);
+}
+
+static void test_links(void **state)
+{
+    static struct daemon_config config;
+    struct arena a;
+    struct daemon d = {.arena = &a};
+    char error[CONFIG_ERROR_MAX];
+    struct link_slot *l[3], fields = {.fd = 9, .program_fd = -1, .conn = 77};
+
+    (void)state;
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    assert_int_equal(arena_links_restored(&a), 0);
+    for (int i = 0; i < 3; i++)
+        assert_non_null(l[i] = link_new(&d, LINK_FORWARD, &fields));
+    link_free(&d, l[1]);
+    /* Another process: the middle one is free, the others are as they were. */
+    free(a.free_links);
+    a.free_links = NULL;
+    assert_int_equal(arena_links_restored(&a), 0);
+    assert_int_equal(l[0]->conn, 77);
+    assert_ptr_equal(link_new(&d, LINK_PROGRAM, &fields), l[1]);
+    while (link_new(&d, LINK_PROGRAM, &fields))
+        ;
+    assert_int_equal(a.head->links_touched, a.head->n_links); /* full: refused, not overrun */
+    arena_close(&a);
+}
+
+/* ---- Witnesses: a child moves bytes of a pattern and is killed, again and again ------------------------------------ */
+
+struct shared {
+    struct witness w;
+    uint8_t buf[1 << 16];
+    volatile uint64_t bad;
+};
+
+static uint8_t pattern(uint64_t at)
+{
+    return (uint8_t)((at * 2654435761ull) >> 24 ^ at >> 3);
+}
+
+static uint64_t position(const struct witness *w)
+{
+    uint64_t at = 0;
+    uint32_t n = 0;
+
+    witness_last(w, &at, &n);
+    return at + n;
+}
+
+static void move(struct shared *s, int fd, bool out)
+{
+    unsigned seed = (unsigned)getpid();
+
+    for (;;) {
+        uint64_t at = position(&s->w);
+        struct iovec iov = {.iov_base = s->buf, .iov_len = 1 + (size_t)rand_r(&seed) % sizeof s->buf};
+        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+        struct pollfd p = {.fd = fd, .events = out ? POLLOUT : POLLIN};
+        ssize_t r;
+
+        for (size_t i = 0; out && i < iov.iov_len; i++)
+            s->buf[i] = pattern(at + i);
+        r = out ? witness_send(&s->w, fd, &msg, at) : witness_recv(&s->w, fd, &msg, at);
+        for (ssize_t i = 0; !out && i < r; i++)
+            s->bad += s->buf[i] != pattern(at + (uint64_t)i);
+        if (r <= 0)
+            poll(&p, 1, 1000);
+    }
+}
+
+struct other {
+    int fd;
+    bool writes;
+    uint64_t bad;
+};
+
+static void *other_end(void *arg)
+{
+    struct other *o = arg;
+    static uint8_t b[70000];
+    uint64_t at = 0;
+    unsigned seed = 7;
+
+    for (;;) {
+        size_t n = 1 + (size_t)rand_r(&seed) % 60000;
+        ssize_t r;
+
+        for (size_t i = 0; o->writes && i < n; i++)
+            b[i] = pattern(at + i);
+        r = o->writes ? write(o->fd, b, n) : read(o->fd, b, n);
+        if (r <= 0)
+            return NULL;
+        for (ssize_t i = 0; !o->writes && i < r; i++)
+            o->bad += b[i] != pattern(at + (uint64_t)i);
+        at += (uint64_t)r;
+    }
+}
+
+static void kills(bool out)
+{
+    struct shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    struct other o = {.writes = !out};
+    pthread_t thread;
+    unsigned seed = out;
+    int fd[2];
+
+    assert_true(s != MAP_FAILED);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+    o.fd = fd[1];
+    pthread_create(&thread, NULL, other_end, &o);
+    for (int k = 0; k < 200; k++) {
+        struct timespec ts = {.tv_nsec = rand_r(&seed) % 800000};
+        pid_t pid = fork();
+
+        if (pid == 0)
+            move(s, fd[0], out);
+        nanosleep(&ts, NULL);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    shutdown(fd[0], SHUT_RDWR);
+    pthread_join(thread, NULL);
+    print_message("%llu bytes\n", (unsigned long long)position(&s->w));
+    assert_true(position(&s->w) > 0);
+    assert_int_equal(s->bad + o.bad, 0);
+    munmap(s, sizeof *s);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void test_witness_of_receiving(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    kills(false);
+}
+
+static void test_witness_of_sending(void **state)
+{
+    (void)state;
+    kills(true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_schema),
+        cmocka_unit_test(test_configuration),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_witness_of_receiving),
+        cmocka_unit_test(test_witness_of_sending),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

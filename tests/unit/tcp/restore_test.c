@@ -1,0 +1,312 @@
+/*
+ * tcp/restore.c: what an engine's arenas hold of half-open and TIME-WAIT entries and of damaged records; the engine dies at
+ * chosen instants. (Connections and payload: tests/sim/arena_restarts.)
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+#include "tcp/tcp.h"
+#include "tcp/tcp_record.h"
+
+#define BUFFERS (4u << 20)
+#define NOTES 256u
+#define SLOTS 8u
+
+struct host {
+    struct tcp *t;
+    struct tcp_config config;
+    struct chunk_pool *pool;
+    struct tcp_kept kept;
+    struct {
+        void *at;
+        size_t bytes;
+    } part[5]; /* buffers, notes, records, half-open, TIME-WAIT */
+    uint32_t listener, generation;
+    uint64_t now;
+    unsigned lost;
+    char why[128];
+};
+
+static void boot(struct host *h)
+{
+    struct tcp_listen_args l = {.port = 80, .backlog = 8};
+    struct tcp_params p = {.config = &h->config,
+                           .now = h->now,
+                           .max_conns = SLOTS,
+                           .max_half_open = SLOTS,
+                           .max_time_wait = SLOTS,
+                           .generation = ++h->generation,
+                           .record_arena = h->part[2].at,
+                           .request_arena = h->part[3].at,
+                           .time_wait_arena = h->part[4].at,
+                           .kept = &h->kept,
+                           .check = true,
+                           .secrets = {.isn = {1, 2}, .ts_offset = {3, 4}, .hash = {5, 6}, .rng_seed = 9}};
+
+    h->pool = chunk_pool_create(h->part[0].at, BUFFERS);
+    assert_int_equal(chunk_pool_journal(h->pool, h->part[1].at, NOTES), 0);
+    p.pool = h->pool;
+    h->t = tcp_create(&p);
+    assert_non_null(h->t);
+    assert_int_equal(tcp_listen(h->t, &l, &h->listener), 0);
+}
+
+static void setup(struct host *h)
+{
+    const size_t bytes[5] = {BUFFERS, chunk_journal_bytes(NOTES), SLOTS * tcp_record_slot_bytes(),
+                             SLOTS * tcp_request_bytes(), SLOTS * tcp_time_wait_bytes()};
+
+    memset(h, 0, sizeof *h);
+    tcp_config_defaults(&h->config);
+    h->now = NSEC_PER_SEC;
+    for (int i = 0; i < 5; i++) {
+        h->part[i].bytes = bytes[i];
+        h->part[i].at = aligned_alloc(4096, (bytes[i] + 4095) / 4096 * 4096);
+        memset(h->part[i].at, 0, bytes[i]);
+    }
+    boot(h);
+}
+
+static void teardown(struct host *h)
+{
+    tcp_destroy(h->t);
+    chunk_pool_destroy(h->pool);
+    for (int i = 0; i < 5; i++)
+        free(h->part[i].at);
+}
+
+static void lost(void *ctx, uint32_t slot, const struct tcp_record *r, const char *why)
+{
+    struct host *h = ctx;
+
+    (void)slot, (void)r;
+    h->lost++;
+    snprintf(h->why, sizeof h->why, "%s", why);
+}
+
+/* The engine is gone as it stands, without tidying up, and another one takes over. */
+static struct tcp_restored crash(struct host *h)
+{
+    struct tcp_restore_params p = {.lost = lost, .ctx = h};
+    struct tcp_restored ret;
+    struct tcp_kept kept = h->kept;
+    void *copy[5];
+
+    for (int i = 0; i < 5; i++)
+        copy[i] = memcpy(malloc(h->part[i].bytes), h->part[i].at, h->part[i].bytes);
+    tcp_destroy(h->t);
+    chunk_pool_destroy(h->pool);
+    for (int i = 0; i < 5; i++) {
+        memcpy(h->part[i].at, copy[i], h->part[i].bytes);
+        free(copy[i]);
+    }
+    h->kept = kept;
+    boot(h);
+    assert_int_equal(tcp_restore(h->t, &p, h->now, &ret), 0);
+    assert_null(tcp_check_all(h->t));
+    return ret;
+}
+
+static const struct ip_addr us = {.family = IP_V4, .b = {192, 0, 2, 1}}, peer = {.family = IP_V4, .b = {192, 0, 2, 2}};
+
+static void in_from(struct host *h, uint16_t port, unsigned flags, uint32_t seq, uint32_t ack)
+{
+    struct tcp_seg seg = {.src = peer, .dst = us, .src_port = port, .dst_port = 80, .seq = seq, .ack = ack,
+                          .flags = (uint16_t)flags, .wnd = 60000};
+    struct tcp_path path = {.mtu = 1500};
+
+    tcp_input(h->t, &seg, &path, h->now);
+}
+
+static void in(struct host *h, unsigned flags, uint32_t seq, uint32_t ack)
+{
+    in_from(h, 40000, flags, seq, ack);
+}
+
+/* The next segment that leaves. */
+static struct tcp_out out(struct host *h)
+{
+    struct tcp_out o = {0};
+
+    if (tcp_next_reply(h->t, h->now, &o))
+        return o;
+    while (tcp_next_ready(h->t, &o))
+        if (tcp_output(h->t, o.id, h->now, &o))
+            return o;
+    return (struct tcp_out){0};
+}
+
+static tcp_id accepted(struct host *h)
+{
+    struct tcp_event e;
+    tcp_id id = 0;
+
+    while (tcp_next_event(h->t, &e))
+        if (e.bits & TCP_EVENT_ACCEPT) {
+            tcp_listen_accepted(h->t, h->listener);
+            id = e.id;
+        }
+    return id;
+}
+
+static void half_open_survives(void **state)
+{
+    struct host h;
+    struct tcp_out o;
+    struct tcp_restored r;
+
+    (void)state;
+    setup(&h);
+    in(&h, TCP_SYN, 1000, 0);
+    o = out(&h);
+    assert_true(o.seg.flags & TCP_SYN);
+    tcp_commit(h.t);
+    r = crash(&h);
+    assert_int_equal(r.requests, 1);
+    /* The ACK came, but the turn was not committed: the entry is still there, its place was not given away. */
+    in(&h, TCP_ACK, 1001, o.seg.seq + 1);
+    assert_int_not_equal(accepted(&h), 0);
+    in_from(&h, 40001, TCP_SYN, 5000, 0);
+    r = crash(&h);
+    assert_int_equal(r.requests, 2);
+    assert_int_equal(r.conns, 0);
+    in(&h, TCP_ACK, 1001, o.seg.seq + 1);
+    tcp_commit(h.t);
+    r = crash(&h); /* committed, not accepted: it waits in the accept queue again */
+    assert_int_equal(r.requests, 1);
+    assert_int_equal(r.conns, 1);
+    assert_int_not_equal(accepted(&h), 0);
+    teardown(&h);
+}
+
+static void synack_timer_goes_on(void **state)
+{
+    struct host h;
+    struct tcp_out o;
+    uint64_t at;
+
+    (void)state;
+    setup(&h);
+    in(&h, TCP_SYN, 1000, 0);
+    out(&h);
+    tcp_commit(h.t);
+    at = tcp_deadline(h.t);
+    h.now += 100 * NSEC_PER_MSEC;
+    crash(&h);
+    assert_int_equal(tcp_deadline(h.t), at);
+    h.now = at;
+    tcp_expire(h.t, h.now);
+    o = out(&h);
+    assert_true(o.seg.flags & TCP_SYN);
+    assert_true(o.retransmission);
+    teardown(&h);
+}
+
+static uint32_t established(struct host *h, tcp_id *ret)
+{
+    struct tcp_out o;
+
+    in(h, TCP_SYN, 1000, 0);
+    o = out(h);
+    in(h, TCP_ACK, 1001, o.seg.seq + 1);
+    *ret = accepted(h);
+    assert_int_not_equal(*ret, 0);
+    tcp_commit(h->t);
+    return o.seg.seq + 1;
+}
+
+static void time_wait_survives(void **state)
+{
+    struct host h;
+    struct tcp_out o;
+    struct tcp_restored r;
+    tcp_id id;
+    uint32_t next;
+
+    (void)state;
+    setup(&h);
+    next = established(&h, &id);
+    assert_int_equal(tcp_close(h.t, id, h.now), 0);
+    o = out(&h);
+    assert_true(o.seg.flags & TCP_FIN);
+    tcp_commit(h.t);
+    /* The peer's FIN came, but the turn was not committed: it is in FIN-WAIT again, and the peer sends it again. */
+    in(&h, TCP_FIN | TCP_ACK, 1001, next + 1);
+    r = crash(&h);
+    assert_int_equal(r.conns, 1);
+    assert_int_equal(r.time_wait, 0);
+    in(&h, TCP_FIN | TCP_ACK, 1001, next + 1);
+    tcp_commit(h.t);
+    r = crash(&h);
+    assert_int_equal(r.conns, 0);
+    assert_int_equal(r.time_wait, 1);
+    in(&h, TCP_FIN | TCP_ACK, 1001, next + 1);
+    o = out(&h);
+    assert_int_equal(o.cause, TCP_CAUSE_ACK_TIME_WAIT);
+    h.now += 61 * NSEC_PER_SEC;
+    tcp_expire(h.t, h.now);
+    assert_int_equal(tcp_next_id(h.t, 0), 0);
+    teardown(&h);
+}
+
+/* Each byte of the published record, damaged alone: refused and reported, and a new connection is made as ever. */
+static void damage_is_reported(void **state)
+{
+    struct host h;
+    struct tcp_restored r;
+    tcp_id id;
+
+    (void)state;
+    for (size_t byte = 0; byte < sizeof(struct tcp_record); byte += 37) {
+        uint8_t *record;
+
+        setup(&h);
+        established(&h, &id);
+        record = (uint8_t *)(uintptr_t)tcp_record_published(h.part[2].at, (uint32_t)id & 0xffffff);
+        record[byte] ^= 0x40;
+        r = crash(&h);
+        assert_int_equal(r.conns, 0);
+        assert_int_equal(r.lost, 1);
+        assert_int_equal(h.lost, 1);
+        assert_true(h.why[0]);
+        established(&h, &id);
+        teardown(&h);
+    }
+}
+
+/* A full table: no room for more, what is there lives. */
+static void full_table(void **state)
+{
+    struct host h;
+    struct tcp_restored r;
+    tcp_id id;
+
+    (void)state;
+    setup(&h);
+    for (unsigned i = 0; i < SLOTS + 2; i++) {
+        struct tcp_connect_args a = {.tuple = {us, peer, (uint16_t)(50000 + i), 9}, .path = {.mtu = 1500}};
+
+        assert_int_equal(tcp_connect(h.t, &a, h.now, &id), i < SLOTS ? 0 : -ENFILE);
+    }
+    tcp_commit(h.t);
+    r = crash(&h);
+    assert_int_equal(r.conns, SLOTS);
+    assert_int_equal(r.lost, 0);
+    teardown(&h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
+        cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
