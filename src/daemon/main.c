@@ -590,6 +590,8 @@ static int run_supervisor(struct process *p, char **argv)
     p->supervisor.d = &p->d;
     p->supervisor.argv = argv;
     p->supervisor.holdings = holdings_of(p);
+    if (r == 0 && p->config.sandbox && sandbox_drop_capabilities() < 0)
+        log_msg(&p->d.log, LOG_LVL_WARNING, "capabilities are kept: %s", strerror(errno));
     if (r < 0)
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
     else

@@ -4,13 +4,15 @@
  * The worker parses what strangers send; all that it needs is open when it begins to serve, but for backends' and netlink
  * sockets, the files that a reload opens again, and records of bad ends ([trace] directory). So the list of system calls
  * has no execve, no mount, no ptrace, no new processes, and Landlock leaves the folders of the configuration and of keys
- * to read, and that of the records to write. The supervisor is not restricted: it executes the next
- * binary and parses nothing from the network. Sanitizers need calls of their own and are left alone.
+ * to read, and that of the records to write. The supervisor is not restricted so: it executes the next binary and parses
+ * nothing from the network. But neither has a capability once the TAP is up, and the next binary gets none, as the bounding
+ * set is empty. Sanitizers need calls of their own and are left alone.
  */
 #include "daemon/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -147,4 +149,15 @@ void sandbox_enter(const struct daemon_config *config, char *text, size_t bytes)
     seccomp = enter_seccomp();
     snprintf(text, bytes, "%s%s%s", landlock ? "Landlock" : "", landlock && seccomp ? ", " : "",
              seccomp ? "seccomp" : landlock ? "" : "none");
+}
+
+int sandbox_drop_capabilities(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+        prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); /* fails without CAP_SETPCAP: then exec gives us nothing either */
+    return syscall(SYS_capset, &head, none) == 0 ? 0 : -errno;
 }

@@ -12,5 +12,10 @@
  * offer is left out and named in the text: "Landlock, seccomp". Never fails: the daemon runs without, too.
  */
 void sandbox_enter(const struct daemon_config *config, char *ret_text, size_t bytes);
+/*
+ * Gives up every capability(7) of this process and of what it executes: once the TAP is up nothing needs one. Root's own
+ * files stay within reach, other users' no longer do. 0 or -errno.
+ */
+int sandbox_drop_capabilities(void);
 
 #endif

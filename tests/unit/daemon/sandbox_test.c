@@ -84,6 +84,40 @@ static void test_shut_in(void **state)
     assert_int_equal(outcome(false), 0); /* the probe itself: without the sandbox execve() works */
 }
 
+static uint64_t capabilities(const char *name)
+{
+    char line[128];
+    unsigned long long value = ~0ull;
+    FILE *f = fopen("/proc/self/status", "r");
+
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, name, strlen(name)) == 0)
+            value = strtoull(line + strlen(name) + 1, NULL, 16);
+    if (f)
+        fclose(f);
+    return value;
+}
+
+/* As root the sets are full before; without them executing a program gives none back. */
+static void test_capabilities(void **state)
+{
+    static const char *const sets[] = {"CapEff", "CapPrm", "CapInh", "CapAmb"};
+    int status;
+
+    (void)state;
+    if (fork() == 0) {
+        bool bounded = capabilities("CapEff") != 0;
+        int left = sandbox_drop_capabilities() != 0;
+
+        for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+            left += capabilities(sets[i]) != 0;
+        left += bounded && capabilities("CapBnd") != 0;
+        _exit(left);
+    }
+    wait(&status);
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static int make_folder(void **state)
 {
     int fd;
@@ -105,7 +139,7 @@ static int remove_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shut_in)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shut_in), cmocka_unit_test(test_capabilities)};
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
