@@ -75,6 +75,8 @@ static const struct row rows[] = {
      "with survive: a stack that makes no progress for so long is killed and replaced; 0: never"},
     {"daemon", "crash_limit", T_U32, AT(crash_limit), 0, 1000000, "30", "1/min", "start",
      "with survive: more crashes a minute reset all connections; 0: no limit"},
+    {"daemon", "busy_poll_us", T_U32, AT(busy_poll_us), 0, 1000, "0", "us", "reload",
+     "look so long for input before sleeping, while that pays: shorter round trips for a processor's time; 0: never"},
     {"control", "directory", T_TEXT, AT(control_dir), 0, 0, "/run/taut", "", "start",
      "directory of control.sock and control.seq"},
     {"control", "group", T_TEXT, AT(control_group), 0, 0, "", "", "start",

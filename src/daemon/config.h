@@ -89,6 +89,7 @@ struct daemon_config {
     bool sandbox;          /* Landlock and seccomp for the worker */
     uint32_t hang_ms;      /* a worker that makes no progress for so long is killed; 0: never */
     uint32_t crash_limit;  /* more crashes a minute reset all connections; 0: no limit */
+    uint32_t busy_poll_us; /* look so long for input before blocking; 0: never */
     /* [control] */
     char control_dir[CONFIG_PATH_MAX - 16];
     char control_group[32]; /* "": root and the daemon's user only */

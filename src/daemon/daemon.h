@@ -69,6 +69,8 @@ struct sock_owner {
 /* Counters of the shell. X(name, "metric", "help") */
 #define DAEMON_COUNTERS(X)                                                                                     \
     X(turns, "DaemonTurns", "turns of the loop")                                                               \
+    X(busy_polls_hit, "BusyPollHits", "waits that began by looking and ended by it (busy_poll_us)")            \
+    X(busy_polls_missed, "BusyPollMisses", "waits that began by looking, in vain")                             \
     X(tap_reads, "TapReads", "frames read from the TAP")                                                       \
     X(tap_writes, "TapWrites", "frames written to the TAP")                                                    \
     X(tap_write_errors, "TapWriteErrors", "frames that the TAP refused")                                       \

@@ -67,6 +67,11 @@ struct fdset *fdset_new(struct ev_loop *loop, int epoll_fd)
     return set;
 }
 
+int fdset_fd(const struct fdset *set)
+{
+    return set->epoll_fd;
+}
+
 void fdset_free(struct fdset *set)
 {
     if (!set)

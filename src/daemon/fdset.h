@@ -21,6 +21,8 @@ struct fdwatch {
 /* epoll_fd: one that outlives this process and stays the caller's, or -1: its own. NULL with errno. */
 struct fdset *fdset_new(struct ev_loop *loop, int epoll_fd);
 void fdset_free(struct fdset *set);
+/* Readable while an event waits; it stays the set's. */
+int fdset_fd(const struct fdset *set);
 /* Watches w->fd for everything. 0 or -errno. */
 int fdset_add(struct fdset *set, struct fdwatch *w);
 /* The same; its slot and generation are stored before anything is watched, for fdset_adopt(). */

@@ -25,7 +25,9 @@
 #include <unistd.h>
 
 #include "daemon/arena.h"
+#include "daemon/busy.h"
 #include "daemon/config.h"
+#include "daemon/fdset.h"
 #include "daemon/forward.h"
 #include "daemon/netlink.h"
 #include "daemon/notify.h"
@@ -45,7 +47,8 @@ struct loop {
     ev_io tap_io, timer_io, netlink_io;
     ev_signal sigterm, sigint, sighup;
     ev_prepare prepare;
-    ev_check check; /* with an arena: awake again */
+    ev_check check; /* awake again */
+    struct busy busy;
     ev_idle idle;
     ev_timer drain;
     int timer_fd;
@@ -348,20 +351,28 @@ static void tell_asleep(struct loop *l, bool more)
     __atomic_store_n(&a->head->asleep_until, more ? 0 : l->armed_at, __ATOMIC_RELEASE);
 }
 
-static void check_cb(struct ev_loop *loop, ev_check *w, int revents)
+static void tell_awake(const struct loop *l)
 {
-    struct loop *l = w->data;
-
     struct arena_head *h = l->d->arena->head;
 
-    (void)revents;
-    if (!ev_pending_count(loop))
-        return; /* a tracer, or a signal that is ignored: it sleeps on */
     __atomic_store_n(&h->asleep_until, 0, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&h->watched, __ATOMIC_SEQ_CST)) {
         __atomic_store_n(&h->watched, 1, __ATOMIC_SEQ_CST);
         kill(getppid(), SIGUSR1);
     }
+}
+
+static void check_cb(struct ev_loop *loop, ev_check *w, int revents)
+{
+    struct loop *l = w->data;
+
+    (void)revents;
+    if (!ev_pending_count(loop))
+        return; /* a tracer, or a signal that is ignored: it sleeps on */
+    if (l->d->arena)
+        tell_awake(l);
+    if (l->d->config->busy_poll_us)
+        busy_after_wait(&l->busy, l->d->config->busy_poll_us);
 }
 
 static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
@@ -381,6 +392,8 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
     tell_asleep(l, more);
     if (l->d->draining && !more)
         drain_progress(l);
+    if (l->d->config->busy_poll_us && !more)
+        busy_before_wait(l->d, &l->busy, l->d->config->busy_poll_us);
 }
 
 void loop_flush(struct loop *l)
@@ -497,12 +510,11 @@ struct loop *loop_new(struct daemon *d)
     ev_prepare_init(&l->prepare, prepare_cb);
     l->prepare.data = l;
     ev_prepare_start(d->loop, &l->prepare);
-    if (d->arena) {
-        ev_check_init(&l->check, check_cb);
-        ev_set_priority(&l->check, EV_MAXPRI); /* first: the others are pending then */
-        l->check.data = l;
-        ev_check_start(d->loop, &l->check);
-    }
+    ev_check_init(&l->check, check_cb);
+    ev_set_priority(&l->check, EV_MAXPRI); /* first: the others are pending then */
+    l->check.data = l;
+    ev_check_start(d->loop, &l->check);
+    l->busy = (struct busy){.fd = {d->tap ? d->tap->fd : -1, fdset_fd(d->fds), l->timer_fd}};
     ev_idle_init(&l->idle, idle_cb);
     ev_idle_start(d->loop, &l->idle);
     ev_timer_init(&l->drain, drain_timeout_cb, 1., 0.);

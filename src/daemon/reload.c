@@ -28,6 +28,7 @@ static int apply_reload(struct daemon *d, const struct daemon_config *next, char
         r = -1;
     d->log.level = (enum log_level)next->log_level;
     d->config->log_level = next->log_level;
+    d->config->busy_poll_us = next->busy_poll_us;
     memcpy(d->config->forward, next->forward, sizeof next->forward);
     d->config->n_forwards = next->n_forwards;
     d->config->echo = next->echo;
@@ -35,7 +36,7 @@ static int apply_reload(struct daemon *d, const struct daemon_config *next, char
     d->config->chargen = next->chargen;
     if (d->arena)
         arena_put_config(d->arena, d->config);
-    log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services, keys and log level%s", d->config->path,
+    log_msg(&d->log, LOG_LVL_NOTICE, "reloaded %s: forwards, services, keys, log level and busy polling%s", d->config->path,
             r < 0 ? "; not all could be opened" : "");
     daemon_kick(d);
     return r;

@@ -269,6 +269,13 @@ class Daemon(Process):
         if stack6 and wait6 is not False:
             self.wait_addresses()
 
+    @property
+    def stack_pid(self):
+        """The process that runs the stack: the worker, or with survive = no the daemon itself."""
+        with open(f'/proc/{self.pid}/task/{self.pid}/children', encoding='ascii') as f:
+            children = f.read().split()
+        return int(children[0]) if children else self.pid
+
     def write_config(self, text):
         with open(self.config_path, 'w', encoding='utf-8') as f:
             f.write(self.base + text)

@@ -109,16 +109,16 @@ def flood(net, sources, table_bytes=0, config=''):
     time.sleep(1)
     warm.stop()
     check(not warm.bad, f'connects without a flood: {warm.bad[:3]}')
-    before, most = rss(d.pid), 0
+    before, most = rss(d.stack_pid), 0
     p = net.start('synflood', SYNFLOOD, IFNAME, STACK_MAC, STACK4, 7, sources, RATE, SECONDS)
     clients, pings = Clients(), Pings(net, d)
     while p.running():
-        most = max(most, rss(d.pid))
+        most = max(most, rss(d.stack_pid))
         time.sleep(0.1)
     clients.stop()
     pings.check()
     equal(p.wait(), 0, f'synflood: {p.output()}')
-    most = max(most, rss(d.pid))
+    most = max(most, rss(d.stack_pid))
     frames, seconds = int(p.output().split()[0]), float(p.output().split()[2])
     stats = d.stats()
     net.say(f'{frames / seconds / 1e3:.0f} k SYN/s (refused {p.output().split()[-1]}), {clients.good} connects, '

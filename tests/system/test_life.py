@@ -145,7 +145,7 @@ def test_idle_sleeps(net):
         time.sleep(1.5)  # the supervisor sleeps once the worker did for a while; the last strace's end woke both
         calls = syscalls(d.pid, seconds, net.tmp)
         if not calls:
-            rss = re.search(r'VmRSS:\s+(\d+)', open(f'/proc/{d.pid}/status', encoding='ascii').read()).group(1)
+            rss = re.search(r'VmRSS:\s+(\d+)', open(f'/proc/{d.stack_pid}/status', encoding='ascii').read()).group(1)
             net.say(f'{seconds} s without a system call (attempt {attempt + 1}), {int(rss) // 1024} MiB resident')
             break
     else:
@@ -154,15 +154,23 @@ def test_idle_sleeps(net):
     equal(read_exactly(socks[500], 5), b'awake', 'echo afterwards')
 
 
+def cpu_seconds(d):
+    """Of the daemon and the process that runs its stack."""
+    ticks = 0
+    for pid in {d.pid, d.stack_pid}:
+        with open(f'/proc/{pid}/stat', encoding='ascii') as f:
+            ticks += sum(int(x) for x in f.read().rsplit(')', 1)[1].split()[11:13])
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
 def test_busy_is_not_spinning(net):
     """A connection that waits (window closed, program stalled) costs no CPU. runs alone"""
     d = net.tautd()
     s = tcp(port=19)  # chargen with nobody reading
     time.sleep(1)
-    ticks = lambda: sum(int(x) for x in open(f'/proc/{d.pid}/stat', encoding='ascii').read().rsplit(')', 1)[1].split()[11:13])
-    before = ticks()
+    before = cpu_seconds(d)
     time.sleep(2)
-    used = (ticks() - before) / os.sysconf('SC_CLK_TCK')
+    used = cpu_seconds(d) - before
     net.say(f'{used:.2f} s of CPU in 2 s')
     check(used < 0.2, f'{used:.2f} s of CPU in 2 s of waiting')
     s.close()
@@ -245,3 +253,43 @@ def test_buffer_budget(net):
         data = pattern(100000)
         s.sendall(data[:50000])
         same_bytes(read_exactly(s, 50000), data[:50000], 'echo afterwards')
+
+
+def round_trips(n):
+    """Median and 99th percentile of `n` echoes of one byte, seconds."""
+    took = []
+    with tcp() as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(n):
+            began = time.monotonic()
+            s.sendall(b'x')
+            read_exactly(s, 1)
+            took.append(time.monotonic() - began)
+    took.sort()
+    return took[n // 2], took[n * 99 // 100]
+
+
+def test_busy_poll(net):
+    """busy_poll_us: round trips find the daemon looking; what comes seldom, or not at all, does not. runs alone"""
+    d = net.tautd('[services]\necho = 7\n[daemon]\nbusy_poll_us = 500\n')
+    polls = lambda: [d.stats()['daemon'][x] for x in ('BusyPollHits', 'BusyPollMisses')]
+    p50, p99 = round_trips(2000)
+    hit, missed = polls()
+    check(hit > 1000, f'{hit} of 2000 round trips were waited for, {missed} in vain')
+    with tcp() as s:
+        before = polls()
+        for _ in range(50):
+            time.sleep(0.01)
+            s.sendall(b'y')
+            read_exactly(s, 1)
+        after = polls()
+    check(after[1] - before[1] <= 25, f'{after[1] - before[1]} times in vain for 50 bytes, one every 10 ms')
+    before = cpu_seconds(d)
+    time.sleep(1)
+    used = cpu_seconds(d) - before
+    check(used <= 0.05, f'{used:.2f} s of CPU in an idle second')
+    d.write_config('[services]\necho = 7\n')
+    d.call('server.reload')
+    off50, off99 = round_trips(2000)
+    equal(polls()[0] - hit < 200, True, 'switched off by a reload')
+    net.say(f'median {p50 * 1e6:.0f} us, 99 of 100 within {p99 * 1e6:.0f} us; without {off50 * 1e6:.0f} and {off99 * 1e6:.0f} us')

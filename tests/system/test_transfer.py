@@ -256,10 +256,10 @@ def test_iperf3_parallel(net):
 
 def in_one_burst(d, send):
     """What send() sends meets the daemon in one read burst."""
-    os.kill(d.pid, 19)  # SIGSTOP
+    os.kill(d.stack_pid, 19)  # SIGSTOP
     time.sleep(0.02)
     send()
-    os.kill(d.pid, 18)  # SIGCONT
+    os.kill(d.stack_pid, 18)  # SIGCONT
 
 
 def burst_of_20(net, options):
