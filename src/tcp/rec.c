@@ -664,6 +664,15 @@ void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64
     c->rec.timers &= (uint8_t) ~(1u << timer);
 }
 
+void tcp_rec_put_metrics(struct tcp *t, struct tcp_conn *c, uint32_t rtt, uint32_t ssthresh, uint32_t reordering,
+                         uint64_t now)
+{
+    struct tcp_ev_metrics e = {
+        .h = header(TCP_REC_T_METRICS, 0, 0, now), .rtt = rtt, .ssthresh = ssthresh, .reordering = reordering};
+
+    put_event(t, c, &e, sizeof e);
+}
+
 void tcp_rec_put_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *icmp, uint64_t now)
 {
     struct tcp_ev_icmp e = {.h = header(TCP_REC_T_ICMP, 0, (uint32_t)icmp->error, now),
