@@ -506,6 +506,8 @@ void tcp_rec_put_seg(struct tcp *t, struct tcp_conn *c, enum tcp_rec_type type, 
 
     if (!c)
         h.flags |= TCP_REC_F_TUPLE;
+    if (type == TCP_REC_T_SEG_IN && seg->n_slices && seg->slice[0].chunk)
+        h.arg = 1 + seg->slice[0].len;
     at = put(t, c, room, &h);
     if (!at)
         return;

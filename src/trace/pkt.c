@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/chunk.h"
 #include "tcp/tcp_config.h"
 #include "tcp/tcp_enums.h"
 #include "trace/trace.h"
@@ -21,6 +22,8 @@
 
 #define PRELUDE_NS 1000000000 /* the connection that brings a cookie, before the one of the record */
 #define GSO_MAX    65535      /* of the device that drill has */
+#define FRONT      26         /* before the IP packet in a frame of a TAP: virtio-net and Ethernet header */
+#define FRONT_MAX  64
 #define NS         1000000000
 #define SETTLED_NS 100000000  /* so long after its last event a connection has nothing left of a turn */
 #define FD         3
@@ -35,6 +38,7 @@ struct pkt {
     /* found by the first walk */
     uint64_t first_segment, accepted_at; /* numbers; UINT64_MAX: none */
     uint16_t gso, gso_now;
+    unsigned front;                /* : chunks, so far */
     uint64_t expired_at;           /* the expiry that stands in the script last; UINT64_MAX: something else came since */
     bool handshake;                /* it has its first segment: of a passive one a SYN that came */
     uint32_t sent_end;             /* of what left */
@@ -365,6 +369,33 @@ static void put_refused(const struct pkt *p, const struct trace_event *ev)
     trace_print(p->out, "`: refused %" PRIu32 "`\n", ev->e.h.arg - p->tr->head.iss);
 }
 
+/*
+ * Where in its frame's chunks the payload lies: what is kept there is charged to the receive buffer by the chunk, what is
+ * copied by what it fills. Only where the first chunk ends within the payload its beginning can be told.
+ */
+static void put_chunks(struct pkt *p, const struct trace_event *ev)
+{
+    const struct tcp_ev_seg *e = &ev->e.seg;
+    unsigned front = 0;
+    struct tcp_seg seg;
+    uint8_t header[TCP_HEADER_BYTES + TCP_OPTIONS_MAX];
+
+    if (ev->type != TCP_REC_T_SEG_IN || e->len == 0)
+        return;
+    if (e->h.arg) {
+        trace_seg(e, &seg);
+        front = CHUNK_SMALL_BYTES - (e->h.arg - 1) - (p->tr->head.family == IP_V6 ? 40 : 20) -
+                (unsigned)tcp_header_encode(&seg, header);
+        if (e->h.arg - 1 >= e->len || front > FRONT_MAX)
+            front = p->front ? p->front : FRONT;
+    }
+    if (front == p->front)
+        return;
+    p->front = front;
+    at(p, e->h.at);
+    trace_print(p->out, "`: chunks %u`\n", front);
+}
+
 /* Another length of what a coalesced packet consists of. */
 static void put_gso(struct pkt *p, const struct tcp_ev_seg *e)
 {
@@ -543,6 +574,7 @@ static void put_events(struct pkt *p)
         case TCP_REC_T_SEG_OUT:
             p->bad_md5 = drops_signature(p, cursor);
             put_gso(p, &ev.e.seg);
+            put_chunks(p, &ev);
             put_segment(p, &ev);
             break;
         case TCP_REC_T_ASKED:

@@ -7,6 +7,7 @@ script says of that are commands which do nothing in a shell (":"), so that it s
 
     `: expire`         timers run out that are due; that none is, is a failure
     `: asked`          the engine was asked for a segment and had none
+    `: chunks N`       frames come in chunks, as a TAP is read, with N bytes before the IP packet; 0: they are copied
     `: gso N`          coalesced packets that come in have segments of N bytes from here on
     `: metrics R S O`  remembered of the peer: round-trip time in us << 3, ssthresh, reordering
     `: refused SEQ`    the device's queue was full: the segment that begins there is taken back
@@ -79,6 +80,9 @@ class HeldRunner(pdrun.Runner):
 
     def held_gso(self, n):
         self.settings.mss = n
+
+    def held_chunks(self, front):
+        self.host.chunks(front)
 
     def held_metrics(self, rtt, ssthresh, reordering):
         self.host.metrics(self.variant['remote'].encode(), rtt, ssthresh, reordering)

@@ -57,6 +57,7 @@ _PROTOTYPES = {
     'drill_advance': (C.c_bool, [C.c_void_p, C.c_uint64]),
     'drill_hold': (None, [C.c_void_p]),
     'drill_pull': (C.c_int, [C.c_void_p]),
+    'drill_chunks': (None, [C.c_void_p, C.c_uint32]),
     'drill_refused': (C.c_int, [C.c_void_p, C.c_uint32]),
     'drill_expire': (C.c_bool, [C.c_void_p]),
     'drill_metrics': (C.c_int, [C.c_void_p, C.c_char_p, C.c_uint32, C.c_uint32, C.c_uint32]),

@@ -301,8 +301,10 @@ static bool pull_segments(struct drill *d)
 
 void drill_turn(struct drill *d)
 {
+    if (d->held)
+        return; /* telling a socket's owner asks, and so moves, the socket: the record tells of what came of it */
     for (unsigned i = 0; i < 1000; i++) {
-        bool any = !d->held && pull_segments(d);
+        bool any = pull_segments(d);
 
         any = tell_sockets(d) || any;
         any = drill_calls_run(d) || any;

@@ -96,10 +96,15 @@ uint64_t drill_deadline(const struct drill *d);
 /* Moves the clock to `to`, taking every timer on the way at its own time. False: it does not stop (engine busy loop). */
 bool drill_advance(struct drill *d, uint64_t to);
 /*
- * Held: nothing leaves and no timer runs out by itself, as in a daemon between the parts of its turn; the caller says
- * when, by the two verbs below, as a record does.
+ * Held: nothing leaves, no timer runs out and no event is told by itself, as in a daemon between the parts of its turn;
+ * the caller says when, by the verbs below, as a record does. Calls that would block can't go on.
  */
 void drill_hold(struct drill *d);
+/*
+ * Packets come in chunks of the pool from here on, as the daemon reads a TAP: a small one that begins with `front` bytes of
+ * other headers, then two big ones. 0: in none.
+ */
+void drill_chunks(struct drill *d, uint32_t front);
 /* Asks for one segment: 1: it left; 0: who was ready had none; -1: nobody is ready. */
 int drill_pull(struct drill *d);
 /* The device did not take the segment that began at `seq`, one of the last that left (tcp_tx_refused()). 0 or -ENOENT. */

@@ -73,6 +73,7 @@ struct drill {
     bool path_news; /* connections have not heard of its MTU yet */
     bool refuse;
     bool held;
+    uint32_t front; /* drill_chunks() */
     struct drill_left left[DRILL_LEFT]; /* a ring: what was pulled last */
     unsigned n_left;
     uint16_t ip_id;

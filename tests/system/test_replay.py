@@ -1,0 +1,135 @@
+"""A bug report becomes a test: what a live daemon recorded, as a packetdrill script that tests/packetdrill/drill runs."""
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+from harness import (BUILD, HOST4, HOST6, ROOT, SANITIZED, STACK6, TAUT, Relay, Skip, check, equal, exchange, pattern, read_all,
+                     read_exactly, reset_on_close, sh, tcp, wait_for)
+
+DRILL = os.path.join(ROOT, 'tests/packetdrill/drill')
+SHIM = os.path.join(BUILD, 'tests/packetdrill/libdrillshim.so')
+# Every record is kept, and each one whole.
+RECORDS = '[tcp]\ntrace_keep = 2\ntrace_ring = 4194304\n'
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def drill(net, name, ident, script):
+    """Runs the script; '' or why it does not pass, with drill's own text."""
+    if SANITIZED:
+        raise Skip('Python can not load a sanitized libdrillshim.so')
+    path = os.path.join(net.tmp, f'{name}.pkt')
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(script)
+    variant = script.split('Run it as ')[1].split('.')[0]
+    status, out, err = sh(sys.executable, DRILL, '--library', SHIM, '--variant', variant, path, check_status=False)
+    lines = (out + err).splitlines()
+    if status == 0:
+        return ''
+    return f'{name} ({ident}): ' + '\n'.join(lines[:8] + ['...'] + lines[-12:])
+
+
+def idents(d):
+    """Every record that the daemon has, of connections that live and of those that are gone."""
+    return [row[0] for row in (line.split() for line in d.cli('trace').splitlines()) if row[1] in ('conn', 'connection', 'dead')]
+
+
+def replays(net, d, name, least=1, want=()):
+    """All records of the daemon pass in drill; one of them at least has each word of `want`."""
+    scripts = {ident: d.cli('trace', ident, '--pkt') for ident in idents(d)}
+    check(len(scripts) >= least, f'{name}: {len(scripts)} records')
+    wrong = [w for w in (drill(net, f'{name}-{n}', ident, s) for n, (ident, s) in enumerate(scripts.items())) if w]
+    check(not wrong, f'{len(wrong)} of {len(scripts)} do not replay:\n' + '\n'.join(wrong[:3]))
+    for word in want:
+        check(any(word in s for s in scripts.values()), f'{name}: none has "{word}"')
+    net.say(f'{name}: {len(scripts)} records, {sum(len(s.splitlines()) for s in scripts.values())} lines')
+    return scripts
+
+
+def test_echo(net):
+    """A connection that lives and is idle: an echo of several messages; and another one like it, which remembers it."""
+    d = net.tautd(RECORDS)
+    for n in range(2):
+        s = tcp()
+        for size in (3, 100, 5000, 1):
+            data = pattern(size)
+            s.sendall(data)
+            equal(read_exactly(s, size), data, 'echo')
+        time.sleep(0.15)
+        scripts = replays(net, d, f'echo-{n}', n + 1, ['> P. 1:4(3) ack 4'])
+        check(not any('open end' in x for x in scripts.values()), 'nothing is left of a turn')
+        s.close()
+        wait_for(lambda k=n: len(idents(d)) == k + 1 and not d.conns(), 5, 'the connection is gone')
+    check(any(': metrics' in x for x in scripts.values()), 'what was remembered')
+
+
+def test_bulk(net):
+    """Echo, chargen and discard at full speed: records of connections that live, and are in the middle of it."""
+    d = net.tautd('[services]\nchargen = 19\ndiscard = 9\n' + RECORDS)
+    with tcp() as s, tcp(port=9) as sink, tcp(port=19) as source:
+        data = pattern(MIB)
+        equal(exchange(s, data, False) == data, True, 'the echo')
+        sink.sendall(data)
+        read_exactly(source, MIB)
+        replays(net, d, 'bulk', 3, ['open end', 'EAGAIN', '`: asked`'])
+
+
+def test_endings(net):
+    """The peer closes first, taut does, both reset; what was not read; a drain."""
+    d = net.tautd('[services]\nchargen = 19\ndiscard = 9\n' + RECORDS)
+    with tcp() as s:
+        equal(exchange(s, pattern(10 * KIB)), pattern(10 * KIB), 'the peer closes first')
+    s = tcp(port=19)
+    read_exactly(s, 100 * KIB)
+    reset_on_close(s)
+    s = tcp(port=19)
+    read_exactly(s, 100)
+    s.close()  # with data unread: the kernel resets
+    s = tcp()
+    s.sendall(b'x' * 100)
+    d.call('conn.abort', id=[c for c in d.conns() if c['local'].endswith(':7')][0]['id'])
+    wait_for(lambda: not d.conns(), 5, 'all are gone')
+    replays(net, d, 'endings', 4, ['> F', '> R', '< R', '< F'])
+
+
+def test_loss(net):
+    """Over a wire that loses, doubles and delays. limit: 120 s"""
+    d = net.tautd('[stack]\narp_announce = 0\n' + RECORDS, offload=False, host4='169.254.7.7')
+    seed = int.from_bytes(os.urandom(4), 'big')
+    net.say(f'seed {seed}')
+    relay = Relay(net, seed, loss=0.05, duplicate=0.02, late=0.05)
+    for _ in range(2):
+        with tcp(cubic=True, timeout=60) as s:
+            equal(exchange(s, pattern(256 * KIB)) == pattern(256 * KIB), True, 'the echo')
+    check(relay.count['lost'] > 0, 'something was lost')
+    replays(net, d, 'loss', 2, ['RETRANS', ': expire'])
+
+
+def test_ipv6(net):
+    d = net.tautd(RECORDS, v6=True)
+    with tcp(STACK6) as s:
+        equal(exchange(s, pattern(100 * KIB)), pattern(100 * KIB), 'the echo')
+    replays(net, d, 'ipv6', 1, ['Run it as ipv6'])
+
+
+def test_connect(net):
+    """Connections that taut opens, by a program's hand and by a forward; one that is refused."""
+    d = net.tautd(RECORDS, v6=True)
+
+    def echo(s):
+        while True:
+            data = s.recv(65536)
+            if not data:
+                return
+            s.sendall(data)
+    net.serve(echo, HOST4, 8000)
+    net.serve(echo, HOST6, 8000, family=socket.AF_INET6)
+    for address in (HOST4, HOST6):
+        _, s = d.control.call_fd('tcp.connect', address=address, port=8000, data='hello')
+        with s:
+            equal(read_exactly(s, 5), b'hello', 'first bytes')
+            equal(exchange(s, pattern(200 * KIB)) == pattern(200 * KIB), True, 'the echo')
+    d.control.fails('CONNECTION_REFUSED', 'tcp.connect', address=HOST4, port=4444)
+    replays(net, d, 'connect', 3, ['connect(3', 'Run it as ipv6', '< R. 0:0(0)'])
