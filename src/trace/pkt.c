@@ -40,7 +40,7 @@ struct pkt {
     uint16_t gso, gso_now;
     unsigned front;                /* : chunks, so far */
     uint64_t expired_at;           /* the expiry that stands in the script last; UINT64_MAX: something else came since */
-    bool handshake;                /* it has its first segment: of a passive one a SYN that came */
+    bool handshake;                /* it begins with the SYN that opened the connection */
     uint32_t sent_end;             /* of what left */
     uint64_t last_at;
     bool md5;                      /* our first segment is signed */
@@ -66,7 +66,7 @@ static void scan_seg(struct pkt *p, const struct trace_event *ev, uint32_t *inou
 
     if (p->first_segment == UINT64_MAX) {
         p->first_segment = ev->number;
-        p->handshake = !p->tr->head.passive || (ev->type == TCP_REC_T_SEG_IN && is_syn(e));
+        p->handshake = is_syn(e) && (ev->type == TCP_REC_T_SEG_IN) == (p->tr->head.passive != 0);
     }
     if (ev->type == TCP_REC_T_SEG_IN) {
         if (e->gso_size && e->len > e->gso_size && !p->gso)
@@ -576,6 +576,10 @@ static void put_events(struct pkt *p)
             put_gso(p, &ev.e.seg);
             put_chunks(p, &ev);
             put_segment(p, &ev);
+            break;
+        case TCP_REC_T_NEIGHBOUR:
+            at(p, ev.e.h.at);
+            trace_print(p->out, "`: next_hop %u %" PRIu32 "`\n", ev.e.h.code, ev.e.h.arg);
             break;
         case TCP_REC_T_ASKED:
             call_line(p, ev.e.h.at, "`: asked`");

@@ -10,6 +10,7 @@ script says of that are commands which do nothing in a shell (":"), so that it s
     `: chunks N`       frames come in chunks, as a TAP is read, with N bytes before the IP packet; 0: they are copied
     `: gso N`          coalesced packets that come in have segments of N bytes from here on
     `: metrics R S O`  remembered of the peer: round-trip time in us << 3, ssthresh, reordering
+    `: next_hop N E`   0: the connection waits for its address, 1: that is known, 2: errno E is what became of it
     `: refused SEQ`    the device's queue was full: the segment that begins there is taken back
 
 A timer that no record tells of (the pacing gate, a SYN-ACK's) runs out when a segment is asked for and none is ready.
@@ -46,7 +47,7 @@ class HeldRunner(pdrun.Runner):
 
     def pull(self):
         """False: nobody is ready."""
-        r = self.host.pull()
+        r = self.host.pull(False)
         self.collect()
         return r >= 0
 
@@ -73,7 +74,7 @@ class HeldRunner(pdrun.Runner):
                 '  actual: ' + ('none runs' if at == pdshim.NEVER else 'the next one at %.9f' % ((at - self.t0) / 1e9))])
 
     def held_asked(self):
-        if self.host.pull() == 1:
+        if self.host.pull(True) == 1:
             self.collect()
             left = [self.live_line(x) for x in self.queue if self.belongs(x)]
             raise pdrun.Failure('a segment left, none did then', ['expected: none'] + ['  actual: ' + x for x in left])
@@ -86,6 +87,9 @@ class HeldRunner(pdrun.Runner):
 
     def held_metrics(self, rtt, ssthresh, reordering):
         self.host.metrics(self.variant['remote'].encode(), rtt, ssthresh, reordering)
+
+    def held_next_hop(self, what, error):
+        self.host.next_hop(what, error)
 
     def held_refused(self, seq):
         c = self.conn

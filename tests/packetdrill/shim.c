@@ -326,6 +326,21 @@ static void note_left(struct drill *d)
         .flags = o->seg.flags, .retransmission = o->retransmission, .cause = o->cause};
 }
 
+void drill_next_hop(struct drill *d, int what, int error)
+{
+    tcp_id id = d->waits;
+
+    if (tcp_next_ready(d->tcp, &d->scratch))
+        id = d->scratch.id;
+    if (what == 0)
+        tcp_suspend(d->tcp, id);
+    else if (what == 1)
+        tcp_resume(d->tcp, id);
+    else
+        tcp_unreachable(d->tcp, id, error, d->now);
+    d->waits = what == 0 ? id : 0;
+}
+
 int drill_refused(struct drill *d, uint32_t seq)
 {
     unsigned n = d->n_left < DRILL_LEFT ? d->n_left : DRILL_LEFT;
@@ -348,16 +363,18 @@ int drill_refused(struct drill *d, uint32_t seq)
     return -ENOENT;
 }
 
-int drill_pull(struct drill *d)
+int drill_pull(struct drill *d, bool again)
 {
     int made = 1;
 
     (void)tcp_commit(d->tcp);
     if (!tcp_next_reply(d->tcp, d->now, &d->scratch)) {
-        if (!tcp_next_ready(d->tcp, &d->scratch))
+        if (tcp_next_ready(d->tcp, &d->scratch))
+            d->asked = d->scratch.id;
+        else if (!again)
             return -1;
         tell_path(d);
-        made = tcp_output(d->tcp, d->scratch.id, d->now, &d->scratch);
+        made = tcp_output(d->tcp, d->asked, d->now, &d->scratch);
         if (made)
             note_left(d);
     }

@@ -105,8 +105,16 @@ void drill_hold(struct drill *d);
  * other headers, then two big ones. 0: in none.
  */
 void drill_chunks(struct drill *d, uint32_t front);
-/* Asks for one segment: 1: it left; 0: who was ready had none; -1: nobody is ready. */
-int drill_pull(struct drill *d);
+/*
+ * Asks for one segment: 1: it left; 0: who was asked had none; -1: nobody is ready. again: then the one that was asked last
+ * is asked, ready or not.
+ */
+int drill_pull(struct drill *d, bool again);
+/*
+ * The next hop of the connection that is ready, or waits: 0: its address is not known yet, the connection waits; 1: known;
+ * 2: it does not answer, or there is no route: `error`.
+ */
+void drill_next_hop(struct drill *d, int what, int error);
 /* The device did not take the segment that began at `seq`, one of the last that left (tcp_tx_refused()). 0 or -ENOENT. */
 int drill_refused(struct drill *d, uint32_t seq);
 /* Timers run out that are due. False: none is. */

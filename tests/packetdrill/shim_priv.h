@@ -73,6 +73,8 @@ struct drill {
     bool path_news; /* connections have not heard of its MTU yet */
     bool refuse;
     bool held;
+    tcp_id asked;   /* last, for a segment */
+    tcp_id waits;   /* for its next hop */
     uint32_t front; /* drill_chunks() */
     struct drill_left left[DRILL_LEFT]; /* a ring: what was pulled last */
     unsigned n_left;
