@@ -60,7 +60,7 @@ _PROTOTYPES = {
     'drill_chunks': (None, [C.c_void_p, C.c_uint32]),
     'drill_next_hop': (None, [C.c_void_p, C.c_int, C.c_int]),
     'drill_refused': (C.c_int, [C.c_void_p, C.c_uint32]),
-    'drill_expire': (C.c_bool, [C.c_void_p]),
+    'drill_expire': (C.c_int, [C.c_void_p]),
     'drill_metrics': (C.c_int, [C.c_void_p, C.c_char_p, C.c_uint32, C.c_uint32, C.c_uint32]),
     'drill_input': (C.c_int, [C.c_void_p, C.c_char_p, C.c_size_t, C.c_uint16]),
     'drill_output': (C.c_int, [C.c_void_p, C.c_void_p, C.c_size_t, C.POINTER(PacketInfo)]),

@@ -117,8 +117,8 @@ int drill_pull(struct drill *d, bool again);
 void drill_next_hop(struct drill *d, int what, int error);
 /* The device did not take the segment that began at `seq`, one of the last that left (tcp_tx_refused()). 0 or -ENOENT. */
 int drill_refused(struct drill *d, uint32_t seq);
-/* Timers run out that are due. False: none is. */
-bool drill_expire(struct drill *d);
+/* Timers run out that are due. 0: none is; 1: none of which a record tells (the pacing gate), if any; 2: one that it does. */
+int drill_expire(struct drill *d);
 /*
  * A packet from the wire. gso_size: bytes per segment if it is a coalesced one, else 0. 0 or -EINVAL (not an intact TCP
  * or ICMP packet for us).

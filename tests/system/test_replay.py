@@ -75,6 +75,15 @@ def test_echo(net):
         s.close()
         wait_for(lambda k=n: len(idents(d)) == k + 1 and not d.conns(), 5, 'the connection is gone')
     check(any(': metrics' in x for x in scripts.values()), 'what was remembered')
+    record, script = list(scripts.items())[0]
+    lines = script.splitlines(True)
+    last = max(n for n, line in enumerate(lines) if ' > ' in line)
+    for name, wrong, want in (('short', lines[:last], 'unexpected segment at the end'),
+                              ('early', [x.replace('`: expire`', '`: asked`') for x in lines[:last]] + [
+                                  lines[last].split()[0] + ' `: expire`\n'], 'no timer runs out')):
+        copy = record.replace('.taut', f'-{name}.taut')
+        os.link(record, copy)
+        check(want in drill(net, copy, ''.join(wrong)), f'{name}: {want}')
 
 
 def test_bulk(net):
