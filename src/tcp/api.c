@@ -195,7 +195,7 @@ static bool takes_bytes(const struct tcp_conn *c)
            (c->state == TCP_STATE_SYN_RECV && c->fastopen_rsk);
 }
 
-/* For the recorder: it asked for room in the send buffer, was told that there is none, and waits for it from here on. */
+/* It asked for room in the send buffer and was told that there is none: from here on it waits (and the record says so). */
 static void wait_writable(struct tcp *t, struct tcp_conn *c)
 {
     if (!c->want_writable)

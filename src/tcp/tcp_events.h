@@ -163,7 +163,8 @@ enum tcp_rec_opt {
 #define TCP_REC_TYPES(X)                                                                                       \
     X(NONE, NONE, NONE, "", "nothing: to be skipped")                                                          \
     X(START, NONE, START, "", "the record of this connection begins here")                                     \
-    X(SEG_IN, SEG, NONE, "1 + payload bytes in the first chunk of its frame; 0: it lies in none", "a segment came; a DROP behind it at the same time tells why it was not used")    \
+    X(SEG_IN, SEG, NONE, "1 + payload bytes in the first chunk of its frame; 0: it lies in none",              \
+      "a segment came; a DROP behind it at the same time tells why it was not used")                           \
     X(SEG_OUT, SEG, CAUSE, "", "a segment left")                                                               \
     X(DROP, NONE, DROP, "", "a segment, or part of it, was not used")                                          \
     X(ACK, ACK, CA, "bits: 1 round trip sampled, 2 D-SACK, 4 ECE, 8 window update",                            \

@@ -39,7 +39,7 @@ struct pkt {
     uint64_t first_segment, accepted_at; /* numbers; UINT64_MAX: none */
     uint16_t gso, gso_now;
     unsigned front;                /* : chunks, so far */
-    uint64_t expired_at;           /* the expiry that stands in the script last; UINT64_MAX: something else came since */
+    uint64_t expired_at;           /* of the expiry that stands last in the script; UINT64_MAX: none does */
     bool handshake;                /* it begins with the SYN that opened the connection */
     uint32_t sent_end;             /* of what left */
     uint64_t last_at;
@@ -370,8 +370,8 @@ static void put_refused(const struct pkt *p, const struct trace_event *ev)
 }
 
 /*
- * Where in its frame's chunks the payload lies: what is kept there is charged to the receive buffer by the chunk, what is
- * copied by what it fills. Only where the first chunk ends within the payload its beginning can be told.
+ * Where in its frame's chunks the payload lies: what is kept there is charged to the receive buffer by the chunk, what
+ * is copied by what it fills. Only where the first chunk ends within the payload its beginning can be told.
  */
 static void put_chunks(struct pkt *p, const struct trace_event *ev)
 {
@@ -522,7 +522,7 @@ static void put_beginning(struct pkt *p)
     clock = p->tr->zero - (p->cookie_syn.h.words ? PRELUDE_NS : 0);
     trace_print(p->out, "// drill: held from %" PRIu64 ".%09" PRIu64 "%s\n", clock / NS, clock % NS,
                 is_open_end(p) ? ", open end" : "");
-    trace_print(p->out, "// (Only tests/packetdrill/drill does the turns of the daemon again; to others this is a comment.)\n");
+    trace_print(p->out, "// (Only taut's drill replays the order within the daemon's turns; to others this is a comment.)\n");
     if (p->gso)
         trace_print(p->out, "--mss=%u\n", p->gso);
     trace_print(p->out, "`");

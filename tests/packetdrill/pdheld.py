@@ -71,7 +71,7 @@ class HeldRunner(pdrun.Runner):
             at = self.host.deadline()
             raise pdrun.Failure('no timer runs out', [
                 'expected: one at %.9f' % (self.begin_us / 1e6),
-                '  actual: ' + ('none runs' if at == pdshim.NEVER else 'the next one at %.9f' % ((at - self.t0) / 1e9))])
+                '  actual: ' + ('none runs' if at == pdshim.NEVER else 'the next at %.9f' % ((at - self.t0) / 1e9))])
 
     def held_asked(self):
         if self.host.pull(True) == 1:

@@ -1,4 +1,4 @@
-"""Is one record another one's replay? What the engine did by itself must be the same, event by event, to the nanosecond."""
+"""Is one record another one's replay? What the engine did by itself must be the same, event by event, to the ns."""
 
 import json
 import subprocess

@@ -101,23 +101,23 @@ bool drill_advance(struct drill *d, uint64_t to);
  */
 void drill_hold(struct drill *d);
 /*
- * Packets come in chunks of the pool from here on, as the daemon reads a TAP: a small one that begins with `front` bytes of
- * other headers, then two big ones. 0: in none.
+ * Packets come in chunks of the pool from here on, as the daemon reads a TAP: a small one that begins with `front` bytes
+ * of other headers, then two big ones. 0: in none.
  */
 void drill_chunks(struct drill *d, uint32_t front);
 /*
- * Asks for one segment: 1: it left; 0: who was asked had none; -1: nobody is ready. again: then the one that was asked last
- * is asked, ready or not.
+ * Asks for one segment: 1: it left; 0: who was asked had none; -1: nobody is ready. again: then the one that was asked
+ * last is asked, ready or not.
  */
 int drill_pull(struct drill *d, bool again);
 /*
- * The next hop of the connection that is ready, or waits: 0: its address is not known yet, the connection waits; 1: known;
- * 2: it does not answer, or there is no route: `error`.
+ * The next hop of the connection that is ready, or waits: 0: its address is not known yet, the connection waits;
+ * 1: known; 2: it does not answer, or there is no route: `error`.
  */
 void drill_next_hop(struct drill *d, int what, int error);
-/* The device did not take the segment that began at `seq`, one of the last that left (tcp_tx_refused()). 0 or -ENOENT. */
+/* The device did not take the segment that began at `seq`, one of the last that left: tcp_tx_refused(). 0 or -ENOENT. */
 int drill_refused(struct drill *d, uint32_t seq);
-/* Timers run out that are due. 0: none is; 1: none of which a record tells (the pacing gate), if any; 2: one that it does. */
+/* Timers run out that are due. 0: none is; 1: none of which a record tells (the pacing gate); 2: one that it tells of. */
 int drill_expire(struct drill *d);
 /*
  * A packet from the wire. gso_size: bytes per segment if it is a coalesced one, else 0. 0 or -EINVAL (not an intact TCP

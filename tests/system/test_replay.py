@@ -1,13 +1,12 @@
-"""A bug report becomes a test: what a live daemon recorded, as a packetdrill script that tests/packetdrill/drill runs."""
+"""A bug report becomes a test: what a live daemon recorded, as a packetdrill script that tests/packetdrill/drill runs.
+The engine does it all again there: the same segments, and the same ACK results, timers and drops at the same times."""
 import os
 import socket
-import struct
 import sys
-import threading
 import time
 
-from harness import (BUILD, HOST4, HOST6, ROOT, SANITIZED, STACK6, TAUT, Relay, Skip, check, equal, exchange, pattern, read_all,
-                     read_exactly, reset_on_close, sh, tcp, wait_for)
+from harness import (BUILD, HOST4, HOST6, ROOT, SANITIZED, STACK6, TAUT, Relay, Skip, check, equal, exchange, pattern,
+                     read_all, read_exactly, reset_on_close, sh, tcp, wait_for)
 
 sys.path.insert(0, os.path.join(ROOT, 'tests/packetdrill'))
 import pdsame  # noqa: E402
@@ -41,7 +40,8 @@ def drill(net, record, script):
 
 def idents(d):
     """Every record that the daemon has, of connections that live and of those that are gone."""
-    return [row[0] for row in (line.split() for line in d.cli('trace').splitlines()) if row[1] in ('connection', 'dead')]
+    rows = [line.split() for line in d.cli('trace').splitlines()]
+    return [row[0] for row in rows if row[1] in ('connection', 'dead')]
 
 
 def replays(net, d, name, least=1, want=()):
@@ -160,7 +160,7 @@ def test_connect(net):
 
 
 def test_next_hop(net):
-    """One that taut has to ask for first, one that does not answer, and no route: the connection waits, and hears of it."""
+    """One that taut asks for first, one that does not answer, and no route: the connection waits, and hears of it."""
     d = net.tautd(RECORDS)
     server = net.serve(read_all, HOST4)
     _, s = d.control.call_fd('tcp.connect', address=HOST4, port=server.port, data='hello')
@@ -175,7 +175,8 @@ def test_others(net):
     """Other settings: BBR, SYN cookies, no SACK, a small send buffer, an MTU that a router tells, delayed ACKs."""
     for name, text in (('bbr', 'tcp_congestion_control = bbr\ntcp_pacing = 1\n'), ('cookies', 'tcp_syncookies = 2\n'),
                        ('reno', 'tcp_congestion_control = reno\ntcp_sack = 0\ntcp_timestamps = 0\n'),
-                       ('buffers', 'tcp_wmem_default = 16384\ntcp_wmem_max = 32768\ntcp_rmem_default = 32768\n'), ('level', 'trace_level = 1\n')):
+                       ('buffers', 'tcp_wmem_default = 16384\ntcp_wmem_max = 32768\ntcp_rmem_default = 32768\n'),
+                       ('level', 'trace_level = 1\n')):
         d = net.tautd('[services]\nchargen = 19\ndiscard = 9\n' + RECORDS + text)
         with tcp() as s, tcp(port=19) as source, tcp(port=9) as sink:
             equal(exchange(s, pattern(200 * KIB)) == pattern(200 * KIB), True, 'the echo')
