@@ -195,6 +195,14 @@ static bool takes_bytes(const struct tcp_conn *c)
            (c->state == TCP_STATE_SYN_RECV && c->fastopen_rsk);
 }
 
+/* It asked for room in the send buffer and was told that there is none: from here on it waits (and the record says so). */
+static void wait_writable(struct tcp *t, struct tcp_conn *c)
+{
+    if (!c->want_writable)
+        tcp_rec_call(t, c, TCP_REC_CALL_POLL_OUT, 0, 0, 0, tcp_unsent_bytes(c), tcp_rec_time_of(t));
+    c->want_writable = true;
+}
+
 size_t tcp_send_space(struct tcp *t, tcp_id id)
 {
     struct tcp_conn *c = owned_conn(t, id);
@@ -203,7 +211,8 @@ size_t tcp_send_space(struct tcp *t, tcp_id id)
     if (!c || !takes_bytes(c) || (c->shutdown & TCP_SHUT_WR))
         return 0;
     space = tcp_stream_room(t, c, INT32_MAX);
-    c->want_writable = c->want_writable || !space;
+    if (!space)
+        wait_writable(t, c);
     tcp_rec_wants(t, c);
     return space;
 }
@@ -214,7 +223,7 @@ bool tcp_send_writable(struct tcp *t, tcp_id id)
 
     if (!c || tcp_stream_is_writeable(t, c))
         return true;
-    c->want_writable = true;
+    wait_writable(t, c);
     tcp_rec_wants(t, c);
     return false;
 }
@@ -242,7 +251,7 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
     tcp_rate_check_app_limited(t, c);
     room = n == 1 ? tcp_stream_room(t, c, want < INT32_MAX ? (uint32_t)want : INT32_MAX) : 0;
     if (n == 0 || (!room && !want)) {
-        c->want_writable = true;
+        wait_writable(t, c);
         return 0;
     }
     n = 0;
@@ -251,8 +260,11 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
     /* Where bytes are unacknowledged, an ACK will free chunks and tell; else nothing would. */
     if (n == -ENOMEM && tcp_sndbuf_bytes(&c->sndbuf))
         n = 0;
-    if (n <= 0)
+    if (n <= 0) {
         send_full(t, c);
+        tcp_rec_call(t, c, TCP_REC_CALL_SEND, 0, -EAGAIN, want < INT32_MAX ? (uint32_t)want : INT32_MAX,
+                     tcp_unsent_bytes(c), tcp_rec_time_of(t));
+    }
     return n;
 }
 

@@ -58,6 +58,9 @@ FIELDS(config, CONFIG)
 #define THIS tcp_ev_named
 FIELDS(named, NAMED)
 #undef THIS
+#define THIS tcp_ev_metrics
+FIELDS(metrics, METRICS)
+#undef THIS
 
 #define THIS tcp_rec_head
 const struct tcp_rec_field tcp_rec_head_fields[] = {TCP_REC_HEAD(ROW){NULL, 0, 0, NULL}};
@@ -68,7 +71,7 @@ enum { BYTES_NONE = sizeof(struct tcp_ev_none), BYTES_SEG = sizeof(struct tcp_ev
        BYTES_TIMER = sizeof(struct tcp_ev_timer), BYTES_FIRED = sizeof(struct tcp_ev_fired),
        BYTES_CALL = sizeof(struct tcp_ev_call), BYTES_LIMIT = sizeof(struct tcp_ev_limit),
        BYTES_ICMP = sizeof(struct tcp_ev_icmp), BYTES_CONFIG = sizeof(struct tcp_ev_config),
-       BYTES_NAMED = sizeof(struct tcp_ev_named) };
+       BYTES_NAMED = sizeof(struct tcp_ev_named), BYTES_METRICS = sizeof(struct tcp_ev_metrics) };
 
 static const struct tcp_rec_type_info types[TCP_REC_T_MAX] = {
 #define X(name, fields, code, arg, text) {#name, fields_##fields, BYTES_##fields, #code, arg, text},

@@ -125,6 +125,8 @@ void tcp_metrics_read(struct tcp *t, struct tcp_conn *c, uint64_t now)
         if (m->reordering)
             c->reordering = (uint16_t)m->reordering;
         rtt = m->rtt;
+        if (t->rec && (m->rtt || m->ssthresh || m->reordering))
+            tcp_rec_put_metrics(t, c, m->rtt, m->ssthresh, m->reordering, now);
     }
     if (rtt > c->rtt.srtt_us) {
         /* Data may take longer than a SYN did: the RTO as tcp_rtt_estimator would set it; srtt stays. */
@@ -244,6 +246,7 @@ bool tcp_metrics_next(const struct tcp *t, uint32_t *inout_at, uint64_t now, str
             .remote = m->remote,
             .age = time_since(now, m->written_at) / NSEC_PER_USEC,
             .rtt_us = m->rtt >> 3,
+            .rtt = m->rtt,
             .rttvar_us = m->rttvar >> 2,
             .ssthresh = m->ssthresh,
             .cwnd = m->cwnd,
@@ -256,6 +259,18 @@ bool tcp_metrics_next(const struct tcp *t, uint32_t *inout_at, uint64_t now, str
         return true;
     }
     return false;
+}
+
+void tcp_metrics_learn(struct tcp *t, const struct ip_addr *local, const struct ip_addr *remote,
+                       const struct tcp_metrics *what, uint64_t now)
+{
+    struct ip_tuple tuple = {.local = *local, .remote = *remote};
+    struct metric *m = find_or_make(t, &tuple, now);
+
+    m->rtt = what->rtt;
+    m->ssthresh = what->ssthresh;
+    m->reordering = what->reordering;
+    m->written_at = now ? now : 1;
 }
 
 uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote)

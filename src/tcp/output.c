@@ -1081,6 +1081,8 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
         tcp_count_out(t, c, ret, now);
     } else {
         settle(t, c, now);
+        tcp_rec_time(t, now);
+        tcp_rec_bare(t, c, TCP_REC_T_ASKED, 0, 0);
     }
     if (made && tcp_may_send(t, c, now)) {
         tcp_mark_ready(t, c);

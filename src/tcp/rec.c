@@ -506,6 +506,8 @@ void tcp_rec_put_seg(struct tcp *t, struct tcp_conn *c, enum tcp_rec_type type, 
 
     if (!c)
         h.flags |= TCP_REC_F_TUPLE;
+    if (type == TCP_REC_T_SEG_IN && seg->n_slices && seg->slice[0].chunk)
+        h.arg = 1 + seg->slice[0].len;
     at = put(t, c, room, &h);
     if (!at)
         return;
@@ -662,6 +664,15 @@ void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64
     if (timer == TCP_TIMER_RETRANS && c->rtx == TCP_RTX_RTO && c->retransmits == STALL_TIMEOUTS)
         stalled(t, c);
     c->rec.timers &= (uint8_t) ~(1u << timer);
+}
+
+void tcp_rec_put_metrics(struct tcp *t, struct tcp_conn *c, uint32_t rtt, uint32_t ssthresh, uint32_t reordering,
+                         uint64_t now)
+{
+    struct tcp_ev_metrics e = {
+        .h = header(TCP_REC_T_METRICS, 0, 0, now), .rtt = rtt, .ssthresh = ssthresh, .reordering = reordering};
+
+    put_event(t, c, &e, sizeof e);
 }
 
 void tcp_rec_put_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *icmp, uint64_t now)

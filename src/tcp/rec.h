@@ -39,6 +39,8 @@ void tcp_rec_put_limit(struct tcp *t, struct tcp_conn *c, enum tcp_limit limit, 
 void tcp_rec_put_cong(struct tcp *t, struct tcp_conn *c, enum tcp_rec_type type, unsigned code, uint32_t arg);
 void tcp_rec_put_settle(struct tcp *t, struct tcp_conn *c, uint64_t now);
 void tcp_rec_put_fired(struct tcp *t, struct tcp_conn *c, unsigned timer, uint64_t now);
+void tcp_rec_put_metrics(struct tcp *t, struct tcp_conn *c, uint32_t rtt, uint32_t ssthresh, uint32_t reordering,
+                         uint64_t now);
 void tcp_rec_put_icmp(struct tcp *t, struct tcp_conn *c, const struct tcp_icmp *icmp, uint64_t now);
 /* The connection's memory goes: its ring is given back, or kept as a black box. */
 void tcp_rec_put_freed(struct tcp *t, struct tcp_conn *c);

@@ -399,6 +399,7 @@ struct tcp_metrics {
     struct ip_addr local, remote;
     uint64_t age; /* us since it was last written */
     uint32_t rtt_us, rttvar_us;
+    uint32_t rtt; /* us << 3 */
     uint32_t ssthresh, cwnd, reordering; /* segments */
     uint16_t fastopen_mss;
     uint8_t fastopen_cookie_bytes;
@@ -407,6 +408,9 @@ struct tcp_metrics {
 };
 /* The next one at or behind place *inout_at (0 at first), which moves on; false: no more. */
 bool tcp_metrics_next(const struct tcp *t, uint32_t *inout_at, uint64_t now, struct tcp_metrics *ret);
+/* For replays of a record: round-trip time (rtt), ssthresh and reordering as if a connection had left them. */
+void tcp_metrics_learn(struct tcp *t, const struct ip_addr *local, const struct ip_addr *remote,
+                       const struct tcp_metrics *what, uint64_t now);
 /* Forgets one destination, or all (NULL); returns how many. */
 uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 

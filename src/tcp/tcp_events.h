@@ -150,6 +150,11 @@ enum tcp_rec_opt {
     F(TEXT, name0, "name of the reason, or of what was sent: first 16 bytes")                                  \
     F(TEXT, name1, "the rest")
 
+#define TCP_REC_METRICS(F)                                                                                     \
+    F(U32, rtt, "smoothed round-trip time, us << 3; 0: not known")                                             \
+    F(U32, ssthresh, "slow-start threshold, segments; 0: not known")                                           \
+    F(U32, reordering, "segments; 0: not known")
+
 #define TCP_REC_NONE(F)
 
 /*
@@ -158,7 +163,8 @@ enum tcp_rec_opt {
 #define TCP_REC_TYPES(X)                                                                                       \
     X(NONE, NONE, NONE, "", "nothing: to be skipped")                                                          \
     X(START, NONE, START, "", "the record of this connection begins here")                                     \
-    X(SEG_IN, SEG, NONE, "", "a segment came; a DROP behind it at the same time tells why it was not used")    \
+    X(SEG_IN, SEG, NONE, "1 + payload bytes in the first chunk of its frame; 0: it lies in none",              \
+      "a segment came; a DROP behind it at the same time tells why it was not used")                           \
     X(SEG_OUT, SEG, CAUSE, "", "a segment left")                                                               \
     X(DROP, NONE, DROP, "", "a segment, or part of it, was not used")                                          \
     X(ACK, ACK, CA, "bits: 1 round trip sampled, 2 D-SACK, 4 ECE, 8 window update",                            \
@@ -180,7 +186,9 @@ enum tcp_rec_opt {
     X(CONFIG, CONFIG, NONE, "", "in a dump, before the rest: a value of [tcp] that is not the default")        \
     X(REPLY, NAMED, REPLY, "", "the stack did something that belongs to no connection")                 \
     X(STALL, NONE, LIMIT, "timeouts in a row", "nothing moves any more")                                       \
-    X(END, NONE, END, "errno", "the connection is gone; why its record is kept")
+    X(END, NONE, END, "errno", "the connection is gone; why its record is kept")                               \
+    X(ASKED, NONE, NONE, "", "it was asked for a segment and had none: what waits is left to a timer or to the peer") \
+    X(METRICS, METRICS, NONE, "", "what was remembered of the destination, when the connection began to use it")
 
 enum tcp_rec_type {
 #define X(name, fields, code, arg, text) TCP_REC_T_##name,
@@ -222,7 +230,8 @@ enum tcp_rec_type {
     X(ABORT, "close with linger 0, or conn.abort")                                                             \
     X(SETOPT, "setsockopt")                                                                                    \
     X(FASTOPEN, "sendto(MSG_FASTOPEN)")                                                                        \
-    X(MD5, "set or forgot a TCP-MD5 key (never told itself)")
+    X(MD5, "set or forgot a TCP-MD5 key (never told itself)")                                                  \
+    X(POLL_OUT, "asked for room in the send buffer: there is none, it waits")
 /* SETOPT's arg, enum tcp_opt: X(NAME, "as setsockopt has it"). */
 #define TCP_REC_OPTS(X)                                                                                        \
     X(NODELAY, "SOL_TCP, TCP_NODELAY")                                                                         \
@@ -312,6 +321,7 @@ TCP_REC_STRUCT(limit, LIMIT);
 TCP_REC_STRUCT(icmp, ICMP);
 TCP_REC_STRUCT(config, CONFIG);
 TCP_REC_STRUCT(named, NAMED);
+TCP_REC_STRUCT(metrics, METRICS);
 
 /* An event as tcp_rec_decode() gives it: aligned, whole, what was missing is 0. */
 union tcp_rec_event {
@@ -327,6 +337,7 @@ union tcp_rec_event {
     struct tcp_ev_icmp icmp;
     struct tcp_ev_config config;
     struct tcp_ev_named named;
+    struct tcp_ev_metrics metrics;
 };
 
 /* What a section says of its connection, as of the time of the dump, or of its end. */

@@ -4,19 +4,28 @@
  *
  * Two walks over the events: the first looks whether the record is whole and what has to stand before the first segment
  * (options, Fast Open); the second writes. Sequence numbers begin at 0 on both sides; timestamps stay what they were,
- * drill maps them. Not in a record, so not in the script: payload, TCP-MD5 keys (others stand in), what was remembered
- * of the destination (metrics), and that several segments were read at once before the engine might answer.
+ * drill maps them. Not in a record, so not in the script: payload, TCP-MD5 keys (others stand in), and random draws.
+ *
+ * A daemon reads a batch, lets programs act, and sends at the end of its turn. So a script says by a comment that it is
+ * to be replayed `held`: what leaves is asked for where it stands, timers run out where the record says so. Where
+ * packetdrill has no words for that, a command that does nothing in a shell (`: expire`) stands; pdheld.py lists them.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/chunk.h"
 #include "tcp/tcp_config.h"
 #include "tcp/tcp_enums.h"
 #include "trace/trace.h"
 #include "wire/text.h"
 
 #define PRELUDE_NS 1000000000 /* the connection that brings a cookie, before the one of the record */
+#define GSO_MAX    65535      /* of the device that drill has */
+#define FRONT      26         /* before the IP packet in a frame of a TAP: virtio-net and Ethernet header */
+#define FRONT_MAX  64
+#define NS         1000000000
+#define SETTLED_NS 100000000  /* so long after its last event a connection has nothing left of a turn */
 #define FD         3
 #define CHILD_FD   4
 
@@ -28,7 +37,12 @@ struct pkt {
     bool nonblock, closed;
     /* found by the first walk */
     uint64_t first_segment, accepted_at; /* numbers; UINT64_MAX: none */
-    uint16_t gso;
+    uint16_t gso, gso_now;
+    unsigned front;                /* : chunks, so far */
+    uint64_t expired_at;           /* of the expiry that stands last in the script; UINT64_MAX: none does */
+    bool handshake;                /* it begins with the SYN that opened the connection */
+    uint32_t sent_end;             /* of what left */
+    uint64_t last_at;
     bool md5;                      /* our first segment is signed */
     unsigned keys;                 /* set so far */
     bool bad_md5;                  /* the segment that comes next is one with a wrong signature */
@@ -50,15 +64,19 @@ static void scan_seg(struct pkt *p, const struct trace_event *ev, uint32_t *inou
     const struct tcp_ev_seg *e = &ev->e.seg;
     bool cookie = (e->opt_bits & TCP_REC_OPT_FASTOPEN) && e->fastopen_bytes > 0;
 
-    if (p->first_segment == UINT64_MAX)
+    if (p->first_segment == UINT64_MAX) {
         p->first_segment = ev->number;
+        p->handshake = is_syn(e) && (ev->type == TCP_REC_T_SEG_IN) == (p->tr->head.passive != 0);
+    }
     if (ev->type == TCP_REC_T_SEG_IN) {
-        if (e->gso_size && e->len > e->gso_size)
-            p->gso = e->gso_size;
+        if (e->gso_size && e->len > e->gso_size && !p->gso)
+            p->gso = p->gso_now = e->gso_size;
         if (is_syn(e) && cookie)
             *inout_syn_len = e->len;
         return;
     }
+    if (!(ev->e.h.flags & TCP_REC_F_REPLY))
+        p->sent_end = e->seq + e->len + ((e->tcp_flags & TCP_SYN) != 0) + ((e->tcp_flags & TCP_FIN) != 0);
     if ((e->tcp_flags & TCP_SYN) && (e->opt_bits & TCP_REC_OPT_MD5))
         p->md5 = true;
     if (is_syn(e) && cookie && !p->cookie_syn.h.words)
@@ -98,6 +116,7 @@ static int scan(struct pkt *p, const char **ret_error)
     int r;
 
     while ((r = trace_next(p->tr, &cursor, &ev)) == 1) {
+        p->last_at = ev.type == TCP_REC_T_CONFIG ? p->last_at : ev.e.h.at;
         if (ev.type == TCP_REC_T_CONFIG) {
             if (!is_key(&ev.e.config))
                 return refuse("the record is damaged: it has a configuration key that can't be one", ret_error);
@@ -120,7 +139,11 @@ static int scan(struct pkt *p, const char **ret_error)
     }
     if (r < 0)
         return refuse("the record is damaged", ret_error);
-    return begun ? 0 : refuse("the record is empty", ret_error);
+    if (!begun)
+        return refuse("the record is empty", ret_error);
+    if (p->first_segment != UINT64_MAX && !p->handshake)
+        return refuse("the handshake of this connection is not in its record: it can't be replayed", ret_error);
+    return 0;
 }
 
 /* ---- lines ---- */
@@ -129,7 +152,11 @@ static void at(const struct pkt *p, uint64_t time)
 {
     int64_t ns = trace_time(p->tr, time) + p->shift;
 
-    trace_print(p->out, "%.6f ", (double)(ns > 0 ? ns : 0) / 1e9);
+    ns = ns > 0 ? ns : 0;
+    if (ns % 1000)
+        trace_print(p->out, "%" PRId64 ".%09" PRId64 " ", ns / NS, ns % NS);
+    else
+        trace_print(p->out, "%" PRId64 ".%06" PRId64 " ", ns / NS, ns % NS / 1000);
 }
 
 static void call_line(const struct pkt *p, uint64_t time, const char *text)
@@ -306,6 +333,10 @@ static void put_call(struct pkt *p, const struct trace_event *ev)
         trace_print(p->out, "shutdown(%d, %s) = 0\n", p->fd,
                     c->h.code == TCP_REC_CALL_SHUTDOWN_WR ? "SHUT_WR" : "SHUT_RD");
         break;
+    case TCP_REC_CALL_POLL_OUT:
+        at(p, c->h.at);
+        trace_print(p->out, "poll([{fd=%d, events=POLLOUT, revents=0}], 1, 0) = 0\n", p->fd);
+        break;
     case TCP_REC_CALL_CLOSE:
     case TCP_REC_CALL_ABORT:
         put_close(p, c);
@@ -317,6 +348,70 @@ static void put_call(struct pkt *p, const struct trace_event *ev)
     default:
         break;
     }
+}
+
+/* ---- turns ---- */
+
+/* Several timers that ran out at once are one expiry. */
+static void put_expiry(struct pkt *p, uint64_t time)
+{
+    if (p->expired_at == time)
+        return;
+    call_line(p, time, "`: expire`");
+    p->expired_at = time;
+}
+
+static void put_refused(const struct pkt *p, const struct trace_event *ev)
+{
+    if (ev->e.h.code != TCP_REC_DEVICE_FULL)
+        return; /* it is lost, as others on the way */
+    at(p, ev->e.h.at);
+    trace_print(p->out, "`: refused %" PRIu32 "`\n", ev->e.h.arg - p->tr->head.iss);
+}
+
+/*
+ * Where in its frame's chunks the payload lies: what is kept there is charged to the receive buffer by the chunk, what
+ * is copied by what it fills. Only where the first chunk ends within the payload its beginning can be told.
+ */
+static void put_chunks(struct pkt *p, const struct trace_event *ev)
+{
+    const struct tcp_ev_seg *e = &ev->e.seg;
+    unsigned front = 0;
+    struct tcp_seg seg;
+    uint8_t header[TCP_HEADER_BYTES + TCP_OPTIONS_MAX];
+
+    if (ev->type != TCP_REC_T_SEG_IN || e->len == 0)
+        return;
+    if (e->h.arg) {
+        trace_seg(e, &seg);
+        front = CHUNK_SMALL_BYTES - (e->h.arg - 1) - (p->tr->head.family == IP_V6 ? 40 : 20) -
+                (unsigned)tcp_header_encode(&seg, header);
+        if (e->h.arg - 1 >= e->len || front > FRONT_MAX)
+            front = p->front ? p->front : FRONT;
+    }
+    if (front == p->front)
+        return;
+    p->front = front;
+    at(p, e->h.at);
+    trace_print(p->out, "`: chunks %u`\n", front);
+}
+
+/* Another length of what a coalesced packet consists of. */
+static void put_gso(struct pkt *p, const struct tcp_ev_seg *e)
+{
+    if (e->h.type != TCP_REC_T_SEG_IN || e->gso_size == p->gso_now || !e->gso_size || e->len <= e->gso_size)
+        return;
+    p->gso_now = e->gso_size;
+    at(p, e->h.at);
+    trace_print(p->out, "`: gso %u`\n", e->gso_size);
+}
+
+/* The record was made while its connection was in the middle of something: what would leave next is not known. */
+static bool is_open_end(const struct pkt *p)
+{
+    const struct tcp_rec_head *h = &p->tr->head;
+
+    return h->kind == TCP_REC_KIND_CONN && (h->dumped_at < p->last_at + SETTLED_NS || p->sent_end != h->snd_nxt);
 }
 
 /* ---- what stands before the first segment ---- */
@@ -334,6 +429,22 @@ static void put_config(const struct pkt *p)
             trace_print(p->out, " sysctl -q %.16s%.16s%.16s=%" PRId64 "\n", c->name0, c->name1, c->name2, c->value);
     }
     trace_print(p->out, " sysctl -q tcp_fastopen=%" PRId64 "`\n\n", fastopen);
+}
+
+/* What was remembered of the peer when the connection began to use it. */
+static void put_metrics(const struct pkt *p)
+{
+    struct trace_cursor cursor = {0};
+    struct trace_event ev;
+
+    while (trace_next(p->tr, &cursor, &ev) == 1) {
+        const struct tcp_ev_metrics *m = &ev.e.metrics;
+
+        if (ev.type == TCP_REC_T_METRICS) {
+            trace_print(p->out, " : metrics %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", m->rtt, m->ssthresh, m->reordering);
+            return;
+        }
+    }
 }
 
 static void put_route(const struct pkt *p)
@@ -403,14 +514,22 @@ static void put_beginning(struct pkt *p)
 {
     const struct tcp_rec_head *h = &p->tr->head;
     char local[IP_ADDR_PORT_MAX], remote[IP_ADDR_PORT_MAX];
+    uint64_t clock;
 
     trace_print(p->out, "// A connection of taut's flight recorder: %s %s %s. Run it as %s.\n",
                 trace_addr_text(h->local, h->family, h->local_port, local), h->passive ? "from" : "to",
                 trace_addr_text(h->remote, h->family, h->remote_port, remote), h->family == IP_V6 ? "ipv6" : "ipv4");
+    clock = p->tr->zero - (p->cookie_syn.h.words ? PRELUDE_NS : 0);
+    trace_print(p->out, "// drill: held from %" PRIu64 ".%09" PRIu64 "%s\n", clock / NS, clock % NS,
+                is_open_end(p) ? ", open end" : "");
+    trace_print(p->out, "// (Only taut's drill replays the order within the daemon's turns; to others this is a comment.)\n");
     if (p->gso)
         trace_print(p->out, "--mss=%u\n", p->gso);
     trace_print(p->out, "`");
     put_route(p);
+    if (h->gso_max != GSO_MAX)
+        trace_print(p->out, " ip link set dev tun0 gso_max_size %" PRIu32 "\n", h->gso_max);
+    put_metrics(p);
     put_config(p);
     if (p->cookie_syn.h.words)
         put_prelude(p);
@@ -446,11 +565,24 @@ static void put_events(struct pkt *p)
     struct trace_event ev;
 
     while (trace_next(p->tr, &cursor, &ev) == 1) {
+        if (ev.type == TCP_REC_T_FIRED) {
+            put_expiry(p, ev.e.h.at);
+            continue;
+        }
         switch (ev.type) {
         case TCP_REC_T_SEG_IN:
         case TCP_REC_T_SEG_OUT:
             p->bad_md5 = drops_signature(p, cursor);
+            put_gso(p, &ev.e.seg);
+            put_chunks(p, &ev);
             put_segment(p, &ev);
+            break;
+        case TCP_REC_T_NEIGHBOUR:
+            at(p, ev.e.h.at);
+            trace_print(p->out, "`: next_hop %u %" PRIu32 "`\n", ev.e.h.code, ev.e.h.arg);
+            break;
+        case TCP_REC_T_ASKED:
+            call_line(p, ev.e.h.at, "`: asked`");
             break;
         case TCP_REC_T_ICMP:
             put_icmp(p, &ev);
@@ -462,17 +594,19 @@ static void put_events(struct pkt *p)
                 put_option(p, &ev.e.call, ev.e.h.at);
             break;
         case TCP_REC_T_DEVICE:
-            trace_print(p->out, "// here the device took a segment not: drill can't do that at one moment\n");
+            put_refused(p, &ev);
             break;
         default:
-            break;
+            continue;
         }
+        p->expired_at = UINT64_MAX;
     }
 }
 
 int trace_packetdrill(const struct trace *tr, struct trace_text *out, const char **ret_error)
 {
     struct pkt p = {.tr = tr, .out = out, .fd = FD, .first_segment = UINT64_MAX, .accepted_at = UINT64_MAX,
+                    .expired_at = UINT64_MAX,
                     .fastopen_mode = 1};
     int r;
 

@@ -207,6 +207,11 @@ static void story_other(const struct trace_event *ev, struct trace_text *out)
     case TCP_REC_T_REPLY:
         story_reply(ev, out);
         break;
+    case TCP_REC_T_METRICS:
+        trace_print(out, "remembered of the destination: round trip %.3f ms, ssthresh %" PRIu32 ", reordering %" PRIu32
+                         " (0: not known)\n",
+                    ev->e.metrics.rtt / 8e3, ev->e.metrics.ssthresh, ev->e.metrics.reordering);
+        break;
     case TCP_REC_T_STALL:
         trace_print(out, "stalled: %" PRIu32 " timeouts in a row\n", h->arg);
         break;
@@ -222,7 +227,7 @@ static void story_other(const struct trace_event *ev, struct trace_text *out)
 void trace_story_event(const struct trace *tr, const struct trace_event *ev, struct trace_story *state,
                        struct trace_text *out)
 {
-    if (ev->type == TCP_REC_T_NONE)
+    if (ev->type == TCP_REC_T_NONE || ev->type == TCP_REC_T_ASKED)
         return;
     if (ev->type == TCP_REC_T_CONFIG) {
         story_config(&ev->e.config, out);

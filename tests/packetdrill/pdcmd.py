@@ -34,6 +34,7 @@ def _arithmetic(text):
 class Commands:
     def __init__(self, host, directory, pid=0):
         self.host, self.directory, self.pid = host, directory, pid
+        self.runner = None
         self.saved, self.values = {}, {}
         self.missing = []  # settings that the engine has not, in the order of the script
         self.counters = {}
@@ -74,6 +75,9 @@ class Commands:
         if not words:
             return
         name = os.path.basename(words[0])
+        if name == ':':
+            self.do_colon(words, parts[1:])
+            return
         method = getattr(self, 'do_' + re.sub(r'\W', '_', name), None)
         if name.startswith('sysctl_restore_'):
             method = self.do_restore
@@ -84,6 +88,13 @@ class Commands:
         method(words, parts[1:])
 
     # ---- the commands ----
+
+    def do_colon(self, words, _):
+        """What a shell passes over: words of scripts that were made of records (pdheld.py)."""
+        method = getattr(self.runner, 'held_' + words[1], None) if len(words) > 1 else None
+        if not method:
+            raise UnknownCommand(' '.join(words))
+        method(*map(int, words[2:]))
 
     def do_shell_file(self, words, _):
         path = os.path.join(self.directory, words[0])
@@ -157,6 +168,9 @@ class Commands:
                 if key in words:
                     self.route[key] = int(words[words.index(key) + 1])
             self.apply_route()
+        elif words[:2] == ['link', 'set'] and words[-2] == 'gso_max_size':
+            self.gso = int(words[-1])
+            self.host.device(self.gso, self.refuse)
         else:
             raise UnknownCommand('ip ' + ' '.join(words))
 

@@ -81,13 +81,22 @@ class Event:
 
 
 @dataclass
+class Held:
+    """The comment "// drill: held from 1234.000000000" (", open end"): a record's turns are done again as they were."""
+    clock: int  # ns: the time of the engine's clock at 0
+    open_end: bool
+
+
+@dataclass
 class Script:
+    held: Held = None
     options: list = field(default_factory=list)
     init: list = field(default_factory=list)
     events: list = field(default_factory=list)
     cleanup: list = field(default_factory=list)
 
 
+_HELD = re.compile(r'^// drill: held from (\d+)\.(\d{9})(, open end)?$', re.M)
 _BLANK = re.compile(r'(?:\s+|//[^\n]*|/\*.*?\*/|\#[^\n]*)+', re.S)
 _NUMBER = re.compile(r'\d*\.\d+|\d+')
 _WORD = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
@@ -107,6 +116,8 @@ KIND_EOL, KIND_NOP, KIND_MSS, KIND_WSCALE, KIND_SACKOK, KIND_SACK, KIND_TS, KIND
 class Parser:
     def __init__(self, text, defines):
         self.text, self.pos, self.defines = text, 0, defines
+        m = _HELD.search(text)
+        self.held = Held(int(m.group(1) + m.group(2)), bool(m.group(3))) if m else None
 
     # ---- scanning ----
 
@@ -165,7 +176,7 @@ class Parser:
     # ---- the whole ----
 
     def script(self):
-        s = Script()
+        s = Script(self.held)
         while self.at('--'):
             m = self.need_match(_OPTION, 'an option')
             value = m.group(2)
@@ -196,7 +207,8 @@ class Parser:
 
     def seconds(self):
         m = self.need_match(_NUMBER, 'a time')
-        return int(round(float(m.group()) * 1e6))
+        ns = round(float(m.group()) * 1e9)
+        return ns / 1000 if self.held and ns % 1000 else int(round(float(m.group()) * 1e6))
 
     def time(self):
         if self.eat('*'):

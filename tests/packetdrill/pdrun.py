@@ -129,8 +129,9 @@ class Runner:
     def run(self):
         locals_ = [self.variant['local']]
         mtu = self.settings.mtu or self.variant['mtu']
-        with pdshim.Host(self.lib, self.settings.seed, locals_, mtu) as self.host:
+        with self.new_host(locals_, mtu) as self.host:
             self.commands = Commands(self.host, os.path.dirname(os.path.abspath(self.path)), os.getpid())
+            self.commands.runner = self
             self.commands.route['mtu'] = mtu
             self.t0 = self.host.now()
             try:
@@ -148,6 +149,9 @@ class Runner:
                     self.on_end(self)
                 if self.blocked:
                     self.host.forget(ctypes.byref(self.blocked[1]))
+
+    def new_host(self, addresses, mtu):
+        return pdshim.Host(self.lib, self.settings.seed, addresses, mtu)
 
     def now_us(self):
         return (self.host.now() - self.t0) // 1000
@@ -183,7 +187,7 @@ class Runner:
         if us < self.now_us():
             raise ScriptError('the time of this event (%.6f) lies before the end of the last one (%.6f)' %
                               (us / 1e6, self.now_us() / 1e6))
-        self.advance_ns(self.t0 + us * 1000)
+        self.advance_ns(self.t0 + round(us * 1000))
 
     def advance_ns(self, ns):
         if not self.host.advance(ns):
@@ -215,7 +219,7 @@ class Runner:
             if self.blocked:
                 raise Failure('%s() of line %d has not returned by %.6f' %
                               (event.action.name, event.line, self.blocked_until / 1e6))
-        self.collect()
+        self.collect_rest()
         left = [x for x in self.queue if self.belongs(x)] if not self.settings.open_end else []
         if left:
             raise Failure('unexpected segment at the end of the script',
@@ -223,6 +227,8 @@ class Runner:
         wrong = self.host.check()
         if wrong:
             raise Failure('invariant broken: ' + wrong.decode())
+
+    collect_rest = collect
 
     def command(self, text):
         try:
@@ -492,10 +498,15 @@ class Runner:
         self.input(raw)
 
     def input(self, raw):
-        r = self.host.input(raw, len(raw), self.settings.mss)
+        r = self.host.input(raw, len(raw), self.segment_bytes(raw))
         if r != 0:
             raise ScriptError('the packet is refused: %s' % errno.errorcode.get(-r, r))
         self.collect()
+
+    def segment_bytes(self, raw):
+        """What the device says of this packet: bytes per segment of a coalesced one."""
+        del raw
+        return self.settings.mss
 
     def inject_icmp(self, p):
         c = self.conn

@@ -42,6 +42,7 @@ class PacketInfo(C.Structure):
 
 _PROTOTYPES = {
     'drill_create': (C.c_void_p, [C.c_uint64, C.c_char_p, C.c_uint16]),
+    'drill_create_at': (C.c_void_p, [C.c_uint64, C.c_char_p, C.c_uint16, C.c_uint64]),
     'drill_destroy': (None, [C.c_void_p]),
     'drill_check': (C.c_char_p, [C.c_void_p]),
     'drill_fastopen_key': (C.c_int, [C.c_void_p, C.c_char_p, C.c_uint32]),
@@ -54,6 +55,13 @@ _PROTOTYPES = {
     'drill_now': (C.c_uint64, [C.c_void_p]),
     'drill_deadline': (C.c_uint64, [C.c_void_p]),
     'drill_advance': (C.c_bool, [C.c_void_p, C.c_uint64]),
+    'drill_hold': (None, [C.c_void_p]),
+    'drill_pull': (C.c_int, [C.c_void_p, C.c_bool]),
+    'drill_chunks': (None, [C.c_void_p, C.c_uint32]),
+    'drill_next_hop': (None, [C.c_void_p, C.c_int, C.c_int]),
+    'drill_refused': (C.c_int, [C.c_void_p, C.c_uint32]),
+    'drill_expire': (C.c_int, [C.c_void_p]),
+    'drill_metrics': (C.c_int, [C.c_void_p, C.c_char_p, C.c_uint32, C.c_uint32, C.c_uint32]),
     'drill_input': (C.c_int, [C.c_void_p, C.c_char_p, C.c_size_t, C.c_uint16]),
     'drill_output': (C.c_int, [C.c_void_p, C.c_void_p, C.c_size_t, C.POINTER(PacketInfo)]),
     'drill_cause_name': (C.c_char_p, [C.c_int32]),
@@ -91,11 +99,15 @@ class Host:
 
     ROOM = 70000
 
-    def __init__(self, lib, seed, local, mtu):
+    def __init__(self, lib, seed, local, mtu, held_from=None):
+        """held_from: its clock's beginning in ns, and it is held; None: any, and it isn't."""
         self.lib = lib
-        self.d = lib.drill_create(seed, ' '.join(local).encode(), mtu)
+        place = (seed, ' '.join(local).encode(), mtu)
+        self.d = lib.drill_create(*place) if held_from is None else lib.drill_create_at(*place, held_from)
         if not self.d:
             raise MemoryError('drill_create')
+        if held_from is not None:
+            self.lib.drill_hold(self.d)
         self.room = C.create_string_buffer(self.ROOM)
 
     def __enter__(self):

@@ -3,7 +3,8 @@
  *
  * Every verb ends with drill_turn(), which does what a kernel would do before anybody could look: sockets hear what
  * happened, segments leave, woken calls go on. Invariant: after a verb no connection is on READY, and the deadline lies
- * in the future. The clock moves in drill_advance() only.
+ * in the future (but where it is held: then drill_pull() and drill_expire() are the caller's). The clock moves in
+ * drill_advance() only.
  */
 #include <stdio.h>
 #include <sys/mman.h>
@@ -101,11 +102,16 @@ static bool create_engine(struct drill *d, uint64_t seed)
 
 struct drill *drill_create(uint64_t seed, const char *local, uint16_t mtu)
 {
+    return drill_create_at(seed, local, mtu, START_NS);
+}
+
+struct drill *drill_create_at(uint64_t seed, const char *local, uint16_t mtu, uint64_t now)
+{
     struct drill *d = calloc(1, sizeof *d);
 
     if (!d)
         return NULL;
-    d->now = START_NS;
+    d->now = now;
     d->out_tail = &d->out;
     d->path.mtu = mtu;
     tcp_config_defaults(&d->config);
@@ -195,6 +201,19 @@ uint32_t drill_metrics_flush(struct drill *d)
     return tcp_metrics_flush(d->tcp, NULL);
 }
 
+int drill_metrics(struct drill *d, const char *remote, uint32_t rtt, uint32_t ssthresh, uint32_t reordering)
+{
+    struct tcp_metrics m = {.rtt = rtt, .ssthresh = ssthresh, .reordering = reordering};
+
+    if (!ip_addr_parse(remote, &m.remote))
+        return -EINVAL;
+    for (unsigned i = 0; i < d->n_local; i++) {
+        if (d->local[i].family == m.remote.family)
+            tcp_metrics_learn(d->tcp, &d->local[i], &m.remote, &m, d->now);
+    }
+    return 0;
+}
+
 void drill_route(struct drill *d, uint16_t mtu, uint16_t advmss, uint8_t initcwnd, uint8_t initrwnd)
 {
     d->path_news = d->path_news || mtu != d->path.mtu;
@@ -282,6 +301,8 @@ static bool pull_segments(struct drill *d)
 
 void drill_turn(struct drill *d)
 {
+    if (d->held)
+        return; /* telling a socket's owner asks, and so moves, the socket: the record tells of what came of it */
     for (unsigned i = 0; i < 1000; i++) {
         bool any = pull_segments(d);
 
@@ -292,8 +313,102 @@ void drill_turn(struct drill *d)
     }
 }
 
+void drill_hold(struct drill *d)
+{
+    d->held = true;
+}
+
+static void note_left(struct drill *d)
+{
+    const struct tcp_out *o = &d->scratch;
+
+    d->left[d->n_left++ % DRILL_LEFT] = (struct drill_left){.id = o->id, .seq = o->seg.seq, .len = o->seg.len,
+        .flags = o->seg.flags, .retransmission = o->retransmission, .cause = o->cause};
+}
+
+void drill_next_hop(struct drill *d, int what, int error)
+{
+    tcp_id id = d->waits;
+
+    if (tcp_next_ready(d->tcp, &d->scratch))
+        id = d->scratch.id;
+    if (what == 0)
+        tcp_suspend(d->tcp, id);
+    else if (what == 1)
+        tcp_resume(d->tcp, id);
+    else
+        tcp_unreachable(d->tcp, id, error, d->now);
+    d->waits = what == 0 ? id : 0;
+}
+
+int drill_refused(struct drill *d, uint32_t seq)
+{
+    unsigned n = d->n_left < DRILL_LEFT ? d->n_left : DRILL_LEFT;
+
+    for (unsigned i = 1; i <= n; i++) {
+        struct drill_left *l = &d->left[(d->n_left - i) % DRILL_LEFT];
+        struct tcp_out out = {.id = l->id, .cause = l->cause, .retransmission = l->retransmission};
+
+        if (!l->id || seq - l->seq >= (l->len ? l->len : 1))
+            continue;
+        out.seg.seq = seq;
+        out.seg.len = l->len - (seq - l->seq);
+        out.seg.flags = l->flags;
+        l->id = seq == l->seq ? 0 : l->id; /* what the device cut comes back piece by piece, the last one first */
+        l->len = seq - l->seq;
+        tcp_tx_refused(d->tcp, &out, d->now);
+        drill_turn(d);
+        return 0;
+    }
+    return -ENOENT;
+}
+
+int drill_pull(struct drill *d, bool again)
+{
+    int made = 1;
+
+    (void)tcp_commit(d->tcp);
+    if (!tcp_next_reply(d->tcp, d->now, &d->scratch)) {
+        if (tcp_next_ready(d->tcp, &d->scratch))
+            d->asked = d->scratch.id;
+        else if (!again)
+            return -1;
+        tell_path(d);
+        made = tcp_output(d->tcp, d->asked, d->now, &d->scratch);
+        if (made)
+            note_left(d);
+    }
+    if (made)
+        send_out(d);
+    drill_turn(d);
+    return made;
+}
+
+static uint64_t events_told(const struct drill *d)
+{
+    struct tcp_trace_totals totals;
+
+    tcp_trace_totals(d->tcp, &totals);
+    return totals.events;
+}
+
+int drill_expire(struct drill *d)
+{
+    uint64_t before = events_told(d);
+
+    if (tcp_deadline(d->tcp) > d->now)
+        return 0;
+    tcp_expire(d->tcp, d->now);
+    drill_turn(d);
+    return events_told(d) > before ? 2 : 1;
+}
+
 bool drill_advance(struct drill *d, uint64_t to)
 {
+    if (d->held) {
+        d->now = to > d->now ? to : d->now;
+        return true;
+    }
     for (unsigned i = 0; i < TURNS_MAX; i++) {
         uint64_t at = drill_deadline(d);
 

@@ -67,6 +67,8 @@ struct drill_packet {
 
 /* local: "192.168.0.1 fd00::1", separated by spaces. Every verb of the engine is checked (tcp_check()). NULL: no memory. */
 struct drill *drill_create(uint64_t seed, const char *local, uint16_t mtu);
+/* The same with the clock at `now` to begin with, ns. */
+struct drill *drill_create_at(uint64_t seed, const char *local, uint16_t mtu, uint64_t now);
 void drill_destroy(struct drill *d);
 /* A broken invariant of the engine, or NULL. */
 const char *drill_check(const struct drill *d);
@@ -81,6 +83,8 @@ int drill_fastopen_key(struct drill *d, const uint8_t *keys, uint32_t bytes);
 bool drill_listens(const struct drill *d, uint16_t port);
 /* `ip tcp_metrics flush`: returns how many destinations are forgotten. */
 uint32_t drill_metrics_flush(struct drill *d);
+/* What was remembered of a destination: rtt in us << 3, the others in segments; 0: nothing. */
+int drill_metrics(struct drill *d, const char *remote, uint32_t rtt, uint32_t ssthresh, uint32_t reordering);
 /* The one route: advmss, initcwnd, initrwnd 0: not given. Told to connections that begin afterwards. */
 void drill_route(struct drill *d, uint16_t mtu, uint16_t advmss, uint8_t initcwnd, uint8_t initrwnd);
 /* gso 0: super-frames are not made; refuse: the device takes no packet (each one fails locally). */
@@ -91,6 +95,30 @@ uint64_t drill_now(const struct drill *d);
 uint64_t drill_deadline(const struct drill *d);
 /* Moves the clock to `to`, taking every timer on the way at its own time. False: it does not stop (engine busy loop). */
 bool drill_advance(struct drill *d, uint64_t to);
+/*
+ * Held: nothing leaves, no timer runs out and no event is told by itself, as in a daemon between the parts of its turn;
+ * the caller says when, by the verbs below, as a record does. Calls that would block can't go on.
+ */
+void drill_hold(struct drill *d);
+/*
+ * Packets come in chunks of the pool from here on, as the daemon reads a TAP: a small one that begins with `front` bytes
+ * of other headers, then two big ones. 0: in none.
+ */
+void drill_chunks(struct drill *d, uint32_t front);
+/*
+ * Asks for one segment: 1: it left; 0: who was asked had none; -1: nobody is ready. again: then the one that was asked
+ * last is asked, ready or not.
+ */
+int drill_pull(struct drill *d, bool again);
+/*
+ * The next hop of the connection that is ready, or waits: 0: its address is not known yet, the connection waits;
+ * 1: known; 2: it does not answer, or there is no route: `error`.
+ */
+void drill_next_hop(struct drill *d, int what, int error);
+/* The device did not take the segment that began at `seq`, one of the last that left: tcp_tx_refused(). 0 or -ENOENT. */
+int drill_refused(struct drill *d, uint32_t seq);
+/* Timers run out that are due. 0: none is; 1: none of which a record tells (the pacing gate); 2: one that it tells of. */
+int drill_expire(struct drill *d);
 /*
  * A packet from the wire. gso_size: bytes per segment if it is a coalesced one, else 0. 0 or -EINVAL (not an intact TCP
  * or ICMP packet for us).

@@ -21,6 +21,7 @@
 #define DRILL_FDS    64
 #define DRILL_FIRST_FD 3
 #define DRILL_LOCALS 4
+#define DRILL_LEFT 64 /* frames of a turn and more */
 
 enum drill_fd_kind { DRILL_FD_FREE, DRILL_FD_SOCK, DRILL_FD_EPOLL };
 
@@ -50,6 +51,15 @@ struct drill_out {
     uint8_t bytes[];
 };
 
+/* A segment that left, as far as the engine has to know to take it back. */
+struct drill_left {
+    tcp_id id;
+    uint32_t seq, len;
+    uint16_t flags;
+    bool retransmission;
+    enum tcp_cause cause;
+};
+
 struct drill {
     struct tcp_config config;
     void *arena;
@@ -62,6 +72,12 @@ struct drill {
     struct tcp_path path;
     bool path_news; /* connections have not heard of its MTU yet */
     bool refuse;
+    bool held;
+    tcp_id asked;   /* last, for a segment */
+    tcp_id waits;   /* for its next hop */
+    uint32_t front; /* drill_chunks() */
+    struct drill_left left[DRILL_LEFT]; /* a ring: what was pulled last */
+    unsigned n_left;
     uint16_t ip_id;
     struct drill_out *out, **out_tail;
     struct drill_call *calls; /* pending */

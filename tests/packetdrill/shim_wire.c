@@ -94,8 +94,40 @@ static bool decode_ip(const uint8_t *p, size_t n, struct ip_header *ret)
     return true;
 }
 
+void drill_chunks(struct drill *d, uint32_t front)
+{
+    d->front = front < CHUNK_SMALL_BYTES ? front : 0;
+}
+
+/* The payload in chunks, where a frame of that packet would have it; how many. `at`: of the payload in the packet. */
+static unsigned lay_in_chunks(struct drill *d, size_t at, struct tcp_seg *seg, struct chunk *ret[3])
+{
+    const uint8_t *from = seg->slice[0].data;
+    size_t left = seg->len, skip = d->front + at;
+    unsigned n = 0;
+
+    seg->n_slices = 0;
+    for (; n < 3 && left; n++) {
+        size_t take;
+
+        ret[n] = chunk_alloc(d->pool, n == 0 ? CHUNK_SMALL_BYTES : CHUNK_BIG_BYTES);
+        if (!ret[n])
+            return n;
+        take = ret[n]->size - skip < left ? ret[n]->size - skip : left;
+        memcpy(ret[n]->data + skip, from, take);
+        seg->slice[seg->n_slices++] =
+            (struct tcp_slice){.data = ret[n]->data + skip, .len = (uint32_t)take, .chunk = ret[n]};
+        from += take;
+        left -= take;
+        skip = 0;
+    }
+    return n;
+}
+
 static int input_tcp(struct drill *d, const struct ip_header *ip, const uint8_t *p, size_t n, uint16_t gso_size)
 {
+    struct chunk *chunks[3];
+    unsigned n_chunks = 0;
     struct tcp_seg seg;
     size_t header;
     enum tcp_decode_result r;
@@ -115,7 +147,11 @@ static int input_tcp(struct drill *d, const struct ip_header *ip, const uint8_t 
     seg.len = (uint32_t)(n - header);
     seg.n_slices = seg.len ? 1 : 0;
     seg.slice[0] = (struct tcp_slice){.data = p + header, .len = seg.len};
+    if (d->front && seg.len)
+        n_chunks = lay_in_chunks(d, ip->header_bytes + header, &seg, chunks);
     tcp_input(d->tcp, &seg, &d->path, d->now);
+    while (n_chunks > 0)
+        chunk_unref(d->pool, chunks[--n_chunks]);
     return 0;
 }
 

@@ -331,6 +331,15 @@ class Daemon(Process):
             check(sign not in self.output(), f'tautd: {sign}: {self.output()[-3000:]}')
 
 
+def cpu_seconds(d):
+    """Of the daemon and the process that runs its stack."""
+    ticks = 0
+    for pid in {d.pid, d.stack_pid}:
+        with open(f'/proc/{pid}/stat', encoding='ascii') as f:
+            ticks += sum(int(x) for x in f.read().rsplit(')', 1)[1].split()[11:13])
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
 class Capture:
     """dumpcap on an interface, read with tshark afterwards."""
 

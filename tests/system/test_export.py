@@ -64,7 +64,9 @@ def test_pcapng(net):
     whole = [r for r in rows if r[5] == r[6]]
     check(len(whole) > 2, 'whole packets')
     equal({(r[3], r[4]) for r in whole}, {('1', '1')}, 'checksums')
-    equal(tshark(out, 'frame.number', display='_ws.malformed || _ws.expert.severity >= 0x600000'), [], 'warnings')
+    # A D-SACK (tshark warns of it) tells of a tail loss probe that a busy machine made needless.
+    equal(tshark(out, 'frame.number', display='_ws.malformed || (_ws.expert.severity >= 0x600000 && !tcp.options.sack.dsack)'),
+          [], 'warnings')
     check(abs(float(rows[0][7]) - time.time()) < 60, rows[0][7])
     info = sh('capinfos', out)
     for want in ('pcapng', 'Raw IP', 'taut 0', 'nanoseconds'):

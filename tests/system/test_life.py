@@ -7,8 +7,8 @@ import subprocess
 import threading
 import time
 
-from harness import (FULL, IFNAME, SANITIZED, TAUTD, Skip, STACK4, check, equal, need, pattern, read_all, read_exactly, same_bytes,
-                     sh, sysctl, tcp, wait_for)
+from harness import (FULL, IFNAME, SANITIZED, TAUTD, Skip, STACK4, check, cpu_seconds, equal, need, pattern, read_all,
+                     read_exactly, same_bytes, sh, sysctl, tcp, wait_for)
 
 
 def test_sigterm_drains(net):
@@ -152,15 +152,6 @@ def test_idle_sleeps(net):
         check(False, f'woke up in each of {attempts} times {seconds} s; the last calls: {calls[:12]}')
     socks[500].sendall(b'awake')
     equal(read_exactly(socks[500], 5), b'awake', 'echo afterwards')
-
-
-def cpu_seconds(d):
-    """Of the daemon and the process that runs its stack."""
-    ticks = 0
-    for pid in {d.pid, d.stack_pid}:
-        with open(f'/proc/{pid}/stat', encoding='ascii') as f:
-            ticks += sum(int(x) for x in f.read().rsplit(')', 1)[1].split()[11:13])
-    return ticks / os.sysconf('SC_CLK_TCK')
 
 
 def test_busy_is_not_spinning(net):

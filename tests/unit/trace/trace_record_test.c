@@ -164,6 +164,123 @@ static void test_names_in_the_script(void **state)
     trace_text_free(&text);
 }
 
+/* ---- turns in the script ---- */
+
+static void script_add_seg(enum tcp_rec_type type, uint64_t at, uint16_t flags, uint32_t seq, uint32_t len, uint16_t gso,
+                           uint32_t arg)
+{
+    struct tcp_ev_seg e = {.h = {.type = (uint8_t)type, .at = at, .arg = arg}, .tcp_flags = flags, .seq = seq, .len = len,
+                           .gso_size = gso};
+
+    record_add(&e, sizeof e);
+}
+
+static void script_add(enum tcp_rec_type type, unsigned code, uint64_t at, uint32_t arg)
+{
+    struct tcp_ev_fired e = {.h = {.type = (uint8_t)type, .code = (uint8_t)code, .at = at, .arg = arg}};
+
+    record_add(&e, sizeof e);
+}
+
+/* A record that was made `age` ns after its last event, of a connection that has sent up to `snd_nxt`. */
+static void script_of(uint64_t age, uint32_t snd_nxt, enum tcp_rec_kind kind, struct trace_text *out)
+{
+    const uint64_t t = 5000000000;
+    struct tcp_ev_metrics m = {.h = {.type = TCP_REC_T_METRICS, .at = t}, .rtt = 800, .ssthresh = 7};
+    const char *why = NULL;
+    struct tcp_rec_head h;
+    struct trace tr;
+
+    record_begin(1, 0);
+    memcpy(&h, record, sizeof h);
+    h.created_at = t;
+    h.dumped_at = t + 4000 + age;
+    h.iss = 100;
+    h.irs = 0;
+    h.passive = 1;
+    h.kind = (uint8_t)kind;
+    h.snd_nxt = snd_nxt;
+    h.gso_max = 32768;
+    memcpy(record, &h, sizeof h);
+    record_start();
+    script_add_seg(TCP_REC_T_SEG_IN, t, TCP_SYN, 0, 0, 0, 0);
+    record_add(&m, sizeof m);
+    script_add_seg(TCP_REC_T_SEG_OUT, t + 1001, TCP_SYN | TCP_ACK, 100, 0, 0, 0);
+    script_add_seg(TCP_REC_T_SEG_IN, t + 2000, TCP_ACK, 1, 2900, 1448, 1 + 2048 - 26 - 20 - 20);
+    script_add_seg(TCP_REC_T_SEG_IN, t + 2000, TCP_ACK, 2901, 2900, 1400, 1 + 2048 - 26 - 20 - 20);
+    script_add_seg(TCP_REC_T_SEG_IN, t + 2000, TCP_ACK, 5801, 100, 0, 0);
+    script_add(TCP_REC_T_FIRED, TCP_REC_TIMER_DELACK, t + 3000, 0);
+    script_add(TCP_REC_T_FIRED, TCP_REC_TIMER_KEEPALIVE, t + 3000, 0);
+    script_add(TCP_REC_T_ASKED, 0, t + 3000, 0);
+    script_add(TCP_REC_T_NEIGHBOUR, TCP_REC_NEIGHBOUR_UNREACHABLE, t + 3000, 113);
+    script_add_seg(TCP_REC_T_SEG_OUT, t + 4000, TCP_ACK, 101, 10, 0, 0);
+    script_add(TCP_REC_T_DEVICE, TCP_REC_DEVICE_FULL, t + 4000, 101);
+    tr = record_open();
+    assert_int_equal(trace_packetdrill(&tr, out, &why), 0);
+}
+
+static unsigned times_in(const char *text, const char *what)
+{
+    unsigned n = 0;
+
+    for (const char *c = strstr(text, what); c; c = strstr(c + 1, what))
+        n++;
+    return n;
+}
+
+/* What the script says of turns, by its words; whether the record ends within one. */
+static void test_turns_in_the_script(void **state)
+{
+    static const char *const once[] = {
+        "// drill: held from 5.000000000\n", "--mss=1448\n", " : metrics 800 7 0\n", " gso_max_size 32768\n",
+        "0.000001001 > S. 0:0(0)", "0.000002 `: chunks 26`\n0.000002 < . 1:2901(2900)", "`: gso 1400`\n0.000002 < . 2901:5801",
+        "`: chunks 0`\n0.000002 < . 5801:5901", "0.000003 `: expire`\n0.000003 `: asked`\n0.000003 `: next_hop 2 113`\n",
+        "(10)", "0.000004 `: refused 1`\n", ": expire", ": gso"};
+    static const struct {
+        uint64_t age;
+        uint32_t snd_nxt;
+        enum tcp_rec_kind kind;
+        bool open;
+    } ends[] = {{1000000000, 111, TCP_REC_KIND_CONN, false}, {1000000, 111, TCP_REC_KIND_CONN, true},
+                {1000000000, 112, TCP_REC_KIND_CONN, true}, {0, 0, TCP_REC_KIND_DEAD, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct trace_text text = {0};
+
+        script_of(ends[i].age, ends[i].snd_nxt, ends[i].kind, &text);
+        assert_int_equal(times_in(text.at, ", open end\n"), ends[i].open);
+        for (size_t k = ends[i].open; k < sizeof once / sizeof *once; k++) {
+            if (times_in(text.at, once[k]) != 1)
+                fail_msg("%s: %u times in\n%s", once[k], times_in(text.at, once[k]), text.at);
+        }
+        trace_text_free(&text);
+    }
+}
+
+/* A record that begins behind the handshake says so, opened by either side. */
+static void test_no_handshake(void **state)
+{
+    (void)state;
+    for (unsigned passive = 0; passive < 2; passive++) {
+        struct trace_text text = {0};
+        const char *why = NULL;
+        struct tcp_rec_head h;
+        struct trace tr;
+
+        record_begin(1, 0);
+        memcpy(&h, record, sizeof h);
+        h.passive = (uint8_t)passive;
+        memcpy(record, &h, sizeof h);
+        record_start();
+        script_add_seg(passive ? TCP_REC_T_SEG_OUT : TCP_REC_T_SEG_IN, 1, TCP_SYN | TCP_ACK, 0, 0, 0, 0);
+        tr = record_open();
+        assert_true(trace_packetdrill(&tr, &text, &why) < 0);
+        assert_non_null(strstr(why, "handshake"));
+        trace_text_free(&text);
+    }
+}
+
 /* ---- pieces ---- */
 
 /* A section of `n` events from number `first` on, behind those in b; with `config`, two CONFIG events before them. */
@@ -295,6 +412,8 @@ int main(void)
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_names_in_the_story),
         cmocka_unit_test(test_names_in_the_script),
+        cmocka_unit_test(test_turns_in_the_script),
+        cmocka_unit_test(test_no_handshake),
         cmocka_unit_test(test_join),
         cmocka_unit_test(test_export_is_bounded),
     };
