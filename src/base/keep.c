@@ -172,7 +172,7 @@ void keep_copy(const void *from, void *to, char *ret_forgotten, size_t text_byte
 
 /* ---- A table --------------------------------------------------------------------------------------------------- */
 
-bool keep_open(struct keep *k, void *memory, const struct keep_spec *spec)
+bool keep_attach(struct keep *k, void *memory, const struct keep_spec *spec)
 {
     struct directory *d = memory;
     int at = memory ? find(d, spec->name) : -1;
@@ -189,7 +189,7 @@ bool keep_open(struct keep *k, void *memory, const struct keep_spec *spec)
     k->free = calloc(t->slots ? t->slots : 1, sizeof *k->free);
     k->is_dirty = calloc(t->slots ? t->slots : 1, 1);
     if (!k->owner || !k->dirty || !k->free || !k->is_dirty) {
-        keep_close(k);
+        keep_detach(k);
         return false;
     }
     k->slot = (uint8_t *)memory + t->offset;
@@ -203,7 +203,7 @@ bool keep_open(struct keep *k, void *memory, const struct keep_spec *spec)
     return true;
 }
 
-void keep_close(struct keep *k)
+void keep_detach(struct keep *k)
 {
     free(k->owner);
     free(k->dirty);
@@ -410,7 +410,7 @@ bool keep_counters_open(struct keep_counters *c, void *memory, const char *name)
     uint32_t at = 0;
 
     c->of = NULL;
-    if (!keep_open(&c->table, memory, &spec))
+    if (!keep_attach(&c->table, memory, &spec))
         return false;
     if (!c->table.slot)
         return true;
@@ -464,5 +464,5 @@ void keep_counters_close(struct keep_counters *c)
 {
     free(c->of);
     c->of = NULL;
-    keep_close(&c->table);
+    keep_detach(&c->table);
 }

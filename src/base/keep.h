@@ -61,8 +61,8 @@ struct keep {
 };
 
 /* False: lack of memory. memory NULL, or without this table: not open, and true. */
-bool keep_open(struct keep *k, void *memory, const struct keep_spec *spec);
-void keep_close(struct keep *k);
+bool keep_attach(struct keep *k, void *memory, const struct keep_spec *spec);
+void keep_detach(struct keep *k);
 
 /* ---- Reading what a predecessor left ---- */
 

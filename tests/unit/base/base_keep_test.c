@@ -61,7 +61,7 @@ static void test_outlives(void **state)
     void *who;
 
     (void)state;
-    assert_true(keep_open(&k, m, &specs[0]));
+    assert_true(keep_attach(&k, m, &specs[0]));
     for (int i = 0; i < 3; i++)
         place[i] = keep_take(&k, &owner[i]);
     while (keep_next_dirty(&k, &dirty, &who)) {
@@ -71,8 +71,8 @@ static void test_outlives(void **state)
     assert_false(keep_next_dirty(&k, &dirty, &who));
     /* Given up but not committed: a successor finds it still. */
     keep_give(&k, place[1]);
-    keep_close(&k);
-    assert_true(keep_open(&k, m, &specs[0]));
+    keep_detach(&k);
+    assert_true(keep_attach(&k, m, &specs[0]));
     assert_int_equal(keep_touched(&k), 3);
     for (uint32_t i = 0; i < 3; i++) {
         assert_true(keep_get(&k, i, &back));
@@ -93,7 +93,7 @@ static void test_outlives(void **state)
         if (!who)
             keep_drop(&k, dirty);
     assert_false(keep_get(&k, place[2] - 1, &back));
-    keep_close(&k);
+    keep_detach(&k);
     unmake(m);
 }
 
@@ -107,7 +107,7 @@ static void test_not_open(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++) {
-        assert_true(keep_open(&k, i ? m : NULL, i ? &other : &specs[0]));
+        assert_true(keep_attach(&k, i ? m : NULL, i ? &other : &specs[0]));
         assert_int_equal(keep_take(&k, &place), 0);
         keep_mark(&k, 0);
         keep_give(&k, 0);
@@ -115,7 +115,7 @@ static void test_not_open(void **state)
         keep_loaded(&k);
         assert_int_equal(keep_touched(&k), 0);
         assert_false(keep_next_dirty(&k, &place, &who));
-        keep_close(&k);
+        keep_detach(&k);
     }
     unmake(m);
 }
@@ -133,7 +133,7 @@ static void test_torn(void **state)
     (void)state;
     before = malloc(bytes);
     after = malloc(bytes);
-    assert_true(keep_open(&k, m, &specs[0]));
+    assert_true(keep_attach(&k, m, &specs[0]));
     place = keep_take(&k, &owner);
     for (uint64_t round = 1; round < 6; round++) {
         memcpy(before, m, bytes);
@@ -155,7 +155,7 @@ static void test_torn(void **state)
         assert_int_equal(back.word[0], round);
     }
     assert_int_equal(k.damaged, 0);
-    keep_close(&k);
+    keep_detach(&k);
     free(before);
     free(after);
     unmake(m);
@@ -166,7 +166,7 @@ static void write_for_ever(void *m, uint64_t *done)
     struct keep k;
     struct entry e;
 
-    if (!keep_open(&k, m, &specs[0]))
+    if (!keep_attach(&k, m, &specs[0]))
         _exit(1);
     keep_own(&k, 1, &k);
     for (uint64_t v = *done + 1;; v++) {
@@ -185,7 +185,7 @@ static void test_killed(void **state)
     int owner;
 
     (void)state;
-    assert_true(keep_open(&k, m, &specs[0]));
+    assert_true(keep_attach(&k, m, &specs[0]));
     assert_int_equal(keep_take(&k, &owner), 1);
     for (unsigned i = 0; i < 300; i++) {
         uint64_t from = *done;
@@ -202,7 +202,7 @@ static void test_killed(void **state)
         assert_true(back.word[0] == *done || back.word[0] == *done + 1);
     }
     assert_int_equal(k.damaged, 0);
-    keep_close(&k);
+    keep_detach(&k);
     munmap(done, 4096);
     unmake(m);
 }
@@ -217,7 +217,7 @@ static void test_damaged(void **state)
     unsigned dropped = 0, same = 0;
 
     (void)state;
-    assert_true(keep_open(&k, m, &specs[0]));
+    assert_true(keep_attach(&k, m, &specs[0]));
     assert_int_equal(keep_take(&k, &owner), 1);
     for (size_t bit = 0; bit < (size_t)k.step * 8; bit++) {
         memset(k.slot, 0, k.step);
@@ -241,7 +241,7 @@ static void test_damaged(void **state)
     }
     assert_true(dropped >= 64 + 8 * (8 + sizeof(struct entry)));
     assert_true(same >= 8 * (8 + sizeof(struct entry)));
-    keep_close(&k);
+    keep_detach(&k);
     unmake(m);
 }
 
@@ -256,9 +256,9 @@ static void test_directory(void **state)
     int owner;
 
     (void)state;
-    assert_true(keep_open(&k, m, &specs[0]));
+    assert_true(keep_attach(&k, m, &specs[0]));
     keep_put(&k, keep_take(&k, &owner), &e);
-    keep_close(&k);
+    keep_detach(&k);
     /* A bit anywhere in it, up to its sum. */
     copy = malloc(bytes);
     for (size_t i = 0; i < 24 + KEEP_TABLES_MAX * 48; i++) {
@@ -277,11 +277,11 @@ static void test_directory(void **state)
     keep_copy(m, to, forgotten, sizeof forgotten);
     assert_string_equal(forgotten, "second, third");
     assert_null(keep_check(to, keep_bytes(other, 3), other, 3));
-    assert_true(keep_open(&k, to, &other[0]));
+    assert_true(keep_attach(&k, to, &other[0]));
     assert_int_equal(keep_touched(&k), 1);
     assert_true(keep_get(&k, 0, &back));
     assert_int_equal(back.word[0], 77);
-    keep_close(&k);
+    keep_detach(&k);
     free(copy);
     free(to);
     unmake(m);
