@@ -486,6 +486,7 @@ def test_upgrade(net):
     e = d.control.fails('UPGRADE_REFUSED', 'server.upgrade')
     check('of no use' in str(e), f'the reason: {e}')
     load.check()
+    counted = counters(d)
     capture = net.capture(snaplen=96)
     for n in range(4):
         # To a build with another record and back, with one in between that is the same.
@@ -512,6 +513,10 @@ def test_upgrade(net):
     listener.close()
     equal(len(re.findall('takes over from generation', d.output())), 5, 'upgrades')
     equal(len(re.findall('records of another version were converted', d.output())), 2, 'conversions')
+    equal(len(re.findall('caches of another layout are forgotten: metrics\n', d.output())), 2, 'and only those caches')
+    check(all(int(n) >= 1 for n in re.findall(r'caches: (\d+) neighbours', d.output())), 'neighbours outlive upgrades')
+    lower = {k: v for k, v in counted.items() if counters(d).get(k, 0) < v}
+    equal(lower, {}, 'counters that are lower than before')
     for _, _, lost, ownerless in restores(d):
         equal((lost, ownerless), (0, 0), 'connections lost or without owner')
 
