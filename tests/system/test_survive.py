@@ -789,7 +789,6 @@ def counters(d):
 def test_caches(net):
     """Neighbours, metrics, SLAAC, routers, counters and settings outlive the worker; nobody is asked again. limit: 90 s"""
     d = net.tautd(SURVIVE + '[services]\necho = 7\n', v6=True)
-    d.call('config.set', name='tcp.tcp_max_tw_buckets', value=1000000)  # more than the arena has room for
     d.call('config.set', name='tcp.tcp_no_ssthresh_metrics_save', value=0)
     _, listener = d.control.call_fd('tcp.listen', address=STACK6, port=9001)  # on an address that must not be tentative
     for address in (STACK4, STACK6):
@@ -836,6 +835,36 @@ def test_caches(net):
     equal(len(found), 3, 'said so')
     check(all(int(f[0]) >= 3 and int(f[1]) >= 4 and int(f[2]) >= 2 and int(f[4]) == 2 and f[5] == '0' for f in found), str(found))
     listener.close()
+
+
+def test_settings(net):
+    """What calls and reloads changed is there after a crash, also one with a fresh arena; sizes are the arena's. limit: 60 s"""
+    text = '[daemon]\nsurvive = yes\ncrash_limit = 2\n[services]\necho = 7\n[tcp]\ntcp_max_tw_buckets = 4\n'
+    d = net.tautd(text)
+    d.call('config.set', name='tcp.tcp_max_tw_buckets', value=1000000)  # more than the arena has room for
+    d.write_config(text + '[log]\nlevel = debug\n')
+    d.call('server.reload')
+    said = len(re.findall('sandbox of the worker', d.output()))
+    pid = None
+    for n in range(3):  # the third is one too many
+        pid = serving_worker(d, pid)
+        os.kill(pid, signal.SIGKILL)
+        serving_worker(d, pid)
+        d.control = Control(d.dir)
+        row = d.call('config.get', name='tcp.tcp_max_tw_buckets')['rows'][0]
+        equal(row['value'], '1000000', f'what was set, after {n + 1} crashes')
+        wait_for(lambda: len(re.findall('sandbox of the worker', d.output())) > said, 5, 'messages of the level that was set')
+        said = len(re.findall('sandbox of the worker', d.output()))
+        for _ in range(8 if n < 2 else 0):
+            s = kernel_socket(STACK4, 7)
+            s.sendall(b'x')
+            equal(s.recv(1), b'x', 'echo')
+            end = d.conns(state='ESTABLISHED')[0]['id']
+            d.call('conn.close', id=end)
+            equal(s.recv(1), b'', 'FIN')
+            s.close()
+        check(d.call('server.status')['totals']['time_wait'] <= 4, 'TIME-WAIT entries: not more than places in the arena')
+    d.wait_output('more than 2 crashes within a minute', 5)
 
 
 def interface_id():
