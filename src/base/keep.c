@@ -3,7 +3,7 @@
  *
  * slot:   selector | sum, entry | sum, entry       each part a multiple of 8 bytes
  *
- * selector 0: nothing; else a number with a sum of its own, and copy [number & 1] counts. Only two stores matter to a successor: the selector's, with release
+ * selector 0: nothing; else a number with its hash, and copy [number & 1] counts. Only two stores matter to a successor: the selector's, with release
  * order, behind the copy; and `touched`, before the first selector of its slot. A counter's entry holds the hash of its
  * name, so that a build with other counters finds those that it has too.
  */
@@ -234,7 +234,7 @@ static uint64_t entry_sum(const struct keep *k, uint32_t slot, uint64_t selector
     return sum_words(sum_words(MAGIC, head, sizeof head), copy + 8, round8(k->entry_bytes));
 }
 
-/* A selector sums itself up, too: one with a wrong bit must not name the copy before. */
+/* More than a number, which with a wrong bit could be the one that the other copy was summed with. */
 static uint64_t selector_of(uint32_t number)
 {
     return (uint64_t)((number ^ 0x74617574u) * 0x9e3779b1u) << 32 | number;
@@ -253,7 +253,7 @@ bool keep_get(struct keep *k, uint32_t slot, void *ret)
     if (!selector)
         return false;
     memcpy(&sum, copy, 8);
-    if (selector != selector_of((uint32_t)selector) || sum != entry_sum(k, slot, selector, copy)) {
+    if (sum != entry_sum(k, slot, selector, copy)) {
         k->damaged++;
         keep_drop(k, slot + 1);
         return false;

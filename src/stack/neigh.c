@@ -107,16 +107,12 @@ static uint64_t reachable_ns(struct stack *st, const struct neigh *n)
     return base / 2 + st_jitter(st, base);
 }
 
-/* Unusable ones are not kept: a successor asks for them again when it needs them. */
+/* A place is for what was usable once. What isn't any more is not taken over: it is asked for when it is needed. */
 void st_neigh_changed(struct stack *st, struct neigh *n)
 {
     if (is_usable(n->state) && !n->kept)
         n->kept = keep_take(&st->keep.neigh, n);
     keep_mark(&st->keep.neigh, n->kept);
-    if (!is_usable(n->state)) {
-        keep_give(&st->keep.neigh, n->kept);
-        n->kept = 0;
-    }
 }
 
 /* The choke point of states: counts the unsure, files the entry, tells. Timers are the caller's. */

@@ -841,9 +841,9 @@ def test_settings(net):
     """What calls and reloads changed is there after a crash, also one with a fresh arena; sizes are the arena's. limit: 60 s"""
     text = '[daemon]\nsurvive = yes\ncrash_limit = 2\n[services]\necho = 7\n[tcp]\ntcp_max_tw_buckets = 4\n'
     d = net.tautd(text)
-    d.call('config.set', name='tcp.tcp_max_tw_buckets', value=1000000)  # more than the arena has room for
     d.write_config(text + '[log]\nlevel = debug\n')
     d.call('server.reload')
+    d.call('config.set', name='tcp.tcp_max_tw_buckets', value=1000000)  # more than the arena has room for
     said = len(re.findall('sandbox of the worker', d.output()))
     pid = None
     for n in range(3):  # the third is one too many

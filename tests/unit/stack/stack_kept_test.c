@@ -140,6 +140,13 @@ static void neighbours_change(void **state)
     assert_true(env_neigh(e, "192.0.2.7", &n));
     assert_memory_equal(n.mac, mac_router.b, 6);
     assert_int_equal(n.state, STACK_NEIGH_STALE);
+    /* And one that is stale already. */
+    in_arp(e, ARP_REQUEST, "192.0.2.7", &mac_peer, "192.0.2.1");
+    e = crash(e);
+    add4(e);
+    env_pull(e);
+    assert_true(env_neigh(e, "192.0.2.7", &n));
+    assert_memory_equal(n.mac, mac_peer.b, 6);
     /* Nobody is there any more. */
     send_to(e, "192.0.2.7");
     env_sleep(e, 9 * SEC);
@@ -413,7 +420,8 @@ static void counters(void **state)
 static void idle(void **state)
 {
     struct env *e = begin();
-    size_t bytes = 65536;
+    struct keep_spec spec[STACK_KEEP_TABLES];
+    size_t bytes = keep_bytes(spec, stack_keep_specs(&e->config, spec));
     uint8_t *copy = malloc(bytes);
 
     (void)state;
