@@ -43,7 +43,24 @@ static uint64_t head_sum(const struct arena_head *h)
     return sum_of(h, offsetof(struct arena_head, sum));
 }
 
-static void region_sizes(const struct arena_head *h, uint64_t buffer_bytes, uint64_t ret[ARENA_REGIONS])
+unsigned arena_cache_specs(const struct stack_config *config, struct keep_spec *ret)
+{
+    unsigned n = stack_keep_specs(config, ret);
+
+    ret[n] = keep_counters_spec("daemon counters");
+    return n + 1;
+}
+
+static uint64_t cache_bytes(const struct daemon_config *config)
+{
+    struct keep_spec spec[ARENA_CACHE_TABLES];
+
+    return keep_bytes(spec, arena_cache_specs(&config->stack, spec));
+}
+
+/* Whatever caches a build has: where they lie is the header's word, what they hold their directory's. */
+static void region_sizes(const struct arena_head *h, uint64_t caches_bytes, uint64_t buffer_bytes,
+                         uint64_t ret[ARENA_REGIONS])
 {
     ret[ARENA_RECORDS] = (uint64_t)h->max_conns * tcp_record_slot_bytes_of(h->record_bytes);
     ret[ARENA_REQUESTS] = (uint64_t)h->max_half_open * tcp_request_bytes();
@@ -53,14 +70,15 @@ static void region_sizes(const struct arena_head *h, uint64_t buffer_bytes, uint
     ret[ARENA_LINKS] = (uint64_t)h->n_links * sizeof(struct link_slot);
     ret[ARENA_CONFIG] = 2 * sizeof(struct config_copy);
     ret[ARENA_SCHEMA] = ARENA_SCHEMA_BYTES;
+    ret[ARENA_CACHES] = caches_bytes;
     ret[ARENA_PAYLOAD] = buffer_bytes;
 }
 
-static void lay_out(struct arena_head *h, uint64_t buffer_bytes)
+static void lay_out(struct arena_head *h, uint64_t caches_bytes, uint64_t buffer_bytes)
 {
     uint64_t size[ARENA_REGIONS], at = (sizeof *h + PAGE - 1) / PAGE * PAGE;
 
-    region_sizes(h, buffer_bytes, size);
+    region_sizes(h, caches_bytes, buffer_bytes, size);
     for (unsigned i = 0; i < ARENA_REGIONS; i++) {
         h->region[i] = (struct arena_region){.offset = at, .bytes = size[i]};
         at += (size[i] + PAGE - 1) / PAGE * PAGE;
@@ -85,10 +103,21 @@ static const char *frame_check(const void *base, size_t bytes)
         h->note_bytes != sizeof(struct chunk_note) || h->key_bytes != tcp_md5_slot_bytes())
         return "its entries are of another version";
     expect = *h;
-    lay_out(&expect, h->region[ARENA_PAYLOAD].bytes);
+    lay_out(&expect, h->region[ARENA_CACHES].bytes, h->region[ARENA_PAYLOAD].bytes);
     if (memcmp(expect.region, h->region, sizeof h->region) != 0 || expect.bytes != h->bytes)
         return "its regions do not fit together";
     return h->bytes == bytes ? NULL : "it is cut off";
+}
+
+/* Caches of another build are a reason to convert the arena; damaged ones are none, they are emptied. */
+static bool other_caches(const void *base, const struct arena_head *h)
+{
+    static const struct stack_config any; /* says how many, which does not matter here */
+    struct keep_spec spec[ARENA_CACHE_TABLES];
+    const void *caches = (const uint8_t *)base + h->region[ARENA_CACHES].offset;
+    size_t bytes = h->region[ARENA_CACHES].bytes;
+
+    return !keep_check(caches, bytes, NULL, 0) && keep_check(caches, bytes, spec, arena_cache_specs(&any, spec));
 }
 
 const char *arena_check(const void *base, size_t bytes)
@@ -100,7 +129,7 @@ const char *arena_check(const void *base, size_t bytes)
         return why;
     if (h->record_layout != tcp_record_layout() || h->record_bytes != sizeof(struct tcp_record))
         return "its records are of another version";
-    return NULL;
+    return other_caches(base, h) ? "its caches are of another version" : NULL;
 }
 
 static int map(struct arena *a, size_t bytes, char *error, size_t error_bytes)
@@ -135,7 +164,7 @@ static bool fill_head(struct arena_head *h, const struct daemon_config *c)
                              .n_keys = TCP_MD5_KEYS_MAX,
                              .schema_sum = sum_of(tcp_record_schema(), strlen(tcp_record_schema()) + 1)};
     memcpy(h->magic, MAGIC, sizeof h->magic);
-    lay_out(h, c->buffer_bytes);
+    lay_out(h, cache_bytes(c), c->buffer_bytes);
     if (getrandom(&h->secrets, sizeof h->secrets, 0) != (ssize_t)sizeof h->secrets)
         return false;
     h->sum = head_sum(h);
@@ -144,6 +173,7 @@ static bool fill_head(struct arena_head *h, const struct daemon_config *c)
 
 int arena_create(const struct daemon_config *config, struct arena *ret, char *error, size_t bytes)
 {
+    struct keep_spec spec[ARENA_CACHE_TABLES];
     struct arena_head head;
 
     *ret = (struct arena){.fd = -1};
@@ -164,6 +194,8 @@ int arena_create(const struct daemon_config *config, struct arena *ret, char *er
         return -1;
     }
     *ret->head = head;
+    ret->head->began_at = daemon_now();
+    keep_format(arena_at(ret, ARENA_CACHES), spec, arena_cache_specs(&config->stack, spec));
     snprintf(arena_at(ret, ARENA_SCHEMA), ARENA_SCHEMA_BYTES, "%s", tcp_record_schema());
     arena_put_config(ret, config);
     return 0;
@@ -242,6 +274,16 @@ static void copy_used(const struct arena *from, struct arena *to, enum arena_reg
     memcpy(arena_at(to, which), arena_at(from, which), bytes < most ? bytes : most);
 }
 
+static void copy_caches(const struct arena *from, struct arena *to)
+{
+    const void *old = arena_at(from, ARENA_CACHES);
+
+    if (keep_check(old, from->head->region[ARENA_CACHES].bytes, NULL, 0))
+        snprintf(to->forgotten, sizeof to->forgotten, "all, their directory is damaged");
+    else
+        keep_copy(old, arena_at(to, ARENA_CACHES), to->forgotten, sizeof to->forgotten);
+}
+
 static void fill_from(const struct arena *from, struct arena *to)
 {
     const struct arena_head *h = from->head;
@@ -254,6 +296,8 @@ static void fill_from(const struct arena *from, struct arena *to)
     to->head->links_touched = h->links_touched;
     to->head->ready = h->ready;
     to->head->told = h->told;
+    to->head->began_at = h->began_at;
+    copy_caches(from, to);
     convert_records(from, to);
     copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
     copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);
@@ -303,6 +347,25 @@ void arena_close(struct arena *a)
 void *arena_at(const struct arena *a, enum arena_region_name which)
 {
     return a->base + a->head->region[which].offset;
+}
+
+/* ---- Caches ------------------------------------------------------------------------------------------------------ */
+
+void *arena_caches(struct arena *a, const struct daemon_config *config, const char **ret_why)
+{
+    struct keep_spec spec[ARENA_CACHE_TABLES];
+    unsigned n = arena_cache_specs(&config->stack, spec);
+    size_t bytes = a->head->region[ARENA_CACHES].bytes;
+    void *memory = arena_at(a, ARENA_CACHES);
+
+    *ret_why = keep_check(memory, bytes, spec, n);
+    if (!*ret_why)
+        return memory;
+    if (keep_bytes(spec, n) > bytes) /* the configuration was changed meanwhile, too: this time without */
+        return NULL;
+    memset(memory, 0, bytes);
+    keep_format(memory, spec, n);
+    return memory;
 }
 
 /* ---- The configuration ------------------------------------------------------------------------------------------- */

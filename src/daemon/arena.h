@@ -2,7 +2,8 @@
  * daemon/arena.h: the memory that outlives the worker: a sealed memfd.
  *
  * Header (versioned, summed), then regions that begin at pages: records, half-open and TIME-WAIT entries, keys of TCP-MD5
- * (secret, as is the configuration), the journal of payload, links, the configuration, and last the payload, so that what a restart reads lies together and payload pages
+ * (secret, as is the configuration), the journal of payload, links, the configuration, caches and counters
+ * (base/keep.h, stack_keep_specs()), and last the payload, so that what a restart reads lies together and payload pages
  * stay untouched. No pointer in it means anything to the next worker.
  *
  * A link is what the arena knows of a descriptor that outlives the worker: a program's connection or listener, a
@@ -51,7 +52,7 @@ struct arena_region {
     uint64_t offset, bytes;
 };
 enum arena_region_name {
-    ARENA_RECORDS, ARENA_REQUESTS, ARENA_TIME_WAIT, ARENA_KEYS, ARENA_JOURNAL, ARENA_LINKS, ARENA_CONFIG, ARENA_SCHEMA, ARENA_PAYLOAD,
+    ARENA_RECORDS, ARENA_REQUESTS, ARENA_TIME_WAIT, ARENA_KEYS, ARENA_JOURNAL, ARENA_LINKS, ARENA_CONFIG, ARENA_SCHEMA, ARENA_CACHES, ARENA_PAYLOAD,
     ARENA_REGIONS
 };
 
@@ -81,6 +82,7 @@ struct arena_head {
     uint64_t restored_ns;       /* how long the last restore took */
     uint64_t orderly;           /* 1: the worker ended because it was asked to */
     int64_t told;               /* pid of the supervisor in whose time the service manager was told READY=1 */
+    uint64_t began_at;          /* CLOCK_MONOTONIC: counters count from then on */
     uint32_t upgrade_state;     /* enum arena_upgrade */
     char upgrade_text[252];     /* why it was refused */
 };
@@ -90,6 +92,7 @@ struct arena {
     uint8_t *base;
     struct arena_head *head;
     /* Of this process: */
+    char forgotten[256]; /* names of caches that arena_convert() could not take over, "": none */
     uint32_t *free_links;
     uint32_t n_free_links;
 };
@@ -109,6 +112,12 @@ void arena_close(struct arena *a);
 
 void *arena_at(const struct arena *a, enum arena_region_name which);
 struct link_slot *arena_link(const struct arena *a, uint32_t i);
+
+/* The tables of ARENA_CACHES; each of them by that description. */
+#define ARENA_CACHE_TABLES (STACK_KEEP_TABLES + 1)
+unsigned arena_cache_specs(const struct stack_config *config, struct keep_spec *ret);
+/* What the stack is to be given: its caches. Where their directory is damaged they are emptied before: why, else NULL. */
+void *arena_caches(struct arena *a, const struct daemon_config *config, const char **ret_why);
 
 /* The configuration as the worker last had it: reloads must outlive it. */
 void arena_put_config(struct arena *a, const struct daemon_config *config);

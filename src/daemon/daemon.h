@@ -123,6 +123,7 @@ struct daemon {
     struct services *services;
     struct programs *programs;
     struct daemon_counters counters;
+    struct keep_counters kept;    /* the same in the arena */
     int listen_fd[2];      /* control sockets that outlive this process, 0: control_open() makes its own */
     uint64_t started_at;
     char ifname[16];

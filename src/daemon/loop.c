@@ -311,6 +311,7 @@ static bool round_once(struct loop *l)
     while (n < TX_FRAMES && stack_output(d->stack, daemon_now(), &l->tx[n]))
         n++;
     stack_commit(d->stack);
+    keep_counters_commit(&d->kept);
     write_batch(l, n);
     any |= daemon_run_deferred(d);
     return any || n > 0;

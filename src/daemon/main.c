@@ -214,9 +214,28 @@ static int open_memory(struct process *p, char *error, size_t bytes)
     return 0;
 }
 
-static void use_arena(const struct arena *a, struct stack_params *params)
+static void *use_caches(struct process *p)
 {
+    const char *why;
+    void *caches = arena_caches(p->d.arena, &p->config, &why);
+
+    if (why)
+        log_msg(&p->d.log, LOG_LVL_ERR, "caches and counters of the arena are forgotten: %s", why);
+    return caches;
+}
+
+/* Sizes are the arena's: what the configuration says of them may have been changed while it ran. */
+static void use_arena(struct process *p, struct stack_params *params)
+{
+    const struct arena *a = p->d.arena;
+
+    params->keep = use_caches(p);
+    params->resumed = p->restart;
+    params->max_conns = a->head->max_conns;
+    params->max_half_open = a->head->max_half_open;
+    params->max_time_wait = a->head->max_time_wait;
     params->secrets = a->head->secrets;
+    params->secrets.rng_seed += a->head->generation; /* what is drawn from it (IP ids) is not drawn again */
     params->generation = a->head->generation;
     params->record_arena = arena_at(a, ARENA_RECORDS);
     params->request_arena = arena_at(a, ARENA_REQUESTS);
@@ -224,6 +243,28 @@ static void use_arena(const struct arena *a, struct stack_params *params)
     params->md5_arena = arena_at(a, ARENA_KEYS);
     params->max_md5_keys = a->head->n_keys;
     params->kept = &a->head->kept;
+}
+
+static const char *counter_name(unsigned i)
+{
+    static const char *const names[] = {
+#define X(name, metric, help) metric,
+        DAEMON_COUNTERS(X)
+#undef X
+    };
+
+    return names[i];
+}
+
+static int open_counters(struct daemon *d, void *memory, char *error, size_t bytes)
+{
+    d->kept.n_groups = 1;
+    d->kept.group[0] =
+        (struct keep_group){"daemon", counter_name, &d->counters, sizeof d->counters / sizeof(uint64_t)};
+    if (keep_counters_open(&d->kept, memory, "daemon counters"))
+        return 0;
+    snprintf(error, bytes, "no memory for the counters");
+    return -1;
 }
 
 static int open_stack(struct process *p, char *error, size_t bytes)
@@ -249,7 +290,7 @@ static int open_stack(struct process *p, char *error, size_t bytes)
 
     choose_mac(p, params.mac);
     if (d->arena)
-        use_arena(d->arena, &params);
+        use_arena(p, &params);
     if ((!d->arena && fill_secrets(&params.secrets) < 0) || !(d->stack = stack_create(&params))) {
         snprintf(error, bytes, "no memory or no randomness for the stack");
         return -1;
@@ -258,9 +299,8 @@ static int open_stack(struct process *p, char *error, size_t bytes)
     d->socks = stack_socks(d->stack);
     stack_set_offload(d->stack, &p->tap.offload);
     memcpy(d->mac, params.mac, sizeof d->mac);
-    d->mtu = p->tap.mtu;
-    d->link_up = true; /* until netlink says otherwise */
-    return 0;
+    stack_get_link(d->stack, &d->link_up, &d->mtu); /* until netlink says otherwise */
+    return open_counters(d, params.keep, error, bytes);
 }
 
 static int add_addresses(struct process *p, char *error, size_t bytes)
@@ -304,18 +344,10 @@ static void raise_descriptor_limit(const struct log_sink *log)
 /* What a worker does again, too. */
 static int begin_stack(struct process *p, char *error, size_t bytes)
 {
-    struct stack_config asked = p->config.stack;
-    int r;
-
-    /* Our addresses were ours all the time: nobody is asked, and nothing waits for the answer. */
-    if (p->restart)
-        p->config.stack.ipv6_dad_transmits = 0;
-    r = follow_link(p, error, bytes) < 0 || open_memory(p, error, bytes) < 0 || open_stack(p, error, bytes) < 0 ||
-                add_addresses(p, error, bytes) < 0
-            ? -1
-            : 0;
-    p->config.stack = asked;
-    return r;
+    return follow_link(p, error, bytes) < 0 || open_memory(p, error, bytes) < 0 || open_stack(p, error, bytes) < 0 ||
+                   add_addresses(p, error, bytes) < 0
+               ? -1
+               : 0;
 }
 
 static int begin_services(struct process *p, char *error, size_t bytes)
@@ -387,6 +419,7 @@ static void end(struct process *p)
     fdset_free(d->fds);
     if (d->stack)
         stack_destroy(d->stack);
+    keep_counters_close(&d->kept);
     netlink_close(d->netlink);
     if (p->tap_open)
         tap_close(&p->tap);
@@ -425,6 +458,7 @@ static int run(struct process *p)
 static int take_over(struct process *p, tcp_id doomed, char *error, size_t bytes)
 {
     struct daemon *d = &p->d;
+    struct stack_keep_found c;
     struct revived r;
     uint64_t begun_at = d->started_at;
 
@@ -435,6 +469,10 @@ static int take_over(struct process *p, tcp_id doomed, char *error, size_t bytes
             "restored in %llu us: %u connections, %u half-open, %u in TIME-WAIT; lost %u, without owner %u",
             (unsigned long long)(d->arena->head->restored_ns / NSEC_PER_USEC), r.conns, r.requests, r.time_wait, r.lost,
             r.ownerless);
+    stack_get_keep_found(d->stack, &c);
+    log_msg(&d->log, c.damaged ? LOG_LVL_ERR : LOG_LVL_INFO,
+            "caches: %u neighbours, %u addresses, %u routes, %u paths, %u destinations; damaged and forgotten %u",
+            c.neighbours, c.addresses, c.routes, c.paths, c.metrics, c.damaged);
     return 0;
 }
 
@@ -456,7 +494,8 @@ static int work(void *ctx, tcp_id doomed)
     int status = EXIT_RUNTIME;
 
     p->restart = p->arena.head->generation > 1;
-    arena_get_config(&p->arena, &p->config);
+    if (arena_get_config(&p->arena, &p->config))
+        p->d.log.level = (enum log_level)p->config.log_level; /* as reloads left it */
     revive_sweep(&p->d, p->supervisor.known, p->supervisor.n_known);
     if (begin(p, error, sizeof error) < 0 || (p->restart && take_over(p, doomed, error, sizeof error) < 0)) {
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
@@ -494,6 +533,8 @@ static int attach_arena(struct process *p, int fd, char *error, size_t bytes)
         return -1;
     log_msg(&p->d.log, LOG_LVL_NOTICE, "records of another version were converted in %llu us",
             (unsigned long long)((daemon_now() - begun_at) / NSEC_PER_USEC));
+    if (p->arena.forgotten[0])
+        log_msg(&p->d.log, LOG_LVL_NOTICE, "caches of another layout are forgotten: %s", p->arena.forgotten);
     close(fd);
     return 0;
 }

@@ -141,7 +141,10 @@ enum control_outcome method_server_status(struct control_call *call)
     json_t *j = json_pack("{s:s, s:i, s:f, s:b}", "version", TAUT_VERSION, "pid",
                           (int)(d->arena ? getppid() : getpid()), "uptime_s",
                           (double)time_since(call->now, d->started_at) / 1e9, "draining", (int)d->draining);
+    uint64_t counting_since = d->arena ? d->arena->head->began_at : d->started_at;
 
+    json_object_set_new(j, "counters_s", json_real((double)time_since(call->now, counting_since) / 1e9));
+    json_object_set_new(j, "generation", json_integer(d->arena ? d->arena->head->generation : 1));
     json_object_set_new(j, "interface", interface_json(d));
     json_object_set_new(j, "addresses", addresses_json(call));
     json_object_set_new(j, "routes", routes_json(d));

@@ -39,7 +39,9 @@ static const struct control_field hello_result[] = {
 static const struct control_field status_result[] = {
     {"version", "string", "the daemon's version"},
     {"pid", "integer", "the daemon's process"},
-    {"uptime_s", "number", "seconds since it began"},
+    {"uptime_s", "number", "seconds since it, or after a crash its present worker, began"},
+    {"counters_s", "number", "seconds since counters began; longer than uptime_s if a worker died meanwhile"},
+    {"generation", "integer", "of the worker; 1: none died"},
     {"draining", "boolean", "it is ending"},
     {"interface", "object", "name, mac, mtu, up, offload {vnet_hdr, csum, tso4, tso6, tso_ecn}"},
     {"addresses", "array", "objects {address, prefix, state, origin, valid_s, preferred_s}; null: for ever"},

@@ -215,11 +215,20 @@ static unsigned crashes_within(const struct watch *w, uint64_t span, uint64_t no
 static void start_over(struct watch *w)
 {
     char error[CONFIG_ERROR_MAX];
+    struct daemon_config *config;
     struct arena fresh;
+    bool known;
+    int r;
 
     log_msg(w->sv->log, LOG_LVL_ERR, "more than %u crashes within a minute: all connections are reset",
             w->sv->config->crash_limit);
-    if (arena_create(w->sv->config, &fresh, error, sizeof error) < 0) {
+    config = malloc(sizeof *config); /* as it was set and reloaded last */
+    known = config && arena_get_config(w->sv->arena, config);
+    r = arena_create(known ? config : w->sv->config, &fresh, error, sizeof error);
+    if (config)
+        explicit_bzero(config, sizeof *config);
+    free(config);
+    if (r < 0) {
         log_msg(w->sv->log, LOG_LVL_ERR, "%s", error);
         return;
     }

@@ -75,6 +75,7 @@ static void set_state(struct stack *st, struct st_addr *a, enum stack_addr_state
     if (a->pub.state == state)
         return;
     a->pub.state = (uint8_t)state;
+    keep_mark(&st->keep.addr, a->kept);
     addr_event(st, a, false);
 }
 
@@ -85,6 +86,9 @@ void st_addr_arm(struct stack *st, struct st_addr *a)
     if (a->pub.state == STACK_ADDR_PREFERRED)
         at = time_min(at, a->pub.preferred_until);
     st_arm(st, &a->timer, at);
+    if (!a->kept)
+        a->kept = keep_take(&st->keep.addr, a);
+    keep_mark(&st->keep.addr, a->kept); /* whatever of it changes, its timer is armed again */
 }
 
 /* ---- Bringing up -------------------------------------------------------------------------------------- */
@@ -153,17 +157,58 @@ void st_addr_expired(struct stack *st, struct st_addr *a, uint64_t now)
     st_addr_arm(st, a);
 }
 
+/*
+ * After a crash: it was ours all the time, so that nobody is asked, nothing is announced and nothing waits; unless it was
+ * known to be a duplicate, or not yet known, or an advertisement has just brought it. True: that is all.
+ */
+static bool go_on(struct stack *st, struct st_addr *a, const struct addr_entry *was, uint64_t now)
+{
+    if (!st->keep.resumed || (was && was->state == STACK_ADDR_TENTATIVE) ||
+        (!was && a->pub.origin == STACK_ADDR_SLAAC))
+        return false;
+    if (was) {
+        a->pub.state = was->state;
+        return true;
+    }
+    a->pub.state = STACK_ADDR_PREFERRED;
+    if (ip_addr_is_link_local(&a->pub.addr) && a->pub.addr.family == IP_V6)
+        st_rs_start(st, now); /* who forgot it forgot its routers */
+    return true;
+}
+
+static void bring_up(struct stack *st, struct st_addr *a, const struct addr_entry *was, uint64_t now)
+{
+    if (a->pub.addr.family == IP_V6) {
+        struct ip_addr group = nd_solicited_node(&a->pub.addr, st->ifindex);
+
+        st_group_join(st, &group, now); /* before the first probe, RFC 4862 section 5.4.2 */
+    }
+    if (go_on(st, a, was, now)) {
+        return;
+    } else if (a->pub.addr.family == IP_V6) {
+        begin_dad(st, a, now);
+    } else {
+        a->pub.state = STACK_ADDR_PREFERRED;
+        begin_announcing(st, a, now);
+    }
+    addr_event(st, a, false);
+}
+
 struct st_addr *st_addr_new(struct stack *st, const struct ip_addr *addr, unsigned bits,
                             enum stack_addr_origin origin, uint64_t now)
 {
+    const struct addr_entry *was;
     struct st_addr *a = NULL;
+    uint32_t kept;
 
     for (unsigned i = 0; i < ADDR_MAX && !a; i++)
         if (!st->addr[i].used)
             a = &st->addr[i];
     if (!a)
         return NULL;
+    was = st_keep_was_ours(st, addr, &kept);
     *a = (struct st_addr){.used = true,
+                          .kept = kept,
                           .pub = {.addr = *addr,
                                   .prefix_bits = (uint8_t)bits,
                                   .origin = (uint8_t)origin,
@@ -173,16 +218,8 @@ struct st_addr *st_addr_new(struct stack *st, const struct ip_addr *addr, unsign
                           .announce_at = TIME_NEVER,
                           .defended_at = TIME_NEVER};
     st_timer_init(&a->timer, ST_TIMER_ADDR);
-    if (addr->family == IP_V6) {
-        struct ip_addr group = nd_solicited_node(addr, st->ifindex);
-
-        st_group_join(st, &group, now); /* before the first probe, RFC 4862 section 5.4.2 */
-        begin_dad(st, a, now);
-    } else {
-        a->pub.state = STACK_ADDR_PREFERRED;
-        begin_announcing(st, a, now);
-    }
-    addr_event(st, a, false);
+    keep_own(&st->keep.addr, kept, a);
+    bring_up(st, a, was, now);
     st_addr_arm(st, a);
     return a;
 }
@@ -195,6 +232,8 @@ void st_addr_remove(struct stack *st, struct st_addr *a, uint64_t now)
 
         st_group_leave(st, &group, now);
     }
+    keep_give(&st->keep.addr, a->kept);
+    a->kept = 0;
     a->used = false;
     addr_event(st, a, true);
 }

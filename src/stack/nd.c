@@ -108,6 +108,7 @@ static void na_input(struct stack *st, const struct packet *pk, const struct nd_
     if (n->router && !m->router)
         st_route_forget_router(st, &m->target);
     n->router = m->router;
+    st_neigh_changed(st, n);
     st_neigh_answered(st, &m->target, m->target_ll_ok ? &m->target_ll : NULL, m->solicited, m->override, now);
 }
 
@@ -220,8 +221,10 @@ static void ra_input(struct stack *st, const struct upper *u, const struct nd_me
         return;
     if (m->source_ll_ok) {
         n = st_neigh_heard(st, &u->src, &m->source_ll, now);
-        if (n)
+        if (n) {
             n->router = true;
+            st_neigh_changed(st, n);
+        }
     }
     learn_link(st, m);
     def.valid_until = time_add(now, m->router_lifetime_s * NSEC_PER_SEC);

@@ -107,6 +107,14 @@ static uint64_t reachable_ns(struct stack *st, const struct neigh *n)
     return base / 2 + st_jitter(st, base);
 }
 
+/* A place is for what was usable once. What isn't any more is not taken over: it is asked for when it is needed. */
+void st_neigh_changed(struct stack *st, struct neigh *n)
+{
+    if (is_usable(n->state) && !n->kept)
+        n->kept = keep_take(&st->keep.neigh, n);
+    keep_mark(&st->keep.neigh, n->kept);
+}
+
 /* The choke point of states: counts the unsure, files the entry, tells. Timers are the caller's. */
 static void set_state(struct stack *st, struct neigh *n, enum stack_neigh_state state, uint64_t now)
 {
@@ -120,6 +128,7 @@ static void set_state(struct stack *st, struct neigh *n, enum stack_neigh_state 
     if (state == STACK_NEIGH_FAILED)
         n->mac = eth_addr_zero;
     relist(st, n);
+    st_neigh_changed(st, n);
     if (old != state && (state == STACK_NEIGH_REACHABLE || state == STACK_NEIGH_FAILED)) {
         struct stack_event ev = {.kind = STACK_EVENT_NEIGH, .addr = n->addr, .state = (uint8_t)state};
 
@@ -190,6 +199,7 @@ static void neigh_delete(struct stack *st, struct neigh *n, enum stack_drop why,
 {
     give_up(st, n, why, now);
     st->neigh.unsure -= (uint32_t)is_unsure(n->state);
+    keep_give(&st->keep.neigh, n->kept);
     st_disarm(st, &n->timer);
     list_del(&n->hash);
     list_del(&n->lru);
@@ -342,6 +352,8 @@ static void confirm(struct stack *st, struct neigh *n, uint64_t now)
     n->probes = 0;
     if (n->state != STACK_NEIGH_REACHABLE)
         set_state(st, n, STACK_NEIGH_REACHABLE, now);
+    else
+        st_neigh_changed(st, n);
     st_arm(st, &n->timer, time_add(now, n->reachable_ns));
     release(st, n);
 }
@@ -350,6 +362,8 @@ static void make_stale(struct stack *st, struct neigh *n, uint64_t now)
 {
     if (n->state != STACK_NEIGH_STALE)
         set_state(st, n, STACK_NEIGH_STALE, now);
+    else
+        st_neigh_changed(st, n);
     n->probes = 0;
     st_arm(st, &n->timer, time_add(time_max(n->used_at, now), NEIGH_GC_NS));
     release(st, n);
@@ -409,6 +423,32 @@ void st_neigh_answered(struct stack *st, const struct ip_addr *addr, const struc
         confirm(st, n, now);
     else if (differs)
         make_stale(st, n, now);
+}
+
+bool st_neigh_restore(struct stack *st, uint32_t place, const struct neigh_entry *e, uint64_t now)
+{
+    bool fresh = e->state == STACK_NEIGH_REACHABLE && e->confirmed_at <= now &&
+                 time_since(now, e->confirmed_at) < e->reachable_ns;
+    struct neigh *n;
+
+    if (!is_usable(e->state) || e->state >= STACK_NEIGH_MAX || eth_addr_is_zero(&e->mac) ||
+        eth_addr_is_group(&e->mac) || st_neigh_find(st, &e->addr) || st->neigh.n >= st->neigh.max)
+        return false;
+    n = neigh_new(st, &e->addr, false, now);
+    if (!n)
+        return false;
+    n->kept = place;
+    keep_own(&st->keep.neigh, place, n);
+    n->mac = e->mac;
+    n->router = e->router;
+    n->verified = e->verified;
+    n->confirmed_at = e->confirmed_at;
+    n->reachable_ns = e->reachable_ns;
+    n->state = e->state == STACK_NEIGH_PERMANENT ? e->state : fresh ? STACK_NEIGH_REACHABLE : STACK_NEIGH_STALE;
+    relist(st, n);
+    if (n->state != STACK_NEIGH_PERMANENT)
+        st_arm(st, &n->timer, fresh ? e->confirmed_at + e->reachable_ns : time_add(now, NEIGH_GC_NS));
+    return true;
 }
 
 void st_neigh_progress(struct stack *st, const struct ip_addr *peer, uint64_t now)

@@ -44,8 +44,28 @@ void st_path_learn(struct stack *st, const struct ip_addr *dst, uint16_t mtu, ui
             break;
         }
     }
-    *e = (struct path_entry){.dst = *dst, .mtu = mtu, .until = time_add(now, PATH_VALID_NS)};
+    *e = (struct path_entry){.kept = e->kept, .dst = *dst, .mtu = mtu, .until = time_add(now, PATH_VALID_NS)};
     st->path_until = e->until;
+    if (!e->kept)
+        e->kept = keep_take(&st->keep.path, e);
+    keep_mark(&st->keep.path, e->kept);
+}
+
+bool st_path_restore(struct stack *st, uint32_t place, const struct path_kept *e, uint64_t now)
+{
+    struct path_entry *set = st->path[set_of(st, &e->dst)];
+
+    if (e->until <= now || e->until > time_add(now, PATH_VALID_NS))
+        return false;
+    for (unsigned i = 0; i < PATH_WAYS; i++) {
+        if (set[i].until)
+            continue;
+        set[i] = (struct path_entry){.kept = place, .dst = e->dst, .mtu = e->mtu, .until = e->until};
+        keep_own(&st->keep.path, place, &set[i]);
+        st->path_until = time_max(st->path_until, e->until);
+        return true;
+    }
+    return false;
 }
 
 void st_path_fill(const struct stack *st, const struct ip_addr *dst, const struct st_hop *hop,

@@ -127,6 +127,7 @@ static struct st_route *route_new(struct stack *st)
 static void route_remove(struct stack *st, struct st_route *r)
 {
     st_disarm(st, &r->timer);
+    keep_give(&st->keep.route, r->kept);
     r->used = false;
     while (st->n_routes && !st->route[st->n_routes - 1].used)
         st->n_routes--;
@@ -158,6 +159,31 @@ void st_route_learn(struct stack *st, const struct stack_route *route, int8_t pr
     r->pub.from_ra = true;
     r->preference = preference;
     st_arm(st, &r->timer, route->valid_until);
+    if (!r->kept)
+        r->kept = keep_take(&st->keep.route, r);
+    keep_mark(&st->keep.route, r->kept);
+}
+
+bool st_route_restore(struct stack *st, uint32_t place, const struct route_entry *e, uint64_t now)
+{
+    struct st_route *r = e->valid_until > now && st->config->ipv6_autoconf ? route_new(st) : NULL;
+
+    if (!r)
+        return false;
+    r->pub = (struct stack_route){.prefix = e->prefix,
+                                  .prefix_bits = e->prefix_bits,
+                                  .gateway = e->gateway,
+                                  .mtu = e->mtu,
+                                  .advmss = e->advmss,
+                                  .initcwnd = e->initcwnd,
+                                  .initrwnd = e->initrwnd,
+                                  .from_ra = true,
+                                  .valid_until = e->valid_until};
+    r->preference = e->preference;
+    r->kept = place;
+    keep_own(&st->keep.route, place, r);
+    st_arm(st, &r->timer, e->valid_until);
+    return true;
 }
 
 void st_route_forget_router(struct stack *st, const struct ip_addr *gateway)

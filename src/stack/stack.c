@@ -117,6 +117,7 @@ static int create_layers(struct stack *st, const struct stack_params *p)
                             .request_arena = p->request_arena,
                             .time_wait_arena = p->time_wait_arena,
                             .kept = p->kept,
+                            .keep = p->keep,
                             .md5_arena = p->md5_arena,
                             .max_md5_keys = p->max_md5_keys,
                             .crash_port = p->crash_port};
@@ -154,11 +155,13 @@ struct stack *stack_create(const struct stack_params *p)
     init_state(st);
     st->scratch = malloc(PACKET_MAX);
     st->whole = malloc(PACKET_MAX);
-    if (!st->scratch || !st->whole || st_neigh_init(st) < 0 || create_layers(st, p) < 0) {
+    if (!st->scratch || !st->whole || st_neigh_init(st) < 0 || st_keep_init(st, p->keep) < 0 ||
+        create_layers(st, p) < 0) {
         stack_destroy(st);
         return NULL;
     }
     tcp_set_gso_max(st->tcp, 0);
+    st_keep_load(st, p->resumed, p->now);
     st_addr_make_link_local(st, p->now);
     return st;
 }
@@ -167,6 +170,7 @@ void stack_destroy(struct stack *st)
 {
     if (!st)
         return;
+    st_keep_free(st); /* first: what ends here does not end in the memory that outlives it */
     st_loop_free(st);
     if (st->cut.super)
         st_intent_spent(st, st->cut.super);
@@ -243,6 +247,7 @@ uint32_t stack_commit(struct stack *st)
 {
     /* A batch may lie between output and its writes (design section 5): what its frames point at stays. */
     st_check(st);
+    st_keep_commit(st);
     return tcp_commit(st->tcp);
 }
 
@@ -296,6 +301,12 @@ void stack_set_offload(struct stack *st, const struct stack_offload *o)
     else if (o->vnet_hdr_bytes != VNET_HEADER_MRG_BYTES)
         st->offload.vnet_hdr_bytes = VNET_HEADER_BYTES;
     set_gso(st);
+}
+
+void stack_get_link(const struct stack *st, bool *ret_up, uint16_t *ret_mtu)
+{
+    *ret_up = st->up;
+    *ret_mtu = st->mtu;
 }
 
 static void link_event(struct stack *st)

@@ -21,6 +21,7 @@
 
 #include "base/chunk.h"
 #include "base/ipaddr.h"
+#include "base/keep.h"
 #include "base/log.h"
 #include "sock/sock.h"
 #include "tcp/tcp.h"
@@ -70,10 +71,25 @@ struct stack_params {
     void *md5_arena;
     uint32_t max_md5_keys;
     struct tcp_kept *kept;
+    void *keep; /* tables of stack_keep_specs() (base/keep.h), checked: caches and counters that outlive it; NULL: none */
+    /*
+     * It goes on for one that died: until the first commit, addresses are added that were ours all the time. One that
+     * `keep` knows gets the state that it had; of another nobody is asked, and nothing waits.
+     */
+    bool resumed;
     uint16_t crash_port;
 };
+#define STACK_KEEP_TABLES (6 + TCP_KEEP_TABLES)
+/* What stack_params.keep holds; returns STACK_KEEP_TABLES. */
+unsigned stack_keep_specs(const struct stack_config *config, struct keep_spec *ret);
 struct stack *stack_create(const struct stack_params *params);
 void stack_destroy(struct stack *st);
+
+/* What was found in stack_params.keep; damaged: entries that are forgotten. */
+struct stack_keep_found {
+    unsigned neighbours, addresses, routes, paths, metrics, damaged;
+};
+void stack_get_keep_found(const struct stack *st, struct stack_keep_found *ret);
 
 struct tcp *stack_tcp(struct stack *st);
 struct socks *stack_socks(struct stack *st);
@@ -91,6 +107,7 @@ void stack_set_offload(struct stack *st, const struct stack_offload *o);
 void stack_set_mtu(struct stack *st, uint16_t mtu, uint64_t now);
 /* Carrier or administrative state. Down: nothing is sent; up: addresses are announced and probed again. */
 void stack_set_link(struct stack *st, bool up, uint64_t now);
+void stack_get_link(const struct stack *st, bool *ret_up, uint16_t *ret_mtu);
 
 /* ---- Verbs ---------------------------------------------------------------------------------------------------- */
 

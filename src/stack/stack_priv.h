@@ -13,6 +13,7 @@
  *     icmp.c    echo, errors both ways, ping                    udp.c            refuses
  *     intent.c  what is owed to the link                        output.c         the only maker of frames
  *     tcp_in.c  segments to the engine                          loop.c           segments to ourselves
+ *     kept.c    what outlives it: caches, counters
  */
 #ifndef TAUT_STACK_PRIV_H
 #define TAUT_STACK_PRIV_H
@@ -112,6 +113,66 @@ void st_intent_spent(struct stack *st, struct intent *in);
 void st_release_spent(struct stack *st);
 void st_intents_flush(struct stack *st, enum stack_drop why, uint64_t now);
 
+/* ---- What outlives it (kept.c) ------------------------------------------------------------------------ */
+
+/* Entries of st->keep's tables: X-macros of F(type, name), from which their layouts' identities come. */
+#define NEIGH_ENTRY(F)                                                                                         \
+    F(struct ip_addr, addr) F(struct eth_addr, mac) F(uint8_t, state) F(uint8_t, router) F(uint8_t, verified)  \
+    F(uint64_t, confirmed_at) F(uint64_t, reachable_ns)
+#define ADDR_ENTRY(F)                                                                                          \
+    F(struct ip_addr, addr) F(uint8_t, prefix_bits) F(uint8_t, state) F(uint8_t, origin)                       \
+    F(uint64_t, valid_until) F(uint64_t, preferred_until)
+#define ROUTE_ENTRY(F)                                                                                         \
+    F(struct ip_addr, prefix) F(struct ip_addr, gateway) F(uint8_t, prefix_bits) F(int8_t, preference)         \
+    F(uint16_t, mtu) F(uint16_t, advmss) F(uint8_t, initcwnd) F(uint8_t, initrwnd) F(uint64_t, valid_until)
+#define PATH_ENTRY(F) F(struct ip_addr, dst) F(uint16_t, mtu) F(uint64_t, until)
+#define LINK_ENTRY(F)                                                                                          \
+    F(uint8_t, up) F(uint8_t, hop_limit6) F(uint8_t, rs_left) F(uint16_t, mtu) F(uint16_t, mtu6)               \
+    F(uint32_t, reachable_ms) F(uint32_t, retrans_ms)
+
+struct neigh_entry {
+    NEIGH_ENTRY(KEEP_MEMBER)
+};
+struct addr_entry {
+    ADDR_ENTRY(KEEP_MEMBER)
+};
+struct route_entry {
+    ROUTE_ENTRY(KEEP_MEMBER)
+};
+struct path_kept {
+    PATH_ENTRY(KEEP_MEMBER)
+};
+struct link_entry {
+    LINK_ENTRY(KEEP_MEMBER)
+};
+
+/* An address that was ours, until the first commit. */
+struct addr_was {
+    uint32_t place; /* 0: none */
+    struct addr_entry e;
+};
+
+struct st_keep {
+    struct keep neigh, addr, route, path, link;
+    struct keep_counters counters;
+    struct link_entry link_was; /* as published */
+    uint32_t link_place;
+    bool resumed;
+    struct addr_was was[ADDR_MAX];
+    struct stack_keep_found found;
+};
+
+int st_keep_init(struct stack *st, void *memory);
+/* Takes over what is known; behind all else of stack_create(). */
+void st_keep_load(struct stack *st, bool resumed, uint64_t now);
+void st_keep_commit(struct stack *st);
+void st_keep_free(struct stack *st);
+/*
+ * Is this address one that was ours before a crash? NULL: not as far as is known. Its place goes to the caller. Link-local
+ * and configured addresses ask when they are made.
+ */
+const struct addr_entry *st_keep_was_ours(struct stack *st, const struct ip_addr *addr, uint32_t *ret_place);
+
 /* ---- Neighbours --------------------------------------------------------------------------------------- */
 
 enum neigh_class {
@@ -133,6 +194,7 @@ struct neigh {
     uint8_t n_held;
     bool router;
     bool verified;
+    uint32_t kept;         /* place in st->keep.neigh, 0: none */
     uint64_t confirmed_at; /* TIME_NEVER: never */
     uint64_t reachable_ns; /* the randomised ReachableTime of the last confirmation */
     uint64_t used_at;
@@ -173,6 +235,10 @@ void st_neigh_answered(struct stack *st, const struct ip_addr *addr, const struc
 /* TCP made progress with `peer`: its next hop is alive (RFC 4861 section 7.3.1). */
 void st_neigh_progress(struct stack *st, const struct ip_addr *peer, uint64_t now);
 void st_neigh_expired(struct stack *st, struct neigh *n, uint64_t now);
+/* n->router was changed. */
+void st_neigh_changed(struct stack *st, struct neigh *n);
+/* As a predecessor knew it: usable at once, asked again when it gets old. False: no room. */
+bool st_neigh_restore(struct stack *st, uint32_t place, const struct neigh_entry *e, uint64_t now);
 /* The link went down: nothing learnt is certain any more. */
 void st_neigh_link_down(struct stack *st, uint64_t now);
 
@@ -180,6 +246,7 @@ void st_neigh_link_down(struct stack *st, uint64_t now);
 
 struct st_addr {
     bool used;
+    uint32_t kept; /* place in st->keep.addr */
     struct stack_addr pub;
     struct st_timer timer;
     uint8_t dad_left;      /* probes still to send; after the last one a pause */
@@ -227,6 +294,7 @@ void st_mld_query_expired(struct stack *st, uint64_t now);
 
 struct st_route {
     bool used;
+    uint32_t kept; /* place in st->keep.route */
     struct stack_route pub;
     int8_t preference; /* RFC 4191 */
     struct st_timer timer;
@@ -244,6 +312,7 @@ bool st_route_lookup(const struct stack *st, const struct ip_addr *dst, struct s
 bool st_source_for(const struct stack *st, const struct ip_addr *dst, const struct ip_addr *next,
                    struct ip_addr *ret);
 void st_route_expired(struct stack *st, struct st_route *r, uint64_t now);
+bool st_route_restore(struct stack *st, uint32_t place, const struct route_entry *e, uint64_t now);
 /* From a router advertisement; lifetime 0 removes. */
 void st_route_learn(struct stack *st, const struct stack_route *route, int8_t preference, uint64_t now);
 /* The neighbour is no router any more. */
@@ -253,10 +322,12 @@ bool st_net_is_local(void *ctx, const struct ip_addr *addr);
 uint16_t st_link_mtu(const struct stack *st, uint8_t family);
 
 struct path_entry {
+    uint32_t kept; /* place in st->keep.path */
     struct ip_addr dst;
     uint16_t mtu;
     uint64_t until;
 };
+bool st_path_restore(struct stack *st, uint32_t place, const struct path_kept *e, uint64_t now);
 /* The smaller of `mtu` and what the path is known to carry. */
 uint16_t st_path_mtu(const struct stack *st, const struct ip_addr *dst, uint16_t mtu, uint64_t now);
 void st_path_learn(struct stack *st, const struct ip_addr *dst, uint16_t mtu, uint64_t now);
@@ -456,6 +527,7 @@ struct stack {
     unsigned event_head, n_events;
     uint64_t drops[STACK_DROP_MAX];
     struct stack_counters counters;
+    struct st_keep keep;
     struct log_limit conflict_limit, neigh_limit, icmp_limit;
 };
 

@@ -42,7 +42,7 @@ struct tcp *tcp_create(const struct tcp_params *params)
     tcp_cookies_init(t);
     tcp_fastopen_init(t);
     if (tcp_table_init(t) || tcp_requests_init(t) || tcp_tw_init(t) || tcp_replies_init(t) ||
-        tcp_metrics_init(t) || tcp_md5_init(t) || tcp_records_init(t) || tcp_rec_init(t)) {
+        tcp_metrics_init(t) || tcp_md5_init(t) || tcp_records_init(t) || tcp_rec_init(t) || tcp_kept_init(t)) {
         tcp_destroy(t);
         return NULL;
     }
@@ -81,6 +81,7 @@ void tcp_destroy(struct tcp *t)
     tcp_tw_destroy(t);
     tcp_replies_destroy(t);
     tcp_metrics_destroy(t);
+    tcp_kept_destroy(t);
     tcp_md5_destroy(t);
     tcp_records_destroy(t);
     tcp_rec_destroy(t);

@@ -5,7 +5,7 @@
  * longest ago gives way. Nobody walks it and no timer runs: an entry older than an hour counts as empty. Read
  * at establishment, written when a connection closed in good order, and by Fast Open's handshakes. Times are
  * kept as struct tcp_rtt keeps them (srtt << 3, mdev << 2). Nothing here is needed to be right: a lost entry
- * costs a slower start.
+ * costs a slower start. With tcp_params.keep what changed is published by tcp_commit(), and the next engine begins with it.
  */
 #include "tcp/tcp_priv.h"
 
@@ -13,38 +13,55 @@
 #define METRICS_DEFAULT 4096u
 #define VALID_NS        (3600 * NSEC_PER_SEC) /* Linux TCP_METRICS_TIMEOUT */
 
+/*
+ * written_at 0: free. try_exp 0: RFC 7413's option, 1: the experimental one next, 2: it was tried. The fields are those
+ * that outlive a crash, too; kept is their place in the arena.
+ */
+#define METRIC_FIELDS_NOW(F)                                                                                   \
+    F(struct ip_addr, local) F(struct ip_addr, remote) F(uint64_t, written_at) F(uint32_t, rtt)                \
+    F(uint32_t, rttvar) F(uint32_t, ssthresh) F(uint32_t, cwnd) F(uint32_t, reordering) F(uint32_t, syn_loss)  \
+    F(uint16_t, fastopen_mss) F(uint8_t, try_exp) F(struct tcp_fastopen_cookie, cookie)
+
+#ifdef TAUT_RECORD_NEXT /* tests of upgrades: a successor that knows more */
+#define METRIC_FIELDS(F) METRIC_FIELDS_NOW(F) F(uint64_t, of_the_future)
+#else
+#define METRIC_FIELDS(F) METRIC_FIELDS_NOW(F)
+#endif
+
+struct metric_entry {
+    METRIC_FIELDS(KEEP_MEMBER)
+};
+
 struct metric {
-    struct ip_addr local, remote;
-    uint64_t written_at; /* 0: free */
-    uint32_t rtt, rttvar, ssthresh, cwnd, reordering;
-    uint32_t syn_loss;
-    uint16_t fastopen_mss;
-    uint8_t try_exp; /* 0: RFC 7413's option, 1: the experimental one next, 2: it was tried */
-    struct tcp_fastopen_cookie cookie;
+    METRIC_FIELDS(KEEP_MEMBER)
+    uint32_t kept;
 };
 
 struct tcp_metrics_cache {
     struct metric *entry; /* n_sets * WAYS */
     uint32_t n_sets;
+    struct keep keep;
+    unsigned restored;
 };
 
-int tcp_metrics_init(struct tcp *t)
+static uint32_t sets(uint32_t max_metrics)
 {
-    struct tcp_metrics_cache *m = calloc(1, sizeof *m);
-    uint32_t want = t->params.max_metrics ? t->params.max_metrics : METRICS_DEFAULT;
+    return ((max_metrics ? max_metrics : METRICS_DEFAULT) + WAYS - 1) / WAYS;
+}
 
-    if (!m)
-        return -ENOMEM;
-    t->metrics = m;
-    m->n_sets = (want + WAYS - 1) / WAYS;
-    m->entry = calloc((size_t)m->n_sets * WAYS, sizeof *m->entry);
-    return m->entry ? 0 : -ENOMEM;
+struct keep_spec tcp_metrics_spec(uint32_t max_metrics)
+{
+    return (struct keep_spec){.name = "metrics",
+                              .layout = keep_layout(METRIC_FIELDS(KEEP_TEXT), sizeof(struct metric_entry)),
+                              .entry_bytes = sizeof(struct metric_entry),
+                              .slots = sets(max_metrics) * WAYS};
 }
 
 void tcp_metrics_destroy(struct tcp *t)
 {
     if (!t->metrics)
         return;
+    keep_detach(&t->metrics->keep);
     free(t->metrics->entry);
     free(t->metrics);
     t->metrics = NULL;
@@ -83,6 +100,13 @@ static const struct metric *find_live(const struct tcp *t, const struct ip_tuple
     return m && is_live(m, now) ? m : NULL;
 }
 
+/* Another entry, in the place that this one has in the arena. */
+static void renew(struct metric *m, struct metric as)
+{
+    as.kept = m->kept;
+    *m = as;
+}
+
 /* The entry, or one of the set that is made it: an outdated one, else the oldest. */
 static struct metric *find_or_make(struct tcp *t, const struct ip_tuple *tuple, uint64_t now)
 {
@@ -99,8 +123,96 @@ static struct metric *find_or_make(struct tcp *t, const struct ip_tuple *tuple, 
             if (set[i].written_at < m->written_at)
                 m = &set[i];
     }
-    *m = (struct metric){.local = tuple->local, .remote = tuple->remote, .written_at = now ? now : 1};
+    renew(m, (struct metric){.local = tuple->local, .remote = tuple->remote, .written_at = now ? now : 1});
     return m;
+}
+
+/* ---- what outlives a crash ---- */
+
+/* It was changed: published with the next commit. */
+static void changed(struct tcp *t, struct metric *m)
+{
+    struct keep *k = &t->metrics->keep;
+
+    if (m->written_at && !m->kept)
+        m->kept = keep_take(k, m);
+    keep_mark(k, m->kept);
+}
+
+void tcp_metrics_commit(struct tcp *t)
+{
+    struct keep *k = &t->metrics->keep;
+    uint32_t place;
+    void *owner;
+
+    while (keep_next_dirty(k, &place, &owner)) {
+        const struct metric *m = owner;
+        struct metric_entry e;
+
+        if (!m) {
+            keep_drop(k, place);
+            continue;
+        }
+        memset(&e, 0, sizeof e);
+#define COPY(type, name) e.name = m->name;
+        METRIC_FIELDS(COPY)
+#undef COPY
+        keep_put(k, place, &e);
+    }
+}
+
+/* In the set of its addresses, whose hash has the same key as before; false: it is full, or the entry outdated. */
+static bool load_one(struct tcp *t, uint32_t slot, const struct metric_entry *e)
+{
+    struct ip_tuple tuple = {.local = e->local, .remote = e->remote};
+    struct metric *set = set_of(t, &tuple);
+
+    if (!e->written_at || time_since(t->params.now, e->written_at) >= VALID_NS || find(t, &tuple))
+        return false;
+    for (unsigned i = 0; i < WAYS; i++) {
+        if (set[i].written_at)
+            continue;
+#define COPY(type, name) set[i].name = e->name;
+        METRIC_FIELDS(COPY)
+#undef COPY
+        set[i].kept = slot + 1;
+        keep_own(&t->metrics->keep, slot + 1, &set[i]);
+        return true;
+    }
+    return false;
+}
+
+static void load(struct tcp *t)
+{
+    struct tcp_metrics_cache *m = t->metrics;
+    struct metric_entry e;
+
+    for (uint32_t slot = 0; slot < keep_touched(&m->keep); slot++)
+        if (keep_get(&m->keep, slot, &e))
+            m->restored += load_one(t, slot, &e);
+    keep_loaded(&m->keep);
+}
+
+void tcp_metrics_restored(const struct tcp *t, unsigned *ret_restored, unsigned *ret_damaged)
+{
+    *ret_restored = t->metrics->restored;
+    *ret_damaged = t->metrics->keep.damaged;
+}
+
+int tcp_metrics_init(struct tcp *t)
+{
+    struct tcp_metrics_cache *m = calloc(1, sizeof *m);
+    struct keep_spec spec = tcp_metrics_spec(t->params.max_metrics);
+
+    if (!m)
+        return -ENOMEM;
+    t->metrics = m;
+    m->n_sets = sets(t->params.max_metrics);
+    m->entry = calloc((size_t)m->n_sets * WAYS, sizeof *m->entry);
+    if (!m->entry || !keep_attach(&m->keep, t->params.keep, &spec))
+        return -ENOMEM;
+    load(t);
+    return 0;
 }
 
 bool tcp_metrics_proven(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now)
@@ -188,8 +300,10 @@ void tcp_metrics_write(struct tcp *t, const struct tcp_conn *c, uint64_t now)
     if (c->backoff || !c->rtt.srtt_us) {
         /* Nothing came back in time: what was known is not true any more. */
         m = find(t, &c->tuple);
-        if (m)
+        if (m) {
             m->rtt = 0;
+            changed(t, m);
+        }
         return;
     }
     m = find_or_make(t, &c->tuple, now);
@@ -198,6 +312,7 @@ void tcp_metrics_write(struct tcp *t, const struct tcp_conn *c, uint64_t now)
     if (m->reordering < c->reordering && c->reordering != t->config->tcp_reordering)
         m->reordering = c->reordering;
     m->written_at = now ? now : 1;
+    changed(t, m);
 }
 
 /* ---- Fast Open ---- */
@@ -230,6 +345,7 @@ void tcp_metrics_set_fastopen(struct tcp *t, const struct tcp_conn *c, uint16_t 
     else if (try_exp > m->try_exp && m->cookie.bytes <= 0 && !m->cookie.exp)
         m->try_exp = (uint8_t)try_exp;
     m->syn_loss = syn_lost ? m->syn_loss + 1 : 0;
+    changed(t, m);
 }
 
 /* ---- looking in ---- */
@@ -282,6 +398,7 @@ uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote)
 
         if (!m->written_at || (remote && !ip_addr_eq(&m->remote, remote)))
             continue;
+        keep_give(&t->metrics->keep, m->kept);
         *m = (struct metric){0};
         n++;
     }

@@ -329,6 +329,7 @@ uint32_t tcp_commit(struct tcp *t)
         t->params.kept->cookie_sent_at = t->cookie_sent_at;
     chunk_pool_commit(t->pool);
     t->counters.commits += n;
+    tcp_kept_commit(t);
     return n;
 }
 

@@ -28,6 +28,7 @@
 
 #include "base/chunk.h"
 #include "base/ipaddr.h"
+#include "base/keep.h"
 #include "base/log.h"
 #include "base/siphash.h"
 #include "base/time.h"
@@ -98,9 +99,19 @@ struct tcp_params {
     void *time_wait_arena;     /* max_time_wait * tcp_time_wait_bytes() */
     void *md5_arena;           /* max_md5_keys * tcp_md5_slot_bytes(); tcp_md5_sweep() once all have their keys */
     struct tcp_kept *kept;
+    void *keep; /* tables of tcp_keep_specs() (base/keep.h), checked: metrics and counters that outlive it; NULL: none */
     uint16_t crash_port;       /* tests of crashes: a segment with URG for this port of ours aborts; 0: none */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
+
+#define TCP_KEEP_TABLES 2
+/* What tcp_params.keep holds for an engine of that max_metrics; returns TCP_KEEP_TABLES. */
+unsigned tcp_keep_specs(uint32_t max_metrics, struct keep_spec *ret);
+/* What was found in it at creation: destinations; entries that were damaged and are forgotten. */
+struct tcp_keep_found {
+    unsigned metrics, damaged;
+};
+void tcp_get_keep_found(const struct tcp *t, struct tcp_keep_found *ret);
 
 /* NULL on lack of memory. */
 struct tcp *tcp_create(const struct tcp_params *params);

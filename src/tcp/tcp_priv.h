@@ -391,7 +391,15 @@ struct tcp {
     struct tcp_counters counters;
     uint64_t drops[TCP_DROP_MAX];
     uint64_t causes[TCP_CAUSE_MAX];
+    struct keep_counters keep;       /* these three, beyond a crash */
 };
+
+/* ---- kept.c -------------------------------------------------------------------------------------------------- */
+
+int tcp_kept_init(struct tcp *t);
+void tcp_kept_destroy(struct tcp *t);
+/* Caches and counters: the end of a commit. */
+void tcp_kept_commit(struct tcp *t);
 
 /* ---- table.c ------------------------------------------------------------------------------------------------- */
 
@@ -544,6 +552,9 @@ void tcp_metrics_read(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The connection closed in good order: what it learned (tcp_update_metrics). */
 void tcp_metrics_write(struct tcp *t, const struct tcp_conn *c, uint64_t now);
 /* An RTT of that destination is known (tcp_peer_is_proven). */
+void tcp_metrics_commit(struct tcp *t);
+void tcp_metrics_restored(const struct tcp *t, unsigned *ret_restored, unsigned *ret_damaged);
+struct keep_spec tcp_metrics_spec(uint32_t max_metrics);
 bool tcp_metrics_proven(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
 /* Fast Open's part: *inout_mss is left alone where none is known (tcp_fastopen_cache_get, _set). */
 void tcp_metrics_fastopen(const struct tcp *t, const struct tcp_conn *c, uint64_t now, uint16_t *inout_mss,

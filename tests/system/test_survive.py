@@ -1,4 +1,5 @@
 """The process that runs the stack is killed under load; its connections do not notice."""
+import fcntl
 import os
 import random
 import re
@@ -487,6 +488,7 @@ def test_upgrade(net):
     e = d.control.fails('UPGRADE_REFUSED', 'server.upgrade')
     check('of no use' in str(e), f'the reason: {e}')
     load.check()
+    counted = counters(d)
     capture = net.capture(snaplen=96)
     for n in range(4):
         # To a build with another record and back, with one in between that is the same.
@@ -513,6 +515,10 @@ def test_upgrade(net):
     listener.close()
     equal(len(re.findall('takes over from generation', d.output())), 5, 'upgrades')
     equal(len(re.findall('records of another version were converted', d.output())), 2, 'conversions')
+    equal(len(re.findall('caches of another layout are forgotten: metrics\n', d.output())), 2, 'and only those caches')
+    check(all(int(n) >= 1 for n in re.findall(r'caches: (\d+) neighbours', d.output())), 'neighbours outlive upgrades')
+    lower = {k: v for k, v in counted.items() if counters(d).get(k, 0) < v}
+    equal(lower, {}, 'counters that are lower than before')
     for _, _, lost, ownerless in restores(d):
         equal((lost, ownerless), (0, 0), 'connections lost or without owner')
 
@@ -745,3 +751,128 @@ def test_sandbox(net):
         d.control = Control(d.dir)
         value = d.call('config.get', name='tcp.tcp_sack')
         check(value.get('value') in ('0', 0) or "'0'" in str(value), f'what was set while running outlives it: {value}')
+
+
+def advertise(prefix, seconds=1800):
+    """A router advertisement from the kernel's end, with a prefix for addresses."""
+    with socket.socket() as s:
+        mac = fcntl.ioctl(s, 0x8927, struct.pack('256s', IFNAME.encode()))[18:24]  # SIOCGIFHWADDR
+    message = struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, seconds, 0, 0) + b'\1\1' + mac
+    message += struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 86400, 14400, 0) + socket.inet_pton(socket.AF_INET6, prefix)
+    s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    index = socket.if_nametoindex(IFNAME)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    s.sendto(message, ('ff02::1', 0, 0, index))
+    s.close()
+
+
+def echo_once(address, port=7):
+    s = kernel_socket(address, port)
+    s.sendall(b'x' * 20000)
+    equal(len(read_exactly(s, 20000)), 20000, 'echo')
+    s.close()
+
+
+def remembered(d):
+    """What is to outlive the worker, without what time changes of it."""
+    status = d.call('server.status')
+    return {
+        'neighbours': sorted((n['address'], n['mac'], n['router']) for n in d.call('neigh.list')['neighbours'] if n['mac']),
+        'metrics': sorted(tuple((k, v) for k, v in m.items() if k != 'age_s') for m in d.call('metrics.list')['metrics']),
+        'addresses': sorted((a['address'], a['state'], a['origin']) for a in status['addresses']),
+        'routes': sorted((r['prefix'], str(r['gateway']), r['from_ra']) for r in status['routes']),
+        'config': {r['name']: r['value'] for r in d.call('config.get')['rows']},
+        'listeners': sorted((x['address'], x['backlog']) for x in status['listeners']),
+    }
+
+
+def counters(d):
+    groups = d.call('stats.get')
+    return {(g, name): v for g, values in groups.items() for name, v in values.items()}
+
+
+def test_caches(net):
+    """Neighbours, metrics, SLAAC, routers, counters and settings outlive the worker; nobody is asked again. limit: 90 s"""
+    d = net.tautd(SURVIVE + '[services]\necho = 7\n', v6=True)
+    d.call('config.set', name='tcp.tcp_no_ssthresh_metrics_save', value=0)
+    _, listener = d.control.call_fd('tcp.listen', address=STACK6, port=9001)  # on an address that must not be tentative
+    for address in (STACK4, STACK6):
+        echo_once(address)
+    slaac = '2001:db8:5151:0:' + ':'.join(f'{x:x}' for x in struct.unpack('!4H', interface_id()))
+
+    def usable():
+        advertise('2001:db8:5151::')
+        return any(a['address'] == socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, slaac)) and
+                   a['state'] == 'preferred' for a in d.call('server.status')['addresses'])
+    wait_for(usable, 10, f'{slaac} is usable: {d.call("server.status")["addresses"]}', 0.5)
+    wait_for(lambda: len(d.call('metrics.list')['metrics']) == 2, 5, 'metrics of both families', 0.05)
+    time.sleep(2.5)  # announcements are over
+    before, counted = remembered(d), counters(d)
+    check(any(r[2] and r[0] == '::/0' for r in before['routes']), f'a default router: {before["routes"]}')
+    check(len(before['neighbours']) >= 3, f'neighbours: {before["neighbours"]}')
+    for n in range(3):
+        capture = net.capture()
+        pid = serving_worker(d)
+        os.kill(pid, signal.SIGKILL)
+        serving_worker(d, pid)
+        d.control = Control(d.dir)
+        status = d.call('server.status')
+        equal(remembered(d), before, f'what is known after {n + 1} crashes')
+        now = counters(d)
+        lower = {k: (v, now.get(k)) for k, v in counted.items() if now.get(k, 0) < v}
+        equal(lower, {}, 'counters that are lower than before')
+        counted = now
+        equal(status['generation'], n + 2, 'generation')
+        check(status['uptime_s'] < 2 < status['counters_s'], f'uptime of the worker, and of counters: {status}')
+        for address in (STACK4, STACK6):
+            echo_once(address)
+        kernel_socket(STACK6, 9001).close()
+        _, fds, _, _ = socket.recv_fds(listener, 4096, 4)
+        os.close(fds[0])
+        time.sleep(1.3)  # as long as a detection of duplicates would take
+        capture.stop()
+        asked = capture.tshark(f'eth.src == {STACK_MAC} and (arp.opcode == 1 or icmpv6.type == 135 or icmpv6.type == 133)')
+        equal(asked, [], 'requests for neighbours, routers or duplicates')
+        check(capture.tshark(f'eth.src == {STACK_MAC} and tcp'), 'the capture saw the stack')
+        before['metrics'] = remembered(d)['metrics']  # the echoes were measured
+    found = re.findall(r'caches: (\d+) neighbours, (\d+) addresses, (\d+) routes, (\d+) paths, (\d+) destinations; '
+                       r'damaged and forgotten (\d+)', d.output())
+    equal(len(found), 3, 'said so')
+    check(all(int(f[0]) >= 3 and int(f[1]) >= 4 and int(f[2]) >= 2 and int(f[4]) == 2 and f[5] == '0' for f in found), str(found))
+    listener.close()
+
+
+def test_settings(net):
+    """What calls and reloads changed is there after a crash, also one with a fresh arena; sizes are the arena's. limit: 60 s"""
+    text = '[daemon]\nsurvive = yes\ncrash_limit = 2\n[services]\necho = 7\n[tcp]\ntcp_max_tw_buckets = 4\n'
+    d = net.tautd(text)
+    d.write_config(text + '[log]\nlevel = debug\n')
+    d.call('server.reload')
+    d.call('config.set', name='tcp.tcp_max_tw_buckets', value=1000000)  # more than the arena has room for
+    said = len(re.findall('sandbox of the worker', d.output()))
+    pid = None
+    for n in range(3):  # the third is one too many
+        pid = serving_worker(d, pid)
+        os.kill(pid, signal.SIGKILL)
+        serving_worker(d, pid)
+        d.control = Control(d.dir)
+        row = d.call('config.get', name='tcp.tcp_max_tw_buckets')['rows'][0]
+        equal(row['value'], '1000000', f'what was set, after {n + 1} crashes')
+        wait_for(lambda: len(re.findall('sandbox of the worker', d.output())) > said, 5, 'messages of the level that was set')
+        said = len(re.findall('sandbox of the worker', d.output()))
+        for _ in range(8 if n < 2 else 0):
+            s = kernel_socket(STACK4, 7)
+            s.sendall(b'x')
+            equal(s.recv(1), b'x', 'echo')
+            end = d.conns(state='ESTABLISHED')[0]['id']
+            d.call('conn.close', id=end)
+            equal(s.recv(1), b'', 'FIN')
+            s.close()
+        check(d.call('server.status')['totals']['time_wait'] <= 4, 'TIME-WAIT entries: not more than places in the arena')
+    d.wait_output('more than 2 crashes within a minute', 5)
+
+
+def interface_id():
+    mac = bytes.fromhex(STACK_MAC.replace(':', ''))
+    return bytes([mac[0] ^ 2]) + mac[1:3] + b'\xff\xfe' + mac[3:]

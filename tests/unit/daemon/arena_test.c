@@ -106,6 +106,78 @@ static void test_schema(void **state)
     arena_close(&a);
 }
 
+static struct keep_spec *spec_named(struct keep_spec *spec, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (strcmp(spec[i].name, name) == 0)
+            return &spec[i];
+    fail_msg("no table %s", name);
+    return NULL;
+}
+
+/* Caches: a damaged directory empties them, and says so; those of another build are forgotten by name, the rest comes. */
+static void test_caches(void **state)
+{
+    static struct daemon_config config;
+    struct keep_spec spec[ARENA_CACHE_TABLES], *paths, *link;
+    unsigned n;
+    struct arena a, converted;
+    struct keep k;
+    char error[CONFIG_ERROR_MAX];
+    const char *why;
+    uint8_t entry[256] = {1, 2, 3}, back[256];
+    int owner;
+
+    (void)state;
+    small(&config);
+    n = arena_cache_specs(&config.stack, spec);
+    assert_int_equal(n, ARENA_CACHE_TABLES);
+    paths = spec_named(spec, n, "paths");
+    link = spec_named(spec, n, "link");
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    assert_ptr_equal(arena_caches(&a, &config, &why), arena_at(&a, ARENA_CACHES));
+    assert_null(why);
+    assert_true(keep_attach(&k, arena_at(&a, ARENA_CACHES), paths));
+    keep_put(&k, keep_take(&k, &owner), entry);
+    keep_detach(&k);
+    /* One more table, and one whose entries mean something else. */
+    link->layout ^= 4;
+    keep_attach(&k, arena_at(&a, ARENA_CACHES), link);
+    assert_int_equal(keep_take(&k, &owner), 0); /* whoever expects other entries does not get these */
+    keep_detach(&k);
+    memset(arena_at(&a, ARENA_CACHES), 0, a.head->region[ARENA_CACHES].bytes);
+    keep_format(arena_at(&a, ARENA_CACHES), spec, n - 1);
+    keep_attach(&k, arena_at(&a, ARENA_CACHES), paths);
+    keep_put(&k, keep_take(&k, &owner), entry);
+    keep_detach(&k);
+    assert_string_equal(arena_check(a.base, a.head->bytes), "its caches are of another version");
+    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), 0);
+    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    assert_null(arena_check(converted.base, converted.head->bytes));
+    assert_string_equal(converted.forgotten, "link, daemon counters");
+    assert_int_equal(converted.head->began_at, a.head->began_at);
+    keep_attach(&k, arena_at(&converted, ARENA_CACHES), paths);
+    assert_int_equal(keep_touched(&k), 1);
+    assert_true(keep_get(&k, 0, back));
+    assert_memory_equal(back, entry, 3);
+    keep_detach(&k);
+    /* A wrong bit in the directory: no reason to refuse the arena, or to convert it. */
+    ((uint8_t *)arena_at(&converted, ARENA_CACHES))[30] ^= 1;
+    assert_null(arena_check(converted.base, converted.head->bytes));
+    assert_ptr_equal(arena_caches(&converted, &config, &why), arena_at(&converted, ARENA_CACHES));
+    assert_string_equal(why, "their directory is damaged");
+    keep_attach(&k, arena_at(&converted, ARENA_CACHES), paths);
+    assert_int_equal(keep_touched(&k), 0);
+    keep_detach(&k);
+    arena_close(&converted);
+    ((uint8_t *)arena_at(&a, ARENA_CACHES))[30] ^= 1;
+    assert_null(arena_check(a.base, a.head->bytes));
+    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    assert_string_equal(converted.forgotten, "all, their directory is damaged");
+    arena_close(&converted);
+    arena_close(&a);
+}
+
 static void test_configuration(void **state)
 {
     static struct daemon_config config, read_back;
@@ -275,7 +347,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_schema),
-        cmocka_unit_test(test_configuration),
+        cmocka_unit_test(test_caches), cmocka_unit_test(test_configuration),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_witness_of_receiving),
         cmocka_unit_test(test_witness_of_sending),

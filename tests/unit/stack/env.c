@@ -17,6 +17,8 @@ struct ip_addr ip(const char *text)
     return a.family == IP_V6 ? ip_addr_v6_bytes(a.b, 1) : a;
 }
 
+struct env_before env_before;
+
 static void log_write(void *user, enum log_level level, const char *text)
 {
     struct env *e = user;
@@ -33,7 +35,9 @@ struct env *env_bare(const struct stack_config *config, const uint8_t mac[6], ui
         .max_conns = 64, .max_half_open = 64, .max_time_wait = 64, .generation = 1, .ifindex = 1};
     size_t arena = 128 * CHUNK_BIG_BYTES;
 
-    e->now = SEC;
+    e->now = env_before.now ? env_before.now : SEC;
+    p.keep = env_before.keep;
+    p.resumed = env_before.resumed;
     e->mtu = mtu;
     stack_config_defaults(&e->config);
     tcp_config_defaults(&e->tcp_config);

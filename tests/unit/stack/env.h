@@ -57,6 +57,13 @@ struct env *env_new(void);
 /* Nothing configured, time 1 s, nothing run; `config` may be NULL. */
 struct env *env_bare(const struct stack_config *config, const uint8_t mac[6], uint16_t mtu);
 void env_free(struct env *e);
+/* What the next env_bare() gives its stack: memory that outlives it, does it go on, and from when (0: 1 s). */
+struct env_before {
+    void *keep;
+    bool resumed;
+    uint64_t now;
+};
+extern struct env_before env_before;
 
 void env_in(struct env *e, const uint8_t *bytes, size_t n);
 /* The same in slices of at most `piece` bytes behind the first one. */

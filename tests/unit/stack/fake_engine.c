@@ -12,6 +12,20 @@ struct tcp *tcp_create(const struct tcp_params *params)
     return calloc(1, sizeof(struct tcp));
 }
 
+unsigned tcp_keep_specs(uint32_t max_metrics, struct keep_spec *ret)
+{
+    (void)max_metrics;
+    ret[0] = (struct keep_spec){"metrics", 1, 8, 1};
+    ret[1] = (struct keep_spec){"tcp counters", 1, 8, 1};
+    return TCP_KEEP_TABLES;
+}
+
+void tcp_get_keep_found(const struct tcp *t, struct tcp_keep_found *ret)
+{
+    (void)t;
+    *ret = (struct tcp_keep_found){0};
+}
+
 void tcp_destroy(struct tcp *t)
 {
     free(t);
