@@ -346,14 +346,15 @@ def restores(d):
 
 
 def test_kills(net):
-    """Kills of the worker at random instants under load, 100 connections over both families. limit: 900 s"""
+    """Kills of the worker at random instants under load, 100 connections over both families. runs alone. limit: 900 s"""
     d, load = start(net)
-    kills = int(os.environ.get('TAUT_KILLS', 1000 if FULL else 30))
+    kills = int(os.environ.get('TAUT_KILLS', 1000 if FULL and not SANITIZED else 30))
     seed = int(os.environ.get('TAUT_SEED', time.time_ns() & 0xffff))
-    listener = build_load(net, d, load, 10)
+    scale = 2 if SANITIZED else 10
+    listener = build_load(net, d, load, scale)
     time.sleep(0.3)
     before = {c['id'] for c in d.conns(limit=1000) if c['state'] == 'ESTABLISHED'}
-    check(len(before) >= 100, f'{len(before)} connections')
+    check(len(before) >= 10 * scale, f'{len(before)} connections')
     gaps = kill_and_go_on(net, d, load, kills, seed)
     time.sleep(0.5)
     d.control.close()
@@ -370,8 +371,8 @@ def test_kills(net):
 
 
 def test_idle_restore(net):
-    """What a restore costs that has many idle connections. limit: 300 s"""
-    n = 10000 if FULL else 2000
+    """What a restore costs that has many idle connections. runs alone. limit: 300 s"""
+    n = 10000 if FULL and not SANITIZED else 2000
     d = net.tautd(SURVIVE + '[services]\necho = 7\n')
     need_files(n)
     conns = []
@@ -468,6 +469,8 @@ def test_end(net):
     """SIGTERM ends supervisor and worker in good order; what they made is gone. limit: 30 s"""
     d = net.tautd(SURVIVE + '[services]\necho = 7\n')
     s = kernel_socket(STACK4, 7)
+    s.sendall(b'x')
+    equal(s.recv(1), b'x', 'echo')  # accepted: what waits for that is reset
     pid = worker_of(d)
     d.expect_end = True
     equal(d.stop(), 0, 'exit status')
@@ -716,7 +719,10 @@ def download(address, megabytes):
 
 
 def test_cost(net):
-    """Throughput with survive on against off, one after the other, in both directions: at least 0.9. limit: 120 s"""
+    """Throughput with survive on against off, one after the other, in both directions: at least 0.9. runs alone.
+    limit: 120 s"""
+    if SANITIZED:
+        raise Skip('what sanitizers cost is not what survival costs')
     services = '[services]\ndiscard = 9\nchargen = 19\n'
     net.tautd(SURVIVE + services)
     net.tautd('[daemon]\nsurvive = no\n' + services, name='taut1', host4='10.79.0.1', stack4='10.79.0.2')
