@@ -17,7 +17,7 @@
  * has refs == 0 and is on pool->limbo.
  *
  * Descriptors lie apart from the arena; a chunk finds its block by its offset. Called by stack, sock and tcp;
- * never reads or writes a payload byte (but for chunk_pool_poison()).
+ * never writes a payload byte (but for chunk_pool_poison()), and reads one only to have a block's pages mapped (meet()).
  */
 #include <assert.h>
 #include <errno.h>
@@ -31,8 +31,7 @@ static_assert(CHUNK_SMALL_PER_BIG == 16, "free_mask has one bit for each small c
 struct block {
     struct chunk big;
     uint32_t free_mask;
-    bool broken;
-    struct chunk small[CHUNK_SMALL_PER_BIG];
+    bool broken, met;
 };
 
 struct chunk_pool {
@@ -43,6 +42,7 @@ struct chunk_pool {
     struct list_node whole;   /* of block.big.link */
     struct list_node partial; /* of block.big.link */
     struct block *block;
+    struct chunk *small; /* CHUNK_SMALL_PER_BIG for each block; apart, so that those of whole ones stay untouched */
     uint32_t epoch; /* commits so far */
     bool poison;
     struct list_node limbo; /* of chunk.link */
@@ -69,7 +69,10 @@ struct chunk_pool *chunk_pool_create(void *arena, size_t arena_bytes)
     list_init(&pool->limbo);
     /* At least one, so that NULL means lack of memory. */
     pool->block = calloc(pool->blocks ? pool->blocks : 1, sizeof *pool->block);
-    if (!pool->block) {
+    pool->small = calloc(pool->blocks ? pool->blocks : 1, CHUNK_SMALL_PER_BIG * sizeof *pool->small);
+    if (!pool->block || !pool->small) {
+        free(pool->small);
+        free(pool->block);
         free(pool);
         return NULL;
     }
@@ -84,13 +87,31 @@ void chunk_pool_destroy(struct chunk_pool *pool)
     free(pool->note_born);
     free(pool->free_note);
     free(pool->old_note);
+    free(pool->small);
     free(pool->block);
     free(pool);
+}
+
+static struct chunk *small_of(const struct chunk_pool *pool, const struct block *b)
+{
+    return &pool->small[(size_t)(b - pool->block) * CHUNK_SMALL_PER_BIG];
 }
 
 static struct block *block_of_link(struct list_node *link)
 {
     return list_entry(link, struct block, big.link);
+}
+
+/*
+ * After a restart the pages of an arena that outlived its last user are there but not mapped. Of shared memory a read maps
+ * those around it too, a write only its own page, at four times the cost.
+ */
+static struct block *meet(const struct chunk_pool *pool, struct block *b)
+{
+    if (pool->journal && !b->met)
+        (void)*(volatile uint8_t *)b->big.data;
+    b->met = true;
+    return b;
 }
 
 static struct block *take_whole(struct chunk_pool *pool)
@@ -99,7 +120,7 @@ static struct block *take_whole(struct chunk_pool *pool)
     struct block *b;
 
     if (link)
-        return block_of_link(link);
+        return meet(pool, block_of_link(link));
     if (pool->fresh == pool->blocks)
         return NULL;
     b = &pool->block[pool->fresh];
@@ -107,15 +128,17 @@ static struct block *take_whole(struct chunk_pool *pool)
     b->big.size = CHUNK_BIG_BYTES;
     list_init(&b->big.link);
     pool->fresh++;
-    return b;
+    return meet(pool, b);
 }
 
 static void break_up(struct chunk_pool *pool, struct block *b)
 {
+    struct chunk *small = small_of(pool, b);
+
     for (unsigned i = 0; i < CHUNK_SMALL_PER_BIG; i++) {
-        b->small[i].data = b->big.data + i * CHUNK_SMALL_BYTES;
-        b->small[i].size = CHUNK_SMALL_BYTES;
-        list_init(&b->small[i].link);
+        small[i].data = b->big.data + i * CHUNK_SMALL_BYTES;
+        small[i].size = CHUNK_SMALL_BYTES;
+        list_init(&small[i].link);
     }
     b->broken = true;
     b->free_mask = ALL_FREE;
@@ -140,7 +163,7 @@ static struct chunk *take_small(struct chunk_pool *pool)
     b->free_mask &= b->free_mask - 1;
     if (b->free_mask == 0)
         list_del(&b->big.link);
-    return &b->small[i];
+    return &small_of(pool, b)[i];
 }
 
 struct chunk *chunk_alloc(struct chunk_pool *pool, uint32_t size)
@@ -167,7 +190,7 @@ struct chunk *chunk_alloc(struct chunk_pool *pool, uint32_t size)
 
 static void give_back_small(struct chunk_pool *pool, struct block *b, struct chunk *c)
 {
-    unsigned i = (unsigned)(c - b->small);
+    unsigned i = (unsigned)(c - small_of(pool, b));
 
     assert(b->broken && !(b->free_mask & (1u << i)));
     if (b->free_mask == 0)
@@ -419,8 +442,8 @@ struct chunk *chunk_claim(struct chunk_pool *pool, const struct chunk_note *n)
         if (!b->free_mask)
             list_del(&b->big.link);
     }
-    claimed(pool, &b->small[i]);
-    return &b->small[i];
+    claimed(pool, &small_of(pool, b)[i]);
+    return &small_of(pool, b)[i];
 }
 
 void chunk_note_keep(struct chunk_pool *pool, uint32_t i)

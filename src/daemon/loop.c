@@ -301,11 +301,10 @@ bool daemon_run_deferred(struct daemon *d)
     return true;
 }
 
-/* One round of events, frames, commit, writes, deferred work; true if more may be waiting. */
-static bool round_once(struct loop *l)
+/* Frames that may leave, commit, writes; how many. */
+static int send_batch(struct loop *l)
 {
     struct daemon *d = l->d;
-    bool any = drain_events(d, daemon_now());
     int n = 0;
 
     while (n < TX_FRAMES && stack_output(d->stack, daemon_now(), &l->tx[n]))
@@ -313,6 +312,27 @@ static bool round_once(struct loop *l)
     stack_commit(d->stack);
     keep_counters_commit(&d->kept);
     write_batch(l, n);
+    return n;
+}
+
+void loop_first_batch(struct loop *l)
+{
+    send_batch(l);
+}
+
+void loop_first_frames(struct loop *l)
+{
+    tap_cb(l->d->loop, &l->tap_io, EV_READ);
+    send_batch(l);
+}
+
+/* One round of events, frames, commit, writes, deferred work; true if more may be waiting. */
+static bool round_once(struct loop *l)
+{
+    struct daemon *d = l->d;
+    bool any = drain_events(d, daemon_now());
+    int n = send_batch(l);
+
     any |= daemon_run_deferred(d);
     return any || n > 0;
 }

@@ -492,21 +492,27 @@ static int work(void *ctx, tcp_id doomed)
     struct process *p = ctx;
     char error[CONFIG_ERROR_MAX] = "";
     int status = EXIT_RUNTIME;
+    unsigned unswept;
 
     p->restart = p->arena.head->generation > 1;
     if (arena_get_config(&p->arena, &p->config))
         p->d.log.level = (enum log_level)p->config.log_level; /* as reloads left it */
-    revive_sweep(&p->d, p->supervisor.known, p->supervisor.n_known);
+    unswept = revive_sweep(&p->d, p->supervisor.known, p->supervisor.n_known);
     if (begin(p, error, sizeof error) < 0 || (p->restart && take_over(p, doomed, error, sizeof error) < 0)) {
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
         p->arena.head->orderly = !p->restart;
         return status;
     }
+    if (p->restart)
+        loop_first_batch(p->d.runner);
     shut_in(p);
+    revive_sweep_rest(unswept);
     p->arena.head->ready = p->arena.head->generation;
     if (!p->restart || p->arena.head->told != getppid())
         say_serving(p);
     p->arena.head->told = getppid();
+    if (p->restart)
+        loop_first_frames(p->d.runner);
     status = loop_run(p->d.runner);
     p->arena.head->orderly = 1;
     log_msg(&p->d.log, LOG_LVL_NOTICE, "ended");
@@ -635,8 +641,13 @@ static int run_supervisor(struct process *p, char **argv)
         log_msg(&p->d.log, LOG_LVL_WARNING, "capabilities are kept: %s", strerror(errno));
     if (r < 0)
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
-    else
+    else {
+        /* Once, for all workers: it takes longer than a restore. */
+        daemon_crypto();
+        if (p->config.sandbox)
+            sandbox_prepare();
         status = supervise(&p->supervisor);
+    }
     if (p->d.listen_fd[0] > 0 && !p->activated)
         control_unlisten(&p->config, p->d.listen_fd);
     if (p->tap_open)

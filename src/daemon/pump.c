@@ -618,10 +618,9 @@ static void owner_end(struct sock_owner *self, struct sock *s, bool reset, uint6
     pump_end(p, reset ? PUMP_ABORTED : PUMP_LOCAL_GONE, 0, now);
 }
 
-static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
+/* What epoll says, or what is asked after a restore. May end the pump. */
+static void take_events(struct pump *p, uint32_t events, uint64_t now)
 {
-    struct pump *p = list_entry(self, struct pump, watch);
-
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
         p->fd_readable = true;
     if (events & (EPOLLRDHUP | EPOLLHUP))
@@ -634,10 +633,17 @@ static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
         socklen_t n = sizeof p->link->so_error;
 
         if (!p->link->so_error)
-            getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &p->link->so_error, &n);
+            getsockopt(p->watch.fd, SOL_SOCKET, SO_ERROR, &p->link->so_error, &n);
         if (p->link->so_error)
             local_failed(p, p->link->so_error, now);
     }
+}
+
+static void fd_ready(struct fdwatch *self, uint32_t events, uint64_t now)
+{
+    struct pump *p = list_entry(self, struct pump, watch);
+
+    take_events(p, events, now);
     if (!p->done)
         move_out(p, now);
     if (!p->done && p->fd_gone && p->out_ended && !p->local_error)
@@ -770,7 +776,10 @@ bool pump_hints(const struct link_slot *l, uint32_t *ret_write_seq, bool *ret_ha
     return *ret_has_write || *ret_has_read;
 }
 
-/* As fd_ready() would have been told: what was told to the last worker is told no more. */
+/*
+ * As fd_ready() would have been told: what was told to the last worker is told no more. Bytes are moved by the deferred
+ * work: what waits to be sent leaves before more is taken.
+ */
 void pump_look(struct pump *p, uint64_t now)
 {
     struct pollfd fd = {.fd = p->watch.fd, .events = POLLIN | POLLOUT | POLLRDHUP};
@@ -781,7 +790,7 @@ void pump_look(struct pump *p, uint64_t now)
     events |= fd.revents & POLLRDHUP ? EPOLLRDHUP : 0;
     events |= fd.revents & POLLHUP ? EPOLLHUP : 0;
     events |= fd.revents & POLLERR ? EPOLLERR : 0;
-    fd_ready(&p->watch, events | EPOLLIN | EPOLLOUT, now);
+    take_events(p, events | EPOLLIN | EPOLLOUT, now);
 }
 
 void pump_abort(struct pump *p, uint64_t now)

@@ -23,6 +23,8 @@
 #include "daemon/service.h"
 #include "tcp/tcp_record.h"
 
+#define NEAR 1024u /* free numbers behind the last descriptor: more than a start opens */
+
 struct claim {
     struct tcp_restore_hint hint; /* first: bsearch() by id */
     struct link_slot *link;
@@ -196,14 +198,14 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a < *(const int *)b ? -1 : *(const int *)a > *(const int *)b;
 }
 
-void revive_sweep(struct daemon *d, const int *known, unsigned n_known)
+unsigned revive_sweep(struct daemon *d, const int *known, unsigned n_known)
 {
     uint32_t touched = d->arena->head->links_touched;
     int *fds = malloc(((size_t)touched * 2 + n_known + 1) * sizeof *fds), from = 0;
     size_t n = 0;
 
     if (!fds)
-        return; /* they stay: nothing depends on it but those who wait at their other ends */
+        return ~0u; /* they stay: nothing depends on it but those who wait at their other ends */
     for (unsigned i = 0; i < n_known; i++)
         fds[n++] = known[i];
     for (uint32_t i = 0; i < touched; i++) {
@@ -222,6 +224,13 @@ void revive_sweep(struct daemon *d, const int *known, unsigned n_known)
             close_range((unsigned)from, (unsigned)fds[i] - 1, 0);
         from = fds[i] + 1;
     }
-    close_range((unsigned)from, ~0u, 0);
+    close_range((unsigned)from, (unsigned)from + NEAR, 0);
     free(fds);
+    return (unsigned)from + NEAR + 1;
+}
+
+void revive_sweep_rest(unsigned from)
+{
+    if (from != ~0u)
+        close_range(from, ~0u, 0);
 }

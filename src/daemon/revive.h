@@ -22,8 +22,11 @@ struct revived {
 int revive_connections(struct daemon *d, tcp_id doomed, struct revived *ret, char *ret_error, size_t error_bytes);
 /*
  * Closes every descriptor but `known` ones and those of links: a dead worker's own, and what it had accepted but not
- * written down; whoever is at the other end sees an end instead of silence.
+ * written down; whoever is at the other end sees an end instead of silence. Before the worker opens any. The numbers from
+ * the returned one on, where there is hardly ever one and looking at all takes a while, are for revive_sweep_rest(), before
+ * the first turn: what was opened meanwhile has lower numbers.
  */
-void revive_sweep(struct daemon *d, const int *known, unsigned n_known);
+unsigned revive_sweep(struct daemon *d, const int *known, unsigned n_known);
+void revive_sweep_rest(unsigned from);
 
 #endif

@@ -13,11 +13,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #ifdef HAVE_SECCOMP
@@ -113,9 +118,10 @@ static const int allowed[] = {
 /* mmap and mprotect without PROT_EXEC only: memory that was written is never executed. */
 #define NO_EXEC SCMP_A2(SCMP_CMP_MASKED_EQ, 4 /* PROT_EXEC */, 0)
 
-static bool enter_seccomp(void)
+static struct sock_fprog program; /* filter NULL: not prepared */
+
+static bool add_rules(scmp_filter_ctx filter)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     bool ok = filter != NULL;
 
     for (size_t i = 0; ok && i < sizeof allowed / sizeof *allowed; i++) {
@@ -125,12 +131,52 @@ static bool enter_seccomp(void)
         }
         ok = allowed[i] < 0 || seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0) == 0;
     }
-    ok = ok && seccomp_load(filter) == 0;
-    if (filter)
-        seccomp_release(filter);
     return ok;
 }
+
+/* The filter's program, by way of a file: libseccomp 2.5 has no other. */
+static void export_program(scmp_filter_ctx filter)
+{
+    int fd = memfd_create("taut-filter", MFD_CLOEXEC);
+    struct stat st;
+    void *text;
+
+    if (fd < 0)
+        return;
+    if (seccomp_export_bpf(filter, fd) == 0 && fstat(fd, &st) == 0 && (text = malloc((size_t)st.st_size)) != NULL) {
+        if (pread(fd, text, (size_t)st.st_size, 0) == (ssize_t)st.st_size)
+            program = (struct sock_fprog){.len = (unsigned short)((size_t)st.st_size / sizeof *program.filter),
+                                          .filter = text};
+        else
+            free(text);
+    }
+    close(fd);
+}
+
+void sandbox_prepare(void)
+{
+    scmp_filter_ctx filter;
+
+    if (SANITIZED || program.filter)
+        return;
+    filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    /* A tree: the kernel tries every system call once when it takes the filter. */
+    if (add_rules(filter) && (seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 || true))
+        export_program(filter);
+    if (filter)
+        seccomp_release(filter);
+}
+
+static bool enter_seccomp(void)
+{
+    sandbox_prepare();
+    return program.filter && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
 #else
+void sandbox_prepare(void)
+{
+}
+
 static bool enter_seccomp(void)
 {
     return false;

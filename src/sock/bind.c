@@ -29,9 +29,19 @@ struct ip_addr sock_addr_map(const struct ip_addr *a)
 
 /* ---- Claims ---------------------------------------------------------------------------------------------------- */
 
+/* A list begins to be one when it is first asked for: 65,536 of them would be a megabyte touched at every start. */
+static struct list_node *port_claims(struct socks *ss, uint16_t port)
+{
+    struct list_node *list = &ss->ports[port];
+
+    if (!list->next)
+        list_init(list);
+    return list;
+}
+
 static void claim_link(struct socks *ss, struct sock_bind *b)
 {
-    struct list_node *list = &ss->ports[b->tuple.local_port];
+    struct list_node *list = port_claims(ss, b->tuple.local_port);
 
     if (b->bound)
         list_add_head(list, &b->port_link);
@@ -126,7 +136,7 @@ static bool conflicts(const struct sock *s, const struct ip_addr *addr, uint16_t
 {
     struct socks *ss = s->ss;
 
-    list_for_each_safe(node, &ss->ports[port]) {
+    list_for_each_safe(node, port_claims(ss, port)) {
         struct sock_bind *b = list_entry(node, struct sock_bind, port_link);
 
         if (b == s->bind || !addrs_overlap(addr, &b->tuple.local))
@@ -192,6 +202,14 @@ int sock_bind_claim_tuple(struct sock *s, const struct ip_tuple *tuple, bool bou
     return claim_new(s, tuple, bound) ? 0 : -ENOMEM;
 }
 
+/* Drawn at its first use; one that comes round to 0 is drawn again. */
+static uint32_t *perturb_of(struct socks *ss, uint32_t i)
+{
+    if (!ss->perturb[i])
+        ss->perturb[i] = (uint32_t)rng_next(&ss->rng);
+    return &ss->perturb[i];
+}
+
 /*
  * RFC 6056 section 3.3.4, algorithm 4 (double-hash): F and G are halves of one keyed hash over what is known of the
  * tuple. Ports that a bind() has are left alone; those of other connections are shared as long as the tuple is new.
@@ -204,13 +222,13 @@ uint16_t sock_bind_ephemeral(struct socks *ss, const struct ip_tuple *tuple)
 
     t.local_port = 0;
     hash = siphash(&ss->port_key, &t, sizeof t);
-    perturb = &ss->perturb[(hash >> 32) % SOCK_PERTURB];
+    perturb = perturb_of(ss, (uint32_t)(hash >> 32) % SOCK_PERTURB);
     port_range(ss, &low, &n);
     for (uint32_t i = 0; i < n; i++) {
         struct list_node *first;
 
         t.local_port = (uint16_t)(low + ((uint32_t)hash + (*perturb)++) % n);
-        first = list_first(&ss->ports[t.local_port]);
+        first = list_first(port_claims(ss, t.local_port));
         if (first && list_entry(first, struct sock_bind, port_link)->bound)
             continue;
         if (!tcp_tuple_in_use(ss->tcp, &t, ss->now))

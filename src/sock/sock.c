@@ -21,8 +21,8 @@ struct socks *socks_create(const struct socks_params *params)
         return NULL;
     ss->by_conn_size = 256;
     ss->by_conn = malloc(ss->by_conn_size * sizeof *ss->by_conn);
-    ss->perturb = malloc(SOCK_PERTURB * sizeof *ss->perturb);
-    ss->ports = malloc(SOCK_PORTS * sizeof *ss->ports);
+    ss->perturb = calloc(SOCK_PERTURB, sizeof *ss->perturb);
+    ss->ports = calloc(SOCK_PORTS, sizeof *ss->ports);
     if (!ss->by_conn || !ss->perturb || !ss->ports) {
         free(ss->by_conn);
         free(ss->ports);
@@ -35,9 +35,6 @@ struct socks *socks_create(const struct socks_params *params)
     ss->net = params->net;
     ss->port_key = params->port_key;
     rng_seed(&ss->rng, params->rng_seed);
-    for (uint32_t i = 0; i < SOCK_PERTURB; i++)
-        ss->perturb[i] = (uint32_t)rng_next(&ss->rng);
-    lists_init(ss->ports, SOCK_PORTS);
     lists_init(ss->by_conn, ss->by_conn_size);
     list_init(&ss->left);
     list_init(&ss->listeners);
@@ -50,6 +47,8 @@ void socks_destroy(struct socks *ss)
     if (!ss)
         return;
     for (uint32_t i = 0; i < SOCK_PORTS; i++) {
+        if (!ss->ports[i].next)
+            continue;
         list_for_each_safe(node, &ss->ports[i])
             sock_bind_free(list_entry(node, struct sock_bind, port_link));
     }

@@ -150,13 +150,13 @@ struct socks {
     struct siphash_key port_key;
     struct rng rng;
     uint64_t now;               /* the latest that a call brought: for those that bring none */
-    struct list_node *ports;    /* claims by local port; those with `bound` come first */
+    struct list_node *ports;    /* claims by local port, zero until first used; those with `bound` come first */
     struct list_node left;      /* struct sock_bind.left_link, oldest first */
     struct list_node *by_conn;  /* by_conn_size buckets, a power of two */
     uint32_t by_conn_size, n_conns;
     struct list_node listeners; /* in the order of listen() */
     struct list_node pending;
-    uint32_t *perturb;
+    uint32_t *perturb;          /* 0: not drawn yet */
     struct sock_watch *watch; /* NULL: nobody watches */
 };
 

@@ -62,7 +62,8 @@ int tcp_md5_init(struct tcp *t)
     m->own = !t->params.md5_arena;
     m->slot = m->own ? calloc(m->size, sizeof *m->slot) : t->params.md5_arena;
     for (uint32_t i = 0; m->slot && i < m->size; i++) {
-        m->slot[i].refs = 0;
+        if (m->slot[i].refs) /* or a place that holds nothing would be touched */
+            m->slot[i].refs = 0;
         if (m->slot[i].bytes > TCP_MD5_KEY_MAX)
             wipe(&m->slot[i]); /* damaged */
     }

@@ -618,24 +618,9 @@ static void restore_slot(struct tcp *t, uint32_t slot, struct finder *f, const s
     tcp_record_forget(t, slot);
 }
 
-int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now, struct tcp_restored *ret)
+/* The half-open and TIME-WAIT entries, and what follows from all of them. */
+static void restore_rest(struct tcp *t, struct tcp_restored *ret)
 {
-    struct tcp_kept *kept = t->params.kept;
-    uint32_t slots = kept->records_touched < t->params.max_conns ? kept->records_touched : t->params.max_conns;
-    struct finder f;
-
-    *ret = (struct tcp_restored){0};
-    if (!finder_init(&f, t->pool, slots)) {
-        finder_free(&f);
-        return -ENOMEM;
-    }
-    t->cookie_sent_at = kept->cookie_sent_at;
-    for (unsigned i = 0; t->cookie_sent_at && i < 64; i++)
-        list_for_each(node, &t->listeners[i]) list_entry(node, struct tcp_listener, link)->overflow_at =
-            t->cookie_sent_at;
-    for (uint32_t slot = 0; slot < slots; slot++)
-        restore_slot(t, slot, &f, p, ret, now);
-    finder_free(&f);
     chunk_notes_restored(t->pool);
     ret->requests = tcp_requests_restore(t);
     ret->time_wait = tcp_tw_restore(t);
@@ -649,6 +634,34 @@ int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now,
         if (entry && kind == TCP_KIND_CONN)
             tcp_conn_reap(t, entry);
     }
+}
+
+/*
+ * The flight recorder looks away meanwhile: nothing happens to a connection that goes on, and a page for each would cost
+ * more than the restore. Its recording begins anew when it has something to tell.
+ */
+int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now, struct tcp_restored *ret)
+{
+    struct tcp_kept *kept = t->params.kept;
+    uint32_t slots = kept->records_touched < t->params.max_conns ? kept->records_touched : t->params.max_conns;
+    struct tcp_rec *rec = t->rec;
+    struct finder f;
+
+    *ret = (struct tcp_restored){0};
+    if (!finder_init(&f, t->pool, slots)) {
+        finder_free(&f);
+        return -ENOMEM;
+    }
+    t->rec = NULL;
+    t->cookie_sent_at = kept->cookie_sent_at;
+    for (unsigned i = 0; t->cookie_sent_at && i < 64; i++)
+        list_for_each(node, &t->listeners[i]) list_entry(node, struct tcp_listener, link)->overflow_at =
+            t->cookie_sent_at;
+    for (uint32_t slot = 0; slot < slots; slot++)
+        restore_slot(t, slot, &f, p, ret, now);
+    finder_free(&f);
+    restore_rest(t, ret);
+    t->rec = rec;
     return 0;
 }
 
