@@ -10,6 +10,7 @@
  *
  * Half-open entries name none: their listener's key is looked up, as in Linux. Nothing here is ever printed.
  */
+#include "base/wipe.h"
 #include "tcp/tcp_priv.h"
 
 #define KEYS_DEFAULT 1024u
@@ -53,22 +54,13 @@ int tcp_md5_init(struct tcp *t)
     return m->slot ? 0 : -ENOMEM;
 }
 
-/* A store that the compiler may not leave out, though nobody reads it. */
-static void wipe(struct secret *s)
-{
-    volatile uint8_t *p = (volatile uint8_t *)s;
-
-    for (size_t i = 0; i < sizeof *s; i++)
-        p[i] = 0;
-}
-
 void tcp_md5_destroy(struct tcp *t)
 {
     if (!t->md5)
         return;
     if (t->md5->own && t->md5->slot) {
         for (uint32_t i = 0; i < t->md5->size; i++)
-            wipe(&t->md5->slot[i]);
+            wipe(&t->md5->slot[i], sizeof *t->md5->slot);
         free(t->md5->slot);
     }
     free(t->md5);
@@ -85,7 +77,7 @@ uint16_t tcp_md5_ref(struct tcp *t, uint16_t key)
 void tcp_md5_unref(struct tcp *t, uint16_t key)
 {
     if (key && --t->md5->slot[key - 1].refs == 0)
-        wipe(&t->md5->slot[key - 1]);
+        wipe(&t->md5->slot[key - 1], sizeof *t->md5->slot);
 }
 
 bool tcp_md5_known(const struct tcp *t, uint16_t key)
@@ -97,7 +89,7 @@ void tcp_md5_sweep(struct tcp *t)
 {
     for (uint32_t i = 0; i < t->md5->size; i++) {
         if (t->md5->slot[i].bytes && !t->md5->slot[i].refs)
-            wipe(&t->md5->slot[i]);
+            wipe(&t->md5->slot[i], sizeof *t->md5->slot);
     }
 }
 
