@@ -29,6 +29,10 @@ struct ip_tuple {
     uint16_t remote_port;
 };
 
+/* What every path carries: less is believed of none. */
+#define IPV4_MIN_PMTU 552  /* Linux's ip_rt_min_pmtu */
+#define IPV6_MIN_MTU  1280 /* RFC 8200 section 5 */
+
 #define IP_ADDR_TEXT_MAX 64  /* "[ipv6%scope]" and its NUL */
 #define IP_ADDR_PORT_MAX 72  /* the same with ":65535" */
 

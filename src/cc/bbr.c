@@ -14,16 +14,15 @@
  *
  * What deviates from the draft, and why:
  *   - units are segments; has_selective_acks is w->sack_ok;
- *   - the first RTT sample sets the pacing rate anew (as Linux): the nominal 1 ms would leave Startup
- * unpaced;
+ *   - the first RTT sample sets the pacing rate anew (as Linux): the nominal 1 ms would leave Startup unpaced;
  *   - IsTimeToGoDown compares what was in flight before the ACK: just after one it never reaches the window;
- *   - undo state is saved once for a loss episode, at its first loss: a second save, on entering recovery,
- * would store bounds that the episode has already cut;
+ *   - undo state is saved once for a loss episode, at its first loss: a second save, on entering recovery, would
+ *     store bounds that the episode has already cut;
  *   - Startup counts ACKs that brought losses for "discontiguous ranges", as Linux;
  *   - ECN: the draft asks that a CE mark be treated as congestion: here like a lost segment;
  *   - the aggregation filter is two slots of five rounds instead of an exact window of ten, as Linux;
- *   - noise (CC_OPT_BBR_NOISE, tcp_bbr_noise, on by default): one loss and 2 % of what was in flight, in a
- * round or in the flight of a probe, are no congestion; the draft judges a single loss in less than 50 so;
+ *   - noise (CC_OPT_BBR_NOISE, tcp_bbr_noise, on by default): one loss and 2 % of what was in flight, in a round
+ *     or in the flight of a probe, are no congestion; the draft judges a single loss in less than 50 so;
  *   - pkt_lost need not be called: then losses of the ACK are judged by what was in flight before it.
  *
  * Wants cong_control, ssthresh, undo_cwnd, set_state, TX_START, if possible pkt_lost; asks for pacing.

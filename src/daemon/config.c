@@ -292,8 +292,8 @@ static bool route_option(struct stack_route *r, const char *key, const char *val
 
 static const char *read_route(struct stack_route *ret, char *item)
 {
-    static const char *const expected = "PREFIX/BITS [via GATEWAY] [mtu N] [advmss N] [initcwnd N], the prefix may be "
-                                        "'default'";
+    static const char *const expected = "PREFIX/BITS [via GATEWAY] [mtu N] [advmss N] [initcwnd N] [initrwnd N], the prefix "
+                                        "may be 'default'";
     char *save, *word = strtok_r(item, " \t", &save), *value;
     unsigned bits;
     struct stack_route r = {.valid_until = TIME_NEVER};
@@ -892,7 +892,7 @@ int config_load(const char *path, struct daemon_config *ret, char *ret_error, si
     int result = -1;
 
     if (!p || !c) {
-        snprintf(ret_error, error_bytes, "%s:0: file: out of memory", path);
+        snprintf(ret_error, error_bytes, "%s: out of memory", path);
         goto out;
     }
     config_defaults(c);
@@ -900,7 +900,7 @@ int config_load(const char *path, struct daemon_config *ret, char *ret_error, si
     p->c = c;
     p->file = fopen(path, "re");
     if (!p->file) {
-        snprintf(ret_error, error_bytes, "%s:0: file: cannot be opened: %s", path, strerror(errno));
+        snprintf(ret_error, error_bytes, "%s: %s", path, strerror(errno));
         goto out;
     }
     parse_file(p);

@@ -5,6 +5,7 @@
  * those that can matter: all of a listener's, of a connection's the ones whose prefix holds its peer. An accepted socket
  * begins with none of its own: the engine gave its connection the listener's key. Bytes are wiped when they go.
  */
+#include "base/wipe.h"
 #include "sock/sock_priv.h"
 
 /* Linux's struct tcp_md5sig: a sockaddr_storage, flags, prefix length, key length, interface index, key. */
@@ -19,18 +20,10 @@ enum {
 };
 enum { MD5SIG_FLAG_PREFIX = 1, MD5SIG_FLAG_IFINDEX = 2 };
 
-static void wipe(struct tcp_md5_key *key)
-{
-    volatile uint8_t *p = (volatile uint8_t *)key;
-
-    for (size_t i = 0; i < sizeof *key; i++)
-        p[i] = 0;
-}
-
 void sock_md5_free(struct sock *s)
 {
     for (unsigned i = 0; i < s->n_md5; i++)
-        wipe(&s->md5[i]);
+        wipe(&s->md5[i], sizeof *s->md5);
     free(s->md5);
     s->md5 = NULL;
     s->n_md5 = 0;
@@ -57,7 +50,7 @@ static int keep(struct sock *s, const struct tcp_md5_key *key)
     }
     if (old) {
         *old = s->md5[--s->n_md5];
-        wipe(&s->md5[s->n_md5]);
+        wipe(&s->md5[s->n_md5], sizeof *s->md5);
         return 0;
     }
     if (!key->bytes)
@@ -67,7 +60,7 @@ static int keep(struct sock *s, const struct tcp_md5_key *key)
         return -ENOMEM;
     for (unsigned i = 0; i < s->n_md5; i++) {
         more[i] = s->md5[i];
-        wipe(&s->md5[i]);
+        wipe(&s->md5[i], sizeof *s->md5);
     }
     free(s->md5);
     s->md5 = more;
@@ -151,6 +144,6 @@ int sock_md5_setopt(struct sock *s, bool ext, const void *value, size_t bytes, u
     key.bytes = (uint8_t)keylen;
     memcpy(key.key, p + MD5SIG_KEY, keylen);
     r = sock_md5_set(s, &key, now);
-    wipe(&key);
+    wipe(&key, sizeof key);
     return r;
 }

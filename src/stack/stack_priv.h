@@ -50,7 +50,6 @@
 #define IP_ID_SLOTS    256
 #define PACKET_MAX     (65535 + 40) /* the longest IPv6 packet */
 
-#define IPV4_MIN_PMTU 552 /* Linux's min_pmtu: less is an attack, or a link that nobody has */
 
 enum st_timer_kind {
     ST_TIMER_NEIGH,

@@ -728,7 +728,7 @@ uint32_t tcp_mss_options(const struct tcp_conn *c)
 /* RFC 6691: MSS options ignore options, so what a segment holds is less by ours (tcp_mtu_to_mss). */
 uint32_t tcp_mtu_to_mss(const struct tcp *t, const struct tcp_conn *c, uint32_t mtu)
 {
-    uint32_t headers = TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u);
+    uint32_t headers = tcp_ip_headers_bytes(c->tuple.remote.family);
     uint32_t mss = mtu > headers ? mtu - headers : 0;
 
     if (mss > c->mss_clamp)

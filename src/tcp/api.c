@@ -44,7 +44,7 @@ bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_
 /* Linux: dst_metric_advmss(), then tcp_mss_clamp(). */
 static uint16_t advertised_mss(const struct tcp_conn *c)
 {
-    uint16_t header = c->tuple.local.family == IP_V6 ? 60 : 40;
+    uint16_t header = tcp_ip_headers_bytes(c->tuple.local.family);
     uint16_t mss = c->path.advmss;
 
     if (!mss)

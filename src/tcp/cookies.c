@@ -1,14 +1,13 @@
 /*
- * tcp/cookies.c: SYN cookies (RFC 4987 section 3.6): a half-open connection that costs nothing, because what
- * is to be remembered of it lies in the ISN and the timestamp of our SYN-ACK, which the peer's ACK brings
- * back.
+ * tcp/cookies.c: SYN cookies (RFC 4987 section 3.6): a half-open connection that costs nothing, because what is to be
+ * remembered of it lies in the ISN and the timestamp of our SYN-ACK, which the peer's ACK brings back.
  *
  *     ISN = hash(tuple) + IRS + (minute << 24) + (hash(tuple, minute) + index of the MSS) mod 2^24
  *     TSval = clock with its low 6 bits replaced by {ECN, SACK, window scale or 15}
  *
  * as Linux has it, with SipHash, and with its weakness: MSS and sequence number are added, so that an ACK whose sequence
- * number is off by one to three may pass for one with another MSS. A cookie is good for two minutes. Without timestamps there is neither SACK
- * nor window scaling. Pure; request.c decides when.
+ * number is off by one to three may pass for one with another MSS. A cookie is good for two minutes. Without timestamps
+ * there is neither SACK nor window scaling. Pure; request.c decides when.
  */
 #include "tcp/tcp_priv.h"
 

@@ -189,7 +189,7 @@ bool tcp_fastopen_ready(struct tcp *t, tcp_id id, uint64_t now)
  */
 static size_t syn_space(struct tcp *t, struct tcp_conn *c, uint16_t mss)
 {
-    uint32_t headers = TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u), space;
+    uint32_t headers = tcp_ip_headers_bytes(c->tuple.remote.family), space;
 
     c->mss_clamp = c->user_mss && c->user_mss < mss ? c->user_mss : mss;
     tcp_sync_mss(t, c, c->pmtu);

@@ -8,9 +8,6 @@
  */
 #include "tcp/tcp_priv.h"
 
-#define PMTU_MIN_V4 552u  /* Linux ip_rt_min_pmtu: smaller claims are raised to it */
-#define PMTU_MIN_V6 1280u /* RFC 8200 section 5 */
-
 /* A Fast Open's SYN-ACK is, too, though it has no descriptor. */
 static bool in_flight(const struct tcp_conn *c, uint32_t seq)
 {
@@ -28,7 +25,7 @@ static bool is_opening(const struct tcp_conn *c)
 /* A SYN with data was too big: it goes again at once, without. */
 static void syn_data_too_big(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
 {
-    uint16_t headers = c->tuple.local.family == IP_V6 ? 60 : 40;
+    uint16_t headers = tcp_ip_headers_bytes(c->tuple.local.family);
 
     tcp_sync_mss(t, c, pmtu);
     if (!c->syn_data || c->state != TCP_STATE_SYN_SENT || c->syn_pending)
@@ -44,7 +41,7 @@ static void syn_data_too_big(struct tcp *t, struct tcp_conn *c, uint16_t pmtu)
 /* Packet too big, RFC 1191, RFC 8201: smaller segments from now on. */
 static void packet_too_big(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint16_t mtu)
 {
-    uint32_t least = c->tuple.local.family == IP_V6 ? PMTU_MIN_V6 : PMTU_MIN_V4;
+    uint32_t least = c->tuple.local.family == IP_V6 ? IPV6_MIN_MTU : IPV4_MIN_PMTU; /* smaller claims are raised */
     uint32_t pmtu = mtu > least ? mtu : least;
 
     if (pmtu < c->path.mtu)

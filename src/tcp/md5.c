@@ -13,6 +13,7 @@
  * In an arena a place that lost its last owner stays as it is until the commit (tcp_record.h): a crash within the turn
  * brings the owner back. A new engine finds the places, counts owners anew, and tcp_restore() wipes those without one.
  */
+#include "base/wipe.h"
 #include "tcp/tcp_priv.h"
 
 #define KEYS_DEFAULT 1024u
@@ -39,15 +40,6 @@ size_t tcp_md5_slot_bytes(void)
     return sizeof(struct secret);
 }
 
-/* A store that the compiler may not leave out, though nobody reads it. */
-static void wipe(struct secret *s)
-{
-    volatile uint8_t *p = (volatile uint8_t *)s;
-
-    for (size_t i = 0; i < sizeof *s; i++)
-        p[i] = 0;
-}
-
 /* Keys that an earlier engine left in the arena stay, without owners yet. */
 int tcp_md5_init(struct tcp *t)
 {
@@ -65,7 +57,7 @@ int tcp_md5_init(struct tcp *t)
         if (m->slot[i].refs) /* or a place that holds nothing would be touched */
             m->slot[i].refs = 0;
         if (m->slot[i].bytes > TCP_MD5_KEY_MAX)
-            wipe(&m->slot[i]); /* damaged */
+            wipe(&m->slot[i], sizeof m->slot[i]); /* damaged */
     }
     return m->slot ? 0 : -ENOMEM;
 }
@@ -76,7 +68,7 @@ void tcp_md5_destroy(struct tcp *t)
         return;
     if (t->md5->own && t->md5->slot) {
         for (uint32_t i = 0; i < t->md5->size; i++)
-            wipe(&t->md5->slot[i]);
+            wipe(&t->md5->slot[i], sizeof *t->md5->slot);
         free(t->md5->slot);
     }
     free(t->md5);
@@ -95,7 +87,7 @@ void tcp_md5_unref(struct tcp *t, uint16_t key)
     if (!key || --t->md5->slot[key - 1].refs != 0)
         return;
     if (t->md5->own)
-        wipe(&t->md5->slot[key - 1]);
+        wipe(&t->md5->slot[key - 1], sizeof *t->md5->slot);
     else
         t->md5->unowned = true;
 }
@@ -109,7 +101,7 @@ void tcp_md5_sweep(struct tcp *t)
 {
     for (uint32_t i = 0; i < t->md5->size; i++) {
         if (t->md5->slot[i].bytes && !t->md5->slot[i].refs)
-            wipe(&t->md5->slot[i]);
+            wipe(&t->md5->slot[i], sizeof *t->md5->slot);
     }
 }
 

@@ -24,19 +24,14 @@ static uint32_t larger(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-static uint32_t ip_tcp_bytes(const struct tcp_conn *c)
-{
-    return TCP_HEADER_BYTES + (c->tuple.remote.family == IP_V6 ? 40u : 20u);
-}
-
 uint32_t tcp_mss_to_mtu(const struct tcp_conn *c, uint32_t mss)
 {
-    return mss + ip_tcp_bytes(c) + tcp_mss_options(c);
+    return mss + tcp_ip_headers_bytes(c->tuple.remote.family) + tcp_mss_options(c);
 }
 
 static uint32_t search_high_of(const struct tcp_conn *c)
 {
-    return c->mss_clamp + ip_tcp_bytes(c);
+    return c->mss_clamp + tcp_ip_headers_bytes(c->tuple.remote.family);
 }
 
 void tcp_mtup_init(struct tcp *t, struct tcp_conn *c, uint64_t now)

@@ -224,11 +224,11 @@ static void in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
         if (!got)
             return;
     }
-    if (got)
-        learn(t, c, seg, got, c->rcvq.truesize > before ? c->rcvq.truesize - before : 0, now);
     received(t, c, got, now);
-    if (got)
+    if (got) {
+        learn(t, c, seg, got, c->rcvq.truesize > before ? c->rcvq.truesize - before : 0, now);
         marked = tcp_ecn_data_in(t, c, seg, now);
+    }
     if (had_holes)
         join(t, c, x, now);
     if (x->fin)

@@ -163,8 +163,7 @@ int tcp_record_convert(const void *bytes, size_t n, struct tcp_record *ret)
     return -EINVAL;
 }
 
-/* ---- dump
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- dump ---- */
 
 static int add_number(char *text, size_t size, int at, const char *name, long long v)
 {

@@ -385,7 +385,7 @@ static void agree_options(const struct tcp *t, struct tcp_req *r, const struct t
 /* MSS to announce: what fits the path back (RFC 9293 section 3.7.1). */
 static void take_path(struct tcp_req *r, const struct tcp_path *path)
 {
-    uint16_t headers = r->tuple.local.family == IP_V6 ? 60 : 40;
+    uint16_t headers = tcp_ip_headers_bytes(r->tuple.local.family);
 
     r->mtu = path && path->mtu ? path->mtu : (uint16_t)(TCP_MSS_DEFAULT + headers);
     r->advmss = r->mtu > headers + TCP_MIN_MSS ? (uint16_t)(r->mtu - headers) : (uint16_t)TCP_MIN_MSS;

@@ -12,12 +12,12 @@
  *     a SACKED descriptor is neither LOST nor RETRANS
  *     on the list by time sent: what is in flight, that is neither SACKED nor LOST without RETRANS
  *     lost_cnt = segments SACKED below lost_hint
- * All counters change in one function (account()), by taking a descriptor out of the sums and putting it in
- * again.
+ * All counters change in one function (account()), by taking a descriptor out of the sums and putting it in again.
  *
  * The index is a ring of pointers with binary search; descriptors come from a slab shared by the engine's
  * connections. What an ACK costs is proportional to what it changes: newly acked or sacked descriptors, plus
- * O(log n) per block; what the last blocks covered is passed over, also where it could not be merged. A pure value: knows no connection, sends nothing.
+ * O(log n) per block; what the last blocks covered is passed over, also where it could not be merged. A pure value:
+ * knows no connection, sends nothing.
  */
 #ifndef TAUT_TCP_SNDQ_H
 #define TAUT_TCP_SNDQ_H

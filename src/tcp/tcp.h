@@ -323,8 +323,8 @@ enum tcp_opt {
 int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint64_t now);
 int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret);
 /*
- * What its half-open entries need to know: TCP_OPT_MAXSEG, RCVBUF, FASTOPEN, FASTOPEN_NO_COOKIE, DEFER_ACCEPT; others: 0,
- * ignored.
+ * What its half-open entries need to know: TCP_OPT_MAXSEG, RCVBUF, FASTOPEN, FASTOPEN_NO_COOKIE, DEFER_ACCEPT; others:
+ * 0, ignored.
  */
 int tcp_listen_set_opt(struct tcp *t, uint32_t listener, enum tcp_opt opt, int32_t value);
 /* Bytes/s, UINT64_MAX: none; the pacing gate then holds new segments back (SO_MAX_PACING_RATE). 0 or -ENOENT. */

@@ -752,6 +752,11 @@ void tcp_undo_synack_loss(struct tcp *t, struct tcp_conn *c, const struct tcp_se
 void tcp_mtup_init(struct tcp *t, struct tcp_conn *c, uint64_t now);
 uint32_t tcp_mss_to_mtu(const struct tcp_conn *c, uint32_t mss);
 /* ack.c: payload of a packet of that size; what options take of each segment. */
+/* IP's and TCP's headers without options. */
+static inline uint16_t tcp_ip_headers_bytes(uint8_t family)
+{
+    return family == IP_V6 ? 40 + TCP_HEADER_BYTES : 20 + TCP_HEADER_BYTES;
+}
 uint32_t tcp_mtu_to_mss(const struct tcp *t, const struct tcp_conn *c, uint32_t mtu);
 uint32_t tcp_mss_options(const struct tcp_conn *c);
 /* Is a probe to go before other new data (tcp_mtu_probe)? WAIT: yes, but there is no room for it yet. */

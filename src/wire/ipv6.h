@@ -18,7 +18,6 @@
 
 #define IPV6_HEADER_BYTES          40
 #define IPV6_FRAGMENT_HEADER_BYTES 8
-#define IPV6_MIN_MTU               1280
 #define IPV6_EXT_HEADERS_MAX       16 /* more in one packet are refused */
 
 struct ipv6_header {

@@ -26,9 +26,8 @@ char *text_format_seg(const struct tcp_seg *seg, uint32_t seq_base, uint32_t ack
 /*
  * Reads the same notation. ret gets everything but addresses, ports, ecn, tos, ttl (zero); payload is one
  * slice with data NULL. "win" may be missing (0), "ack" too if the flags lack '.'; "urg N" sets urg_ptr;
- * "nop" and "eol" are skipped; "FO", "FO hex", "FOEXP hex" are Fast Open; "md5 hex" and "md5" (a digest of
- * zeros) are TCP-MD5. On
- * failure ret is untouched and *ret_error (if not NULL) names the reason.
+ * "nop" and "eol" are skipped; "FO", "FO hex", "FOEXP hex" are Fast Open; "md5 hex" and "md5" (a digest of zeros) are
+ * TCP-MD5. On failure ret is untouched and *ret_error (if not NULL) names the reason.
  */
 bool text_parse_seg(const char *text, uint32_t seq_base, uint32_t ack_base, struct tcp_seg *ret,
                     const char **ret_error);

@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 
-from harness import (STACK4, TAUT, Control, check, equal, need, pattern, read_exactly, sh, tcp, wait_for)
+from harness import (STACK4, TAUT, Control, RawPeer, check, equal, need, pattern, read_exactly, sh, tcp, wait_for)
 from test_export import tshark
 
 
@@ -57,6 +57,28 @@ def test_frames(net):
         d.stop()
 
 
+def test_sent_again(net):
+    """What is sent again says so, and what is sent first does not: to a peer that is mute behind the handshake."""
+    need('tshark')
+    d = net.tautd()
+    out = os.path.join(net.tmp, 'live.pcapng')
+    p = net.start('capture', TAUT, '-S', d.dir, 'capture', '-o', out, '--port', '19')
+    wait_for(lambda: os.path.exists(out) and os.path.getsize(out) > 100, 5, 'it begins')
+    peer = RawPeer()
+    peer.connect(19, 40001)
+    wait_for(lambda: d.conns(fields=['total_retrans'])[0]['total_retrans'] >= 2, 10, 'it is sent to again')
+    time.sleep(0.1)
+    p.send_signal(signal.SIGINT)
+    equal(p.wait(5), 0, 'exit status')
+    seen, marked = set(), 0
+    for seq, n, comment in [x.split('\t') for x in tshark(out, 'tcp.seq', 'tcp.len', 'frame.comment',
+                                                         display='tcp.srcport == 19 && tcp.len > 0')]:
+        equal('; sent again' in comment, seq in seen, f'{seq}: {comment}')
+        marked += seq in seen
+        seen.add(seq)
+    check(marked >= 2, f'{marked} marked')
+
+
 def test_filter_and_limits(net):
     """A port, a length, a count; one capture at a time; usage."""
     need('tshark')
@@ -99,6 +121,10 @@ def test_reader_sleeps(net):
     begun = time.monotonic()
     echo(6000000)
     check(time.monotonic() - begun < 20, 'the traffic was held up')
+    tiny = RawPeer()  # frames of no size, but their comments: room for the one and not for the other
+    for _ in range(200):
+        tiny.send(tiny.ethernet(b'', 0x88b5))
+    time.sleep(0.2)
     s.settimeout(1)
     blocks, seen, missed, told_at = 0, 0, 0, None
     while not missed or blocks + missed < seen:

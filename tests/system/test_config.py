@@ -84,7 +84,7 @@ def test_bad_files(net):
 def test_missing_file(net):
     status, _, err = sh(TAUTD, '-c', '/nonexistent.conf', check_status=False)
     equal(status, 2, 'exit status')
-    check(err.startswith('/nonexistent.conf:0: file: cannot be opened: No such file'), err)
+    check(err.startswith('/nonexistent.conf: No such file'), err)
 
 
 def test_usage(net):

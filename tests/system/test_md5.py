@@ -210,29 +210,52 @@ def test_time_wait(net):
 
 
 def test_reload_and_secrecy(net):
-    """New keys hold for new connections; no answer and no line of the log has one."""
-    path = key_file(net)
-    d = net.tautd(sections(path, 7))
+    """New keys hold for new connections; no answer, trace, black box and no line of the log has one."""
+    path, folder = key_file(net), os.path.join(net.tmp, 'dead')
+    os.mkdir(folder)
+    text = '[trace]\ndirectory = %s\nfiles = 20\n' % folder
+    d = net.tautd(text + sections(path, 7))
+    said, told = [], lambda *argv: said.append(d.cli(*argv))
+
+    def look():
+        """All that is told of a connection, as it is told to anybody."""
+        for ident in [c['id'] for c in d.conns()]:
+            said.append(str(d.call('conn.get', id=ident)) + str(d.call('trace.get', id=ident)))
+            told('trace', ident), told('trace', ident, '--json'), told('explain', ident)
+            saved = os.path.join(net.tmp, 'saved.taut')
+            told('trace', ident, '-o', saved)
+            with open(saved, 'rb') as f:
+                said.append(f.read().decode('latin-1'))
+
     old = keyed(STACK4)
     established(d)  # what is half-open takes the key that its listener has now
     key_file(net, 'the second one')
     d.call('server.reload')
     check(refused(STACK4, KEY), 'the old key')
     with keyed(STACK4, key='the second one') as s:
-        equal(exchange(s, b'new'), b'new', 'the new key')
+        equal(exchange(s, b'new', half_close=False), b'new', 'the new key')
+        look()
+        check(any('md5' in x for x in said), 'signatures are told')
+        reset_on_close(s)  # a black box
     old.sendall(b'old')
     equal(old.recv(10), b'old', 'a live connection keeps its key')
     old.close()
-    d.write_config('')
+    d.write_config(text)
     d.call('server.reload')
     with tcp() as s:
         equal(exchange(s, b'none'), b'none', 'without a key')
-    d.write_config(sections(path, 7))
+    d.write_config(text + sections(path, 7))
     d.call('server.reload')
     check(refused(STACK4, None), 'with one again')
-    said = str(d.call('config.get')) + str(d.call('server.status')) + str(d.stats()) + d.output()
+    wait_for(lambda: os.listdir(folder), 5, 'a black box')
+    told('trace', '--dead'), told('trace', 'engine'), told('ss', '-tlnpie')
+    said += [str(d.call(method)) for method in ('config.get', 'server.status', 'stats.get', 'conn.list')] + [d.output()]
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), 'rb') as f:
+            said.append(f.read().decode('latin-1'))
     for key in (KEY, 'the second one'):
-        check(key not in said, 'a key in an answer or in the log')
+        for x in said:
+            check(key not in x and key.encode().hex() not in x, f'a key in an answer, a record or the log: {x[:200]!r}')
 
 
 def test_survives(net):

@@ -3,7 +3,7 @@ import os
 import re
 import time
 
-from harness import TAUT, check, equal, need, read_exactly, sh, tcp, wait_for
+from harness import TAUT, RawPeer, check, equal, need, read_exactly, sh, tcp, wait_for
 
 
 class Terminal:
@@ -151,6 +151,44 @@ def test_batch(net):
     status, _, err = sh(TAUT, '-S', net.tmp, 'top', '-b', check_status=False)
     equal(status, 3, 'without a daemon')
     check(err.count('\n') == 1 and net.tmp in err, err)
+
+
+def test_limiter_and_retransmissions(net):
+    """WAITS FOR and RETR/s by value, and the order by each: a peer that is mute, one that does not read, one that is idle."""
+    d = net.tautd()
+    idle = tcp()
+    unread = tcp(port=19)  # chargen until the kernel's buffer is full
+    ports = {'idle': idle.getsockname()[1], 'unread': unread.getsockname()[1], 'mute': 40001}
+    conn = lambda name: [r for r in d.conns(fields=['total_retrans']) if r['peer'].endswith(':%d' % ports[name])][0]
+    wait_for(lambda: conn('unread')['limit'] == 'RWND', 20, 'the peer that does not read stops it')
+    peer = RawPeer()
+    peer.connect(19, ports['mute'])
+    wait_for(lambda: conn('mute')['total_retrans'] >= 1, 20, 'the mute one is sent to again')
+
+    def table(sort, *more):
+        """{name: columns} in the order of the last look; what was sent again before the first and after the last."""
+        before = conn('mute')['total_retrans']
+        out = d.cli('top', '-b', '-n', '2', '-d', '2.5', '-s', sort, *more)
+        last = rows(out[out.rindex('taut top'):])
+        heading = [line for line in out.split('\n') if 'PEER' in line][-1]
+        check({'retrans': 'RETR/s', 'limit': 'WAITS FOR'}[sort] in heading, heading)
+        # Peer, rates (one word "0" or "-", or two), retransmissions, round trip, cwnd, what it waits for.
+        form = r':(\d+) .*?((?:-|[\d.]+)) +(?:-|[\d.]+ \w+) +(\d+) +(\S+)$'
+        found = [re.search(form, line.rstrip()) for line in last]
+        check(all(found), out)
+        names = {v: k for k, v in ports.items()}
+        return ({names[int(re.search(r'10\.77\.0\.(?:1|99):(\d+)', line).group(1))]: m.groups()
+                 for line, m in zip(last, found)}, before, conn('mute')['total_retrans'], out)
+
+    t, before, after, out = table('retrans')
+    equal([next(iter(t)), t['unread'][1], t['idle'][1]], ['mute', '0', '0'], f'first by retransmissions:\n{out}')
+    rate = float(t['mute'][1])
+    check(0 < rate <= (after - before) / 2.5 + 0.01, f'{rate}/s; sent again {before} to {after}:\n{out}')
+    t, _, _, out = table('limit')
+    equal({k: v[3] for k, v in t.items()}, {'mute': 'CWND', 'idle': '-', 'unread': 'RWND'}, f'what they wait for:\n{out}')
+    equal(list(t), ['mute', 'idle', 'unread'], f'by their names:\n{out}')
+    t, _, _, out = table('limit', '-r')
+    equal(list(t), ['unread', 'idle', 'mute'], f'reversed:\n{out}')
 
 
 def test_hostile_names(net):

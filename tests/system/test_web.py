@@ -272,7 +272,10 @@ def test_control(net):
         page = get(f'/connections/{ident}', STACK4, 81)[2]
         token = re.search(r'name="token" value="([0-9a-f]{32})"', page).group(1)
         path = f'/connections/{ident}/abort'
-        for body, origin in (('', None), ('token=' + '0' * 32, None), (f'token={token}x', None),
+        other = lambda digit: 'a' if digit != 'a' else 'b'
+        last, first, middle = token[:-1] + other(token[-1]), other(token[0]) + token[1:], token[:16] + other(token[16]) + token[17:]
+        for body, origin in (('', None), ('token=' + '0' * 32, None), (f'token={token}x', None), (f'token={token[:-1]}', None),
+                             (f'token={last}', None), (f'token={first}', None), (f'token={middle}', None),
                              (f'token={token}', 'http://evil.example'), (f'token={token}', 'null')):
             extra = ('-H', f'Origin: {origin}') if origin else ()
             equal(get(path, STACK4, 81, '-d', body, *extra)[0], 403, f'{body} from {origin}')

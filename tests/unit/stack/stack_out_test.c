@@ -303,7 +303,8 @@ static void syn_gets_a_path(void **state)
                             .gateway = ip("192.0.2.253"),
                             .mtu = 1300,
                             .advmss = 1000,
-                            .initcwnd = 20};
+                            .initcwnd = 20,
+                            .initrwnd = 30};
     struct ip_addr src = ip("198.51.100.4"), d = ip("192.0.2.1"), any = {0};
     struct tcp_path path;
     uint8_t frame[128], tcp[60];
@@ -319,6 +320,7 @@ static void syn_gets_a_path(void **state)
     assert_int_equal(t->in_path[0].mtu, 1300);
     assert_int_equal(t->in_path[0].advmss, 1000);
     assert_int_equal(t->in_path[0].initcwnd, 20);
+    assert_int_equal(t->in_path[0].initrwnd, 30);
     assert_int_equal(st_net_route(e->st, &src, &any, &path), 0);
     assert_int_equal(path.mtu, 1300);
     assert_int_equal(stack_route_del(e->st, &r.prefix, 24), 0);

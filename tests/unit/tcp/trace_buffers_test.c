@@ -26,21 +26,26 @@ static void in_f(struct harness *h, const char *fmt, ...)
 }
 
 /* Data that nobody reads, as much as the window takes; false once something was refused. */
-static bool fill(struct harness *h, unsigned segs)
+static bool fill_by(struct harness *h, unsigned segs, unsigned bytes)
 {
     for (unsigned k = 0; k < segs; k++) {
         struct tcp_info i = h_info(h);
         uint32_t seq = i.rcv_nxt - i.irs;
         uint64_t refused = h_drops(h, TCP_DROP_RCVBUF);
 
-        if (i.rcv_open < 1000)
+        if (i.rcv_open < bytes)
             return true;
-        in_f(h, ". %u:%u(1000) ack 1 win 65535", seq, seq + 1000);
+        in_f(h, ". %u:%u(%u) ack 1 win 65535", seq, seq + bytes, bytes);
         skip_out(h);
         if (h_drops(h, TCP_DROP_RCVBUF) != refused)
             return false;
     }
     return true;
+}
+
+static bool fill(struct harness *h, unsigned segs)
+{
+    return fill_by(h, segs, 1000);
 }
 
 static struct harness *short_of_memory(void)
@@ -118,6 +123,121 @@ static void pressure_keeps_send_buffers(void **st)
     }
     assert_true(h_info(h).snd_cwnd > h_info(h).unacked); /* the buffer is what limits */
     assert_int_equal(h_info(h).sndbuf, before);
+    h_free(h);
+}
+
+/* Tiny segments that leave holes: each costs a chunk. */
+static void holes(struct harness *h, unsigned from, unsigned n)
+{
+    for (unsigned at = from; at < from + n * 400; at += 400) {
+        in_f(h, ". %u:%u(100) ack 1 win 65535", at, at + 100);
+        skip_out(h);
+    }
+}
+
+/*
+ * A buffer full of overhead grows to what it holds, and to tcp_rmem[2] at most; not one that the program has set, and
+ * none while memory is short: then the window comes down to two segments (tcp_clamp_window).
+ */
+static void full_buffers_grow_unless_memory_is_short(void **st)
+{
+    enum how { FREE, LOCKED, SHORT, LIMITED, HOWS };
+
+    (void)st;
+    for (enum how how = 0; how < HOWS; how++) {
+        struct harness *h = how == SHORT ? short_of_memory() : h_new();
+        struct tcp_info i;
+        uint32_t first, from;
+
+        if (how == SHORT) {
+            flow(h, (int)until_pressure(h));
+        } else {
+            h_listen(h, 4);
+        }
+        h_passive_on(h, "mss 1000,nop,nop,sackOK,nop,wscale 7", 65535);
+        if (how == LOCKED)
+            expect(h, h_opt(h, TCP_OPT_RCVBUF, 65536), 0);
+        if (how == LIMITED)
+            h->cfg.tcp_rmem_max = 140000;
+        first = h_info(h).rcvbuf;
+        assert_int_equal(first, 131072);
+        from = h_info(h).rcv_nxt - h_info(h).irs + 1000;
+        holes(h, from, 80); /* 80 chunks of 2048 bytes; one may be over before the next is refused */
+        i = h_info(h);
+        assert_int_equal(i.rcvbuf, how == FREE ? 79 * 2048 : how == LIMITED ? 140000 : first);
+        assert_int_equal(i.rcvbuf_used, (how == FREE ? 80 : i.rcvbuf / 2048 + 1) * 2048);
+        assert_int_equal(i.rcv_ssthresh, how == FREE ? 65536 - 1460 : 2 * 1460);
+        assert_int_equal(i.ooo_bytes, i.rcvbuf_used / 2048 * 100);
+        assert_int_equal(count(h)->rcv_pruned, 80 - i.rcvbuf_used / 2048);
+        assert_int_equal(count(h)->ofo_drop, 80 - i.rcvbuf_used / 2048);
+        assert_int_equal(h_drops(h, TCP_DROP_RCVBUF), 80 - i.rcvbuf_used / 2048);
+        assert_int_equal(count(h)->ofo_queue, i.rcvbuf_used / 2048);
+        h_free(h);
+    }
+}
+
+/* What comes in order opens the window further, but under pressure it comes down to four segments (tcp_grow_window). */
+static void pressure_keeps_windows_from_growing(void **st)
+{
+    (void)st;
+    for (int is_short = 0; is_short < 2; is_short++) {
+        struct harness *h = is_short ? short_of_memory() : h_new();
+
+        if (is_short)
+            flow(h, (int)until_pressure(h));
+        else
+            h_listen(h, 4);
+        h->path.initrwnd = 10; /* so that there is something to grow to */
+        h_passive_on(h, "mss 1000,nop,nop,sackOK,nop,wscale 7", 65535);
+        assert_int_equal(h_info(h).rcv_ssthresh, 14600);
+        in(h, ". 1:1001(1000) ack 1 win 65535");
+        skip_out(h);
+        expect(h, h_recv(h, 1000), 1000);
+        skip_out(h);
+        if (is_short)
+            assert_int_equal(h_info(h).rcv_ssthresh, 4 * 1460);
+        else
+            assert_true(h_info(h).rcv_ssthresh >= 14600 + 2000);
+        h_free(h);
+    }
+}
+
+/*
+ * Not one buffer but the whole budget is spent: a connection's out-of-order data makes way for its data in order; one
+ * that has none is refused, and its window closes (tcp_try_rmem_schedule, ICSK_ACK_NOMEM).
+ */
+static void budget_is_spent(void **st)
+{
+    struct harness *h = short_of_memory();
+    unsigned flows;
+    uint64_t pruned;
+
+    (void)st;
+    h_passive_on(h, "mss 1000,nop,nop,sackOK,nop,wscale 7", 65535);
+    holes(h, 2001, 40);
+    for (flows = 1; flows < 60; flows++) {
+        flow(h, (int)flows);
+        h_passive_on(h, "mss 1000,nop,nop,sackOK,nop,wscale 7", 65535);
+        if (!fill_by(h, 120, 500)) /* small ones are copied: the wire needs no chunk */
+            break;
+    }
+    assert_in_range(flows, 2, 59);
+    assert_true(h_drops(h, TCP_DROP_RCVBUF) > 0);
+    assert_int_equal(h_info(h).rcv_wnd, 0); /* of the one that was refused */
+    assert_true(h_info(h).rcvbuf_used < h_info(h).rcvbuf);
+    assert_int_equal(chunk_pool_used_bytes(h->pool), chunk_pool_budget_bytes(h->pool));
+    assert_int_equal(count(h)->ofo_pruned, 0);
+
+    flow(h, 0);
+    assert_int_equal(h_info(h).ooo_bytes, 4000);
+    assert_true(h_info(h).rcvbuf_used < h_info(h).rcvbuf);
+    pruned = h_drops(h, TCP_DROP_OOO_PRUNED);
+    in(h, ". 1:501(500) ack 1 win 65535");
+    skip_out(h);
+    assert_int_equal(h_info(h).rcv_nxt - h_info(h).irs, 501);
+    assert_true(h_info(h).ooo_bytes > 0 && h_info(h).ooo_bytes < 4000);
+    assert_int_equal(count(h)->ofo_pruned, 1);
+    assert_int_equal(h_drops(h, TCP_DROP_OOO_PRUNED), pruned + 1);
     h_free(h);
 }
 
@@ -236,6 +356,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pressure_lowers_windows),      cmocka_unit_test(pressure_keeps_send_buffers),
+        cmocka_unit_test(full_buffers_grow_unless_memory_is_short),
+        cmocka_unit_test(pressure_keeps_windows_from_growing),
+        cmocka_unit_test(budget_is_spent),
         cmocka_unit_test(out_of_order_data_makes_way),  cmocka_unit_test(send_buffer_grows_with_cwnd),
         cmocka_unit_test(announced_is_enforced),        cmocka_unit_test(first_flights_of_the_route),
     };

@@ -7,12 +7,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "tcp/tcp_enums.h"
 #include "trace/export.h"
+#include "trace/plot.h"
 #include "trace/trace.h"
 
 /* RFC 4648 section 10, and what is none. */
@@ -406,6 +409,96 @@ static void test_export_is_bounded(void **state)
     }
 }
 
+/* ---- what is drawn, and what is told of a packet ---- */
+
+static void record_ack(uint64_t at, uint32_t cwnd)
+{
+    struct tcp_ev_ack e = {.h = {.type = TCP_REC_T_ACK, .at = at}, .cwnd = cwnd, .ssthresh = cwnd + 100, .in_flight = cwnd - 1,
+                           .srtt_us = 1000 * cwnd, .min_rtt_us = 500 * cwnd, .pacing_rate = 2000 * cwnd, .mss = 1000,
+                           .rate_delivered = 3, .rate_interval_us = 1000 * cwnd};
+
+    record_add(&e, sizeof e);
+}
+
+/* The curves of a record hold its ACKs' figures, and the picture of cwnd is to scale. */
+static void test_curves(void **state)
+{
+    static const uint32_t cwnd[] = {10, 20, 5};
+    static struct plot p;
+    struct plot_style style = {0};
+    struct trace_text out = {0};
+    struct trace tr;
+    const char *path;
+    double x[3], y[3];
+    struct {
+        double y, v;
+    } line[2] = {{0}};
+    unsigned n_lines = 0;
+
+    (void)state;
+    record_begin(1, 0);
+    for (unsigned i = 0; i < 3; i++)
+        record_ack(1000000000ull * (i + 1), cwnd[i]);
+    tr = record_open();
+    assert_int_equal(plot_from_trace(&p, &tr, PLOT_OUT), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        const double want[PLOT_CURVES] = {
+            [PLOT_CWND] = cwnd[i], [PLOT_SSTHRESH] = cwnd[i] + 100, [PLOT_FLIGHT] = cwnd[i] - 1, [PLOT_RTT] = cwnd[i],
+            [PLOT_MIN_RTT] = cwnd[i] / 2.0, [PLOT_PACING] = 16000.0 * cwnd[i], [PLOT_DELIVERY] = 24e6 / cwnd[i]};
+
+        for (unsigned kind = PLOT_CWND; kind <= PLOT_DELIVERY; kind++) {
+            assert_int_equal(p.curve[kind].n, 3);
+            assert_true(fabs(p.curve[kind].at[i].v - want[kind]) < 1e-6 * want[kind]);
+            assert_true(fabs(p.curve[kind].at[i].t - p.curve[kind].at[0].t - i) < 1e-9);
+        }
+    }
+    style.from = p.curve[PLOT_CWND].at[0].t;
+    style.to = style.from + 2.5;
+    plot_svg(&p, &style, &out);
+    trace_print(&out, "%c", 0);
+    assert_false(out.failed);
+    path = strstr(out.at, "<path class=\"c0\""); /* the first is cwnd's */
+    assert_non_null(path);
+    path = strstr(path, " d=\"M");
+    assert_non_null(path);
+    assert_int_equal(sscanf(path, " d=\"M%lf %lfH%lfV%lfH%lfV%lf", &x[0], &y[0], &x[1], &y[1], &x[2], &y[2]), 6);
+    assert_true(fabs((x[1] - x[0]) - (x[2] - x[1])) < 0.3); /* a second each; a tenth of a pixel is lost */
+    assert_true(x[1] - x[0] > 300);
+    for (const char *at = out.at; (at = strstr(at, "<path class=\"grid\"")) != NULL && at < path; at++) {
+        if (sscanf(at, "<path class=\"grid\" d=\"M%*f %lfh%*f\"/><text x=\"%*f\" y=\"%*f\" text-anchor=\"end\">%lf",
+                   &line[1].y, &line[1].v) != 2)
+            continue;
+        if (line[1].v == 0)
+            line[0] = line[1];
+        n_lines++;
+    }
+    assert_true(n_lines > 2 && line[1].v > 0); /* the last panel's lines before it are its own */
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(fabs(y[i] - line[0].y - (line[1].y - line[0].y) * cwnd[i] / line[1].v) < 0.3);
+    trace_text_free(&out);
+    plot_free(&p);
+}
+
+/* The comment of a packet: its cause, and that it was sent again, if it was. */
+static void test_sent_again(void **state)
+{
+    (void)state;
+    for (unsigned again = 0; again < 2; again++) {
+        struct tcp_ev_seg e = {.h = {.type = TCP_REC_T_SEG_OUT, .code = again ? TCP_CAUSE_RETRANS_FAST : TCP_CAUSE_DATA,
+                                     .flags = again ? TCP_REC_F_RETRANS : 0}, .tcp_flags = TCP_ACK, .len = 100};
+        struct trace_text out = {0};
+        struct trace tr;
+
+        record_begin(1, 0);
+        record_add(&e, sizeof e);
+        tr = record_open();
+        assert_int_equal(trace_pcapng(&tr, &out), 0);
+        assert_non_null(memmem(out.at, out.len, again ? "RETRANS_FAST: " : "DATA: ", 6));
+        assert_int_equal(memmem(out.at, out.len, "; sent again", 12) != NULL, again);
+        trace_text_free(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +509,8 @@ int main(void)
         cmocka_unit_test(test_no_handshake),
         cmocka_unit_test(test_join),
         cmocka_unit_test(test_export_is_bounded),
+        cmocka_unit_test(test_curves),
+        cmocka_unit_test(test_sent_again),
     };
 
     return cmocka_run_group_tests_name("trace_record", tests, NULL, NULL);
