@@ -6,6 +6,8 @@
  */
 #include "daemon/notify.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +17,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define BARRIER_MS 1000
 
 static int notify_address(struct sockaddr_un *ret, socklen_t *ret_bytes)
 {
@@ -115,6 +119,29 @@ void notify_remove(const char *name)
     int n = snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
 
     to_manager(text, (size_t)n, -1);
+}
+
+/* BARRIER=1 brings one end of a pipe, which the manager closes in its turn. */
+void notify_barrier(void)
+{
+    struct pollfd p = {.events = POLLIN};
+    int fd[2];
+
+    if (!notify_managed() || pipe2(fd, O_CLOEXEC) != 0)
+        return;
+    to_manager("BARRIER=1\n", 10, fd[1]);
+    close(fd[1]);
+    p.fd = fd[0];
+    poll(&p, 1, BARRIER_MS);
+    close(fd[0]);
+}
+
+bool notify_managed(void)
+{
+    struct sockaddr_un addr;
+    socklen_t bytes;
+
+    return notify_address(&addr, &bytes) == 0;
 }
 
 unsigned long long notify_watchdog_ns(void)

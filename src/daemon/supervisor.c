@@ -300,6 +300,7 @@ static void look_for_hang(struct watch *w, uint64_t now)
         return;
     log_msg(w->sv->log, LOG_LVL_ERR, "worker %d made no progress for %u ms: killed", w->pid, w->sv->config->hang_ms);
     kill(w->pid, w->aborted ? SIGKILL : SIGABRT);
+    kill(w->pid, SIGCONT); /* a stopped one dies of it, too */
     w->aborted = true;
     w->turn_at = now;
 }
@@ -371,7 +372,7 @@ static bool upgrade(struct watch *w)
 {
     struct supervisor *sv = w->sv;
 
-    if (!upgrade_check(sv->d, &sv->holdings))
+    if (!upgrade_check(sv->d, &sv->holdings, sv->argv))
         return false;
     kill(w->pid, SIGKILL);
     waitpid(w->pid, NULL, 0);
