@@ -559,7 +559,7 @@ class Manager:
                 s.bind(os.path.join(self.dir, name))
                 s.listen(16)
                 self.sockets.append(s)
-        self.process = None
+        self.process, self.binary = None, TAUTD
 
     def start(self):
         passed = [(name, fd) for name, fd in self.store.items()] + [('control', s.fileno()) for s in self.sockets]
@@ -573,7 +573,7 @@ class Manager:
             high = [os.dup2(fd, 100 + i) for i, (_, fd) in enumerate(passed)]
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i, inheritable=True)
-        self.process = self.net.start('tautd', TAUTD, '-c', self.config_path, env=env, preexec_fn=place,
+        self.process = self.net.start('tautd', self.binary, '-c', self.config_path, env=env, preexec_fn=place,
                                       pass_fds=[3 + i for i in range(len(passed))])
         self.wait('READY=1')
 
@@ -592,10 +592,12 @@ class Manager:
                 self.store[name] = fds[0]
             if 'FDSTOREREMOVE=1' in lines:
                 os.close(self.store.pop(name))
+            if 'BARRIER=1' in lines and fds:
+                os.close(fds[0])
             self.messages.append((time.monotonic(), data.decode()))
             if text in lines:
                 return
-            check(self.process.running(), f'tautd ended: {self.process.output()[-500:]}')
+            check(text == '(nothing)' or self.process.running(), f'tautd ended: {self.process.output()[-500:]}')
         raise Failure(f'no {text} within {seconds} s: {self.process.output()[-800:]}')
 
     def drain(self, seconds):
