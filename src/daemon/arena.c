@@ -455,8 +455,10 @@ struct link_slot *link_new(struct daemon *d, enum link_kind kind, const struct l
 {
     struct link_slot *l = place(d->arena);
 
-    if (!l)
+    if (!l) {
+        d->counters.no_links++;
         return NULL;
+    }
     *l = *fields;
     l->kind = LINK_FREE;
     __atomic_store_n(&l->kind, (uint8_t)kind, __ATOMIC_RELEASE);

@@ -85,6 +85,7 @@ struct sock_owner {
     X(forward_timeouts, "ForwardBackendTimeouts", "forwards whose backend did not answer in time")             \
     X(forward_resets, "ForwardBackendResets", "forwards whose backend reset the connection")                   \
     X(forward_no_fds, "ForwardNoDescriptors", "forwards refused: out of descriptors")                          \
+    X(no_links, "NoLinks", "connections and listeners refused: no place for their descriptor in the arena")    \
     X(program_gone, "ProgramGone", "connections ended because their program went away")                        \
     X(bytes_to_programs, "ProgramBytesOut", "bytes given to programs and backends")                            \
     X(bytes_from_programs, "ProgramBytesIn", "bytes taken from programs and backends")                         \
