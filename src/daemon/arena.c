@@ -273,6 +273,8 @@ static void fill_from(const struct arena *from, struct arena *to)
     to->head->links_touched = h->links_touched;
     to->head->ready = h->ready;
     to->head->told = h->told;
+    to->head->supervisor_at = h->supervisor_at;
+    to->head->attempts = h->attempts;
     convert_records(from, to);
     copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
     copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);

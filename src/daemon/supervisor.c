@@ -215,14 +215,20 @@ static unsigned crashes_within(const struct watch *w, uint64_t span, uint64_t no
 static void start_over(struct watch *w)
 {
     char error[CONFIG_ERROR_MAX];
+    struct daemon_config *config = malloc(sizeof *config); /* as the workers changed it */
     struct arena fresh;
 
     log_msg(w->sv->log, LOG_LVL_ERR, "more than %u crashes within a minute: all connections are reset",
             w->sv->config->crash_limit);
     if (arena_create(w->sv->config, &fresh, error, sizeof error) < 0) {
         log_msg(w->sv->log, LOG_LVL_ERR, "%s", error);
+        free(config);
         return;
     }
+    if (config && arena_get_config(w->sv->arena, config))
+        arena_put_config(&fresh, config);
+    free(config);
+    fresh.head->supervisor_at = w->sv->arena->head->supervisor_at;
     fresh.head->generation = w->sv->arena->head->generation;
     for (unsigned i = 0; i < w->sv->n_known; i++)
         if (w->sv->known[i] == w->sv->arena->fd)

@@ -403,6 +403,7 @@ def test_escalation(net):
     """A connection that crashes the worker twice is reset alone; too many crashes reset all. limit: 60 s"""
     config = '[daemon]\nsurvive = yes\ncrash_limit = 6\n[services]\necho = 7\ndiscard = 9\n'
     d = net.tautd(config, env={'TAUT_CRASH_PORT': '9'})
+    d.call('config.set', name='tcp.tcp_fin_timeout', value=33)
     good = kernel_socket(STACK4, 7)
     bad = kernel_socket(STACK4, 9)
     bad.sendall(b'well')
@@ -425,6 +426,8 @@ def test_escalation(net):
     fresh = kernel_socket(STACK4, 7)
     fresh.sendall(b'anew')
     equal(read_exactly(fresh, 4), b'anew', 'a new connection')
+    value = Control(d.dir).call('config.get', name='tcp.tcp_fin_timeout')['rows'][0]['value']
+    equal(str(value), '33', 'what was set while running')
 
 
 def reset_within(s, seconds, data=None):

@@ -1,6 +1,5 @@
 """The arena when it is damaged, full, or when the machine has no memory left for those who use it."""
 import fcntl
-import mmap
 import os
 import random
 import re
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import time
 
-from harness import (Control, Failure, HOST4, RpcError, STACK4, Skip, check, equal, read_exactly, wait_for)
-from test_survive import (Manager, SURVIVE, kernel_socket, reset_within, restores, serving_worker, worker_of)
+from harness import (Control, Failure, RpcError, STACK4, Skip, check, equal, read_exactly, wait_for)
+from test_survive import (Manager, SURVIVE, kernel_socket, reset_within, restores, serving_worker)
 
 ADD_SEALS, SEALS = 1033, 0x0001 | 0x0002 | 0x0004  # SEAL, SHRINK, GROW
 
@@ -212,6 +211,25 @@ def test_full(net):
     goes_on_through_a_kill(d, socks + [s])
     for _, _, lost, ownerless in restores(d):
         equal((lost, ownerless), (0, 0), 'connections lost or without owner')
+
+
+def test_time_wait_full(net):
+    """Places for TIME-WAIT are the arena's, also where the limit was raised since and the worker died. limit: 60 s"""
+    d = net.tautd(SURVIVE + '[tcp]\ntcp_max_tw_buckets = 4\n[services]\necho = 7\n')
+    d.call('config.set', name='tcp.tcp_max_tw_buckets', value=1000)
+    pid = serving_worker(d)
+    os.kill(pid, signal.SIGKILL)
+    serving_worker(d, pid)
+    d.control = Control(d.dir)
+    _, listener = d.control.call_fd('tcp.listen', port=9000)
+    for _ in range(12):
+        s = kernel_socket(STACK4, 9000)
+        _, fds, _, _ = socket.recv_fds(listener, 4096, 1)
+        os.close(fds[0])  # taut's FIN goes first
+        equal(s.recv(1), b'', 'FIN')
+        s.close()
+    wait_for(lambda: d.call('server.status')['totals']['established'] == 0, 5, 'all are closed')
+    equal(d.call('server.status')['totals']['time_wait'], 4, 'TIME-WAIT entries')
 
 
 def test_links_full(net):

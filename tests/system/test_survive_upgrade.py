@@ -2,10 +2,9 @@
 import os
 import re
 import signal
-import subprocess
 import time
 
-from harness import (Control, Failure, IFNAME, SANITIZED, STACK4, TAUTD, check, equal, read_exactly, wait_for)
+from harness import Control, STACK4, TAUTD, check, equal, read_exactly, wait_for
 from test_survive import (Manager, asks_upgrade, build_load, copied_binary, kernel_socket, replace_binary, restores,
                           serving_worker, start, worker_of)
 
@@ -28,7 +27,7 @@ def refused(d, says, seconds=10):
     check(re.search(says, str(e)), f'the reason: "{e}", expected /{says}/')
     check(time.monotonic() - began < seconds, f'it took {time.monotonic() - began:.1f} s')
     equal(worker_of(d), worker, 'the worker, which nobody touched')
-    check(f'upgrade refused: ' in d.output(), 'the log says it, too')
+    check('upgrade refused: ' in d.output(), 'the log says it, too')
 
 
 def value_of(d, name):
