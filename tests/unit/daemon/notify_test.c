@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "daemon/logger.h"
 #include "daemon/notify.h"
