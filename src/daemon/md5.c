@@ -90,7 +90,9 @@ const char *config_md5_read(struct config_md5 *m, const char *key, const char *v
     if (*ret_secret)
         return read_key(m, value, strlen(value));
     if (strcmp(key, "key_file") == 0) {
-        snprintf(m->file, sizeof m->file, "%s", strlen(value) < sizeof m->file ? value : "");
+        m->file[0] = '\0';
+        if (strlen(value) < sizeof m->file)
+            memcpy(m->file, value, strlen(value) + 1);
         return read_key_file(m, value);
     }
     return strcmp(key, "peer") == 0 ? read_peer(m, value) : read_port(m, value);
