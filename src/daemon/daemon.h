@@ -12,7 +12,7 @@
  * second half runs. What a deferred function marks (space freed in a receive buffer, say) is served in the next turn,
  * which begins at once.
  *
- * Modules: main.c (ordered start and end), config.c (INI), loop.c (libev, one timerfd, turns), tap.c, netlink.c,
+ * Modules: main.c (ordered start and end), config.c (INI) and config_text.c, loop.c (libev, one timerfd, turns), tap.c, netlink.c,
  * logger.c, notify.c (sd_notify), fdset.c (edge-triggered descriptors), pump.c (sock <-> descriptor), arena.c and
  * witness.c (what outlives a crash), supervisor.c (worker processes), revive.c (what a new worker takes over), forward.c, service.c, control.c (JSON-RPC framing,
  * clients, rights), method_*.c (the calls), program.c (descriptors handed to programs), events.c (subscriptions).
