@@ -17,14 +17,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "tcp/tcp_record.h"
 
 #define MAGIC "tautarna"
 #define PAGE 4096u
-#define LINKS 32768u /* more than descriptors, as a rule */
+#define LINKS_BESIDE 1024u /* for listeners and their keys; at least, and a quarter of connections */
 
+/* The text is for other builds; the struct saves workers of the same one the reading. */
 struct config_copy {
-    uint64_t sum;
+    uint64_t text_sum, config_sum;
+    uint32_t text_bytes, unused;
+    char text[CONFIG_TEXT_MAX];
     struct daemon_config config;
 };
 
@@ -47,6 +51,11 @@ static uint64_t sum_of(const void *data, size_t bytes)
 static uint64_t head_sum(const struct arena_head *h)
 {
     return sum_of(h, offsetof(struct arena_head, sum));
+}
+
+void arena_sign(struct arena_head *h)
+{
+    h->sum = head_sum(h);
 }
 
 unsigned arena_cache_specs(const struct stack_config *config, struct keep_spec *ret)
@@ -74,7 +83,7 @@ static void region_sizes(const struct arena_head *h, uint64_t caches_bytes, uint
     ret[ARENA_KEYS] = (uint64_t)h->n_keys * tcp_md5_slot_bytes();
     ret[ARENA_JOURNAL] = chunk_journal_bytes(h->notes);
     ret[ARENA_LINKS] = (uint64_t)h->n_links * sizeof(struct link_slot);
-    ret[ARENA_CONFIG] = 2 * sizeof(struct config_copy);
+    ret[ARENA_CONFIG] = 2 * (uint64_t)h->config_bytes;
     ret[ARENA_SCHEMA] = ARENA_SCHEMA_BYTES;
     ret[ARENA_CACHES] = caches_bytes;
     ret[ARENA_PAYLOAD] = buffer_bytes;
@@ -92,19 +101,30 @@ static void lay_out(struct arena_head *h, uint64_t caches_bytes, uint64_t buffer
     h->bytes = at;
 }
 
-/* All but the records: whatever build reads them, this must be the same. */
+/* What changes is not summed: it must at least lie within. */
+static bool counts_fit(const struct arena_head *h)
+{
+    return h->links_touched <= h->n_links && h->kept.records_touched <= h->max_conns &&
+           h->kept.requests_touched <= h->max_half_open && h->kept.time_wait_touched <= h->max_time_wait;
+}
+
+/* All but the records and the configuration: whatever build reads them, this must be the same. */
 static const char *frame_check(const void *base, size_t bytes)
 {
+    static char versions[96];
     const struct arena_head *h = base;
     struct arena_head expect;
 
     if (bytes < sizeof *h || memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
         return "it is no arena";
-    if (h->version != ARENA_VERSION || h->head_bytes != sizeof *h)
-        return "it is of another version";
+    if (h->version != ARENA_VERSION || h->head_bytes != sizeof *h) {
+        snprintf(versions, sizeof versions, "it is of version %u.%u, this program reads %u.%zu", h->version,
+                 h->head_bytes, ARENA_VERSION, sizeof *h);
+        return versions;
+    }
     if (h->sum != head_sum(h))
         return "the sum of its header is wrong";
-    if (h->link_bytes != sizeof(struct link_slot) || h->config_bytes != sizeof(struct daemon_config) ||
+    if (h->link_bytes != sizeof(struct link_slot) || h->config_bytes < offsetof(struct config_copy, config) ||
         h->request_bytes != tcp_request_bytes() || h->time_wait_bytes != tcp_time_wait_bytes() ||
         h->note_bytes != sizeof(struct chunk_note) || h->key_bytes != tcp_md5_slot_bytes())
         return "its entries are of another version";
@@ -112,7 +132,9 @@ static const char *frame_check(const void *base, size_t bytes)
     lay_out(&expect, h->region[ARENA_CACHES].bytes, h->region[ARENA_PAYLOAD].bytes);
     if (memcmp(expect.region, h->region, sizeof h->region) != 0 || expect.bytes != h->bytes)
         return "its regions do not fit together";
-    return h->bytes == bytes ? NULL : "it is cut off";
+    if (h->bytes != bytes)
+        return "it is cut off";
+    return counts_fit(h) ? NULL : "its counts are out of range";
 }
 
 /* Caches of another build are a reason to convert the arena; damaged ones are none, they are emptied. */
@@ -135,6 +157,8 @@ const char *arena_check(const void *base, size_t bytes)
         return why;
     if (h->record_layout != tcp_record_layout() || h->record_bytes != sizeof(struct tcp_record))
         return "its records are of another version";
+    if (h->config_bytes != sizeof(struct config_copy))
+        return "its configuration is of another version";
     return other_caches(base, h) ? "its caches are of another version" : NULL;
 }
 
@@ -157,12 +181,12 @@ static bool fill_head(struct arena_head *h, const struct daemon_config *c)
                              .record_layout = tcp_record_layout(),
                              .record_bytes = sizeof(struct tcp_record),
                              .link_bytes = sizeof(struct link_slot),
-                             .config_bytes = sizeof(struct daemon_config),
+                             .config_bytes = sizeof(struct config_copy),
                              .max_conns = c->max_conns,
                              .max_half_open = c->max_half_open,
                              .max_time_wait = (uint32_t)c->tcp.tcp_max_tw_buckets,
                              .notes = (uint32_t)(2 * c->buffer_bytes / CHUNK_SMALL_BYTES),
-                             .n_links = LINKS,
+                             .n_links = c->max_conns + (c->max_conns / 4 > LINKS_BESIDE ? c->max_conns / 4 : LINKS_BESIDE),
                              .request_bytes = (uint32_t)tcp_request_bytes(),
                              .time_wait_bytes = (uint32_t)tcp_time_wait_bytes(),
                              .note_bytes = sizeof(struct chunk_note),
@@ -173,7 +197,7 @@ static bool fill_head(struct arena_head *h, const struct daemon_config *c)
     lay_out(h, cache_bytes(c), c->buffer_bytes);
     if (getrandom(&h->secrets, sizeof h->secrets, 0) != (ssize_t)sizeof h->secrets)
         return false;
-    h->sum = head_sum(h);
+    arena_sign(h);
     return true;
 }
 
@@ -296,7 +320,7 @@ static void fill_from(const struct arena *from, struct arena *to)
     const struct chunk_journal *journal = arena_at(from, ARENA_JOURNAL);
 
     to->head->secrets = h->secrets;
-    to->head->sum = head_sum(to->head);
+    arena_sign(to->head);
     to->head->kept = h->kept;
     to->head->generation = h->generation;
     to->head->links_touched = h->links_touched;
@@ -304,6 +328,8 @@ static void fill_from(const struct arena *from, struct arena *to)
     to->head->told = h->told;
     to->head->began_at = h->began_at;
     copy_caches(from, to);
+    to->head->supervisor_at = h->supervisor_at;
+    to->head->attempts = h->attempts;
     convert_records(from, to);
     copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
     copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);
@@ -313,29 +339,113 @@ static void fill_from(const struct arena *from, struct arena *to)
     copy_payload(from, to);
 }
 
-int arena_convert(int fd, bool dry_run, struct arena *ret, char *error, size_t bytes)
+static void tell_unknown(void *user, const char *section, const char *key, const char *value)
 {
-    struct daemon_config *config;
-    struct arena from;
+    if (user)
+        log_msg(user, LOG_LVL_NOTICE, "%s.%s = %s is forgotten: this version has no such key", section, key, value);
+}
+
+/* What was in effect, over what the file says; sizes are the arena's, whatever the file says. 0 or -1. */
+static int merge_config(const struct arena *from, const struct log_sink *log, struct daemon_config *config, char *error,
+                        size_t bytes)
+{
+    const struct arena_head *h = from->head;
+    uint32_t selector = __atomic_load_n(&h->config_selector, __ATOMIC_ACQUIRE);
+    const struct config_copy *copy =
+        (const struct config_copy *)((uint8_t *)arena_at(from, ARENA_CONFIG) + (uint64_t)(selector & 1) * h->config_bytes);
+
+    if (!selector || !copy->text_bytes || copy->text_bytes > CONFIG_TEXT_MAX ||
+        copy->text_sum != sum_of(copy->text, copy->text_bytes)) {
+        snprintf(error, bytes, "the arena cannot be used: its configuration is damaged");
+        return -1;
+    }
+    if (config_text_read(copy->text, copy->text_bytes, config, log ? tell_unknown : NULL, (void *)(uintptr_t)log, error,
+                         bytes) < 0)
+        return -1;
+    config->buffer_bytes = h->region[ARENA_PAYLOAD].bytes;
+    config->max_conns = h->max_conns;
+    config->max_half_open = h->max_half_open;
+    return 0;
+}
+
+/* Of this build, or of one whose frame is the same. */
+static int attach_any(int fd, struct arena *ret, bool *ret_same, char *error, size_t bytes)
+{
     const char *why;
+
+    if (attach(fd, frame_check, ret, error, bytes) < 0)
+        return -1;
+    *ret_same = arena_check(ret->base, ret->head->bytes) == NULL;
+    why = *ret_same ? NULL : schema_check(ret);
+    if (!why)
+        return 0;
+    snprintf(error, bytes, "the arena cannot be used: %s", why);
+    munmap(ret->base, ret->head->bytes);
+    ret->base = NULL;
+    return -1;
+}
+
+static int convert(const struct arena *from, const struct daemon_config *config, struct arena *ret, char *error,
+                   size_t bytes)
+{
+    struct daemon_config *sized = malloc(sizeof *sized);
     int r = -1;
 
-    *ret = (struct arena){.fd = -1};
-    if (attach(fd, frame_check, &from, error, bytes) < 0)
+    if (!sized) {
+        snprintf(error, bytes, "out of memory");
         return -1;
-    why = schema_check(&from);
-    config = malloc(sizeof *config);
-    if (!why && (!config || !arena_get_config(&from, config)))
-        why = "its configuration is damaged";
-    if (why)
-        snprintf(error, bytes, "the arena cannot be used: %s", why);
-    else if (dry_run)
-        r = 0;
-    else if (arena_create(config, ret, error, bytes) == 0) {
-        fill_from(&from, ret);
+    }
+    *sized = *config;
+    sized->tcp.tcp_max_tw_buckets = (int32_t)from->head->max_time_wait; /* may have been set since */
+    if (arena_create(sized, ret, error, bytes) == 0) {
+        fill_from(from, ret);
         r = 0;
     }
-    free(config);
+    explicit_bzero(sized->md5, sizeof sized->md5);
+    free(sized);
+    return r;
+}
+
+enum arena_taken arena_take(const struct arena_source *source, struct daemon_config *config, struct arena *ret,
+                            char *error, size_t bytes)
+{
+    struct arena from;
+    bool same;
+
+    *ret = (struct arena){.fd = -1};
+    if (attach_any(source->fd, &from, &same, error, bytes) < 0)
+        return ARENA_REFUSED;
+    if (merge_config(&from, source->log, config, error, bytes) < 0 ||
+        (!same && convert(&from, config, ret, error, bytes) < 0)) {
+        munmap(from.base, from.head->bytes);
+        return ARENA_REFUSED;
+    }
+    if (same)
+        *ret = from;
+    else
+        munmap(from.base, from.head->bytes);
+    arena_put_config(ret, config);
+    return same ? ARENA_ATTACHED : ARENA_CONVERTED;
+}
+
+int arena_could_take(int fd, const struct daemon_config *config, char *error, size_t bytes)
+{
+    struct daemon_config *merged;
+    struct arena from;
+    bool same;
+    int r = -1;
+
+    if (attach_any(fd, &from, &same, error, bytes) < 0)
+        return -1;
+    merged = malloc(sizeof *merged);
+    if (merged) {
+        *merged = *config;
+        r = merge_config(&from, NULL, merged, error, bytes);
+        explicit_bzero(merged->md5, sizeof merged->md5);
+    } else {
+        snprintf(error, bytes, "out of memory");
+    }
+    free(merged);
     munmap(from.base, from.head->bytes);
     return r;
 }
@@ -382,7 +492,9 @@ void arena_put_config(struct arena *a, const struct daemon_config *config)
     struct config_copy *copy = (struct config_copy *)arena_at(a, ARENA_CONFIG) + (next & 1);
 
     copy->config = *config;
-    copy->sum = sum_of(&copy->config, sizeof copy->config);
+    copy->config_sum = sum_of(&copy->config, sizeof copy->config);
+    copy->text_bytes = (uint32_t)config_text_write(config, copy->text, sizeof copy->text);
+    copy->text_sum = sum_of(copy->text, copy->text_bytes);
     __atomic_store_n(&a->head->config_selector, next, __ATOMIC_RELEASE);
 }
 
@@ -391,7 +503,7 @@ bool arena_get_config(const struct arena *a, struct daemon_config *ret)
     uint32_t selector = __atomic_load_n(&a->head->config_selector, __ATOMIC_ACQUIRE);
     const struct config_copy *copy = (const struct config_copy *)arena_at(a, ARENA_CONFIG) + (selector & 1);
 
-    if (!selector || copy->sum != sum_of(&copy->config, sizeof copy->config))
+    if (!selector || copy->config_sum != sum_of(&copy->config, sizeof copy->config))
         return false;
     *ret = copy->config;
     return true;
@@ -419,8 +531,10 @@ struct link_slot *link_new(struct daemon *d, enum link_kind kind, const struct l
 {
     struct link_slot *l = place(d->arena);
 
-    if (!l)
+    if (!l) {
+        d->counters.no_links++;
         return NULL;
+    }
     *l = *fields;
     l->kind = LINK_FREE;
     __atomic_store_n(&l->kind, (uint8_t)kind, __ATOMIC_RELEASE);

@@ -14,10 +14,15 @@
 #define TAUT_DAEMON_ARENA_H
 
 #include "daemon/config.h"
+#include "daemon/config_text.h"
 #include "daemon/daemon.h"
 #include "daemon/witness.h"
 
+#ifdef TAUT_ARENA_NEXT /* a build of tests */
+#define ARENA_VERSION 2u
+#else
 #define ARENA_VERSION 1u
+#endif
 #define ARENA_SCHEMA_BYTES 16384u
 #define LINK_PREFACE_MAX 52
 #define LINK_TEXT_MAX 256
@@ -83,6 +88,8 @@ struct arena_head {
     uint64_t orderly;           /* 1: the worker ended because it was asked to */
     int64_t told;               /* pid of the supervisor in whose time the service manager was told READY=1 */
     uint64_t began_at;          /* CLOCK_MONOTONIC: counters count from then on */
+    uint64_t supervisor_at;     /* when the present supervisor began */
+    uint32_t attempts;          /* supervisors that took it over from the manager's store and served nothing */
     uint32_t upgrade_state;     /* enum arena_upgrade */
     char upgrade_text[252];     /* why it was refused */
 };
@@ -102,10 +109,21 @@ int arena_create(const struct daemon_config *config, struct arena *ret, char *re
 /* One that another process left. 0, or -1 with the reason why it can't be used. */
 int arena_attach(int fd, struct arena *ret, char *ret_error, size_t error_bytes);
 /*
- * The same for an arena of a build with other records: *ret is a new one with what it held; the old one stays. With
- * dry_run nothing is made: may it be converted?
+ * One that another process left, perhaps of another build. *config is what the file says; on success the configuration
+ * that was in effect lies over it (config_text.h), and is in the arena as this build reads it.
  */
-int arena_convert(int fd, bool dry_run, struct arena *ret, char *ret_error, size_t error_bytes);
+struct arena_source {
+    int fd;
+    const struct log_sink *log; /* keys that this build does not know; NULL: not told */
+};
+enum arena_taken { ARENA_REFUSED = -1, ARENA_ATTACHED, ARENA_CONVERTED };
+/* CONVERTED: *ret is a new one with what the old one held; the old one stays open. REFUSED: with a sentence. */
+enum arena_taken arena_take(const struct arena_source *from, struct daemon_config *config, struct arena *ret,
+                            char *ret_error, size_t error_bytes);
+/* Could it be taken? 0, or -1 with a sentence. Nothing is changed, and somebody may be using it. */
+int arena_could_take(int fd, const struct daemon_config *config, char *ret_error, size_t error_bytes);
+/* The sum of what stays the same in a header, after it was changed. */
+void arena_sign(struct arena_head *h);
 /* NULL, or why `bytes` of memory are no arena of this program. */
 const char *arena_check(const void *base, size_t bytes);
 void arena_close(struct arena *a);
@@ -119,7 +137,7 @@ unsigned arena_cache_specs(const struct stack_config *config, struct keep_spec *
 /* What the stack is to be given: its caches. Where their directory is damaged they are emptied before: why, else NULL. */
 void *arena_caches(struct arena *a, const struct daemon_config *config, const char **ret_why);
 
-/* The configuration as the worker last had it: reloads must outlive it. */
+/* The configuration as the worker last had it: reloads must outlive it. Read by the same build only: arena_take(). */
 void arena_put_config(struct arena *a, const struct daemon_config *config);
 bool arena_get_config(const struct arena *a, struct daemon_config *ret);
 

@@ -77,6 +77,9 @@ static const struct row rows[] = {
      "with survive: more crashes a minute reset all connections; 0: no limit"},
     {"daemon", "busy_poll_us", T_U32, AT(busy_poll_us), 0, 1000, "0", "us", "reload",
      "look so long for input before sleeping, while that pays: shorter round trips for a processor's time; 0: never"},
+#ifdef TAUT_RECORD_NEXT
+    {"daemon", "next_key", T_U32, AT(next_key), 0, 1000, "7", "", "start", "a key that only a build of tests has"},
+#endif
     {"control", "directory", T_TEXT, AT(control_dir), 0, 0, "/run/taut", "", "start",
      "directory of control.sock and control.seq"},
     {"control", "group", T_TEXT, AT(control_group), 0, 0, "", "", "start",
@@ -983,19 +986,32 @@ static void write_list(char *buf, size_t bytes, const struct config_prefix *list
                                list[i].bits);
 }
 
-static void write_routes(char *buf, size_t bytes, const struct daemon_config *c)
+char *config_route(const struct stack_route *r, char *buf, size_t bytes)
 {
     char prefix[IP_ADDR_TEXT_MAX], gateway[IP_ADDR_TEXT_MAX];
+    const struct {
+        const char *name;
+        unsigned value;
+    } option[] = {{"mtu", r->mtu}, {"advmss", r->advmss}, {"initcwnd", r->initcwnd}, {"initrwnd", r->initrwnd}};
+    size_t at = (size_t)snprintf(buf, bytes, "%s/%u%s%s", ip_addr_format(&r->prefix, prefix), r->prefix_bits,
+                                 r->gateway.family ? " via " : "",
+                                 r->gateway.family ? ip_addr_format(&r->gateway, gateway) : "");
+
+    for (size_t i = 0; i < sizeof option / sizeof *option && at < bytes; i++)
+        if (option[i].value)
+            at += (size_t)snprintf(buf + at, bytes - at, " %s %u", option[i].name, option[i].value);
+    return buf;
+}
+
+static void write_routes(char *buf, size_t bytes, const struct daemon_config *c)
+{
+    char one[256];
     size_t at = 0;
 
     buf[0] = '\0';
-    for (unsigned i = 0; i < c->n_routes && at < bytes; i++) {
-        const struct stack_route *r = &c->route[i];
-
-        at += (size_t)snprintf(buf + at, bytes - at, "%s%s/%u%s%s", i ? ", " : "", ip_addr_format(&r->prefix, prefix),
-                               r->prefix_bits, r->gateway.family ? " via " : "",
-                               r->gateway.family ? ip_addr_format(&r->gateway, gateway) : "");
-    }
+    for (unsigned i = 0; i < c->n_routes && at < bytes; i++)
+        at += (size_t)snprintf(buf + at, bytes - at, "%s%s", i ? ", " : "",
+                               config_route(&c->route[i], one, sizeof one));
 }
 
 static void write_row(const struct daemon_config *c, const struct row *r, char *buf, size_t bytes)
@@ -1110,6 +1126,44 @@ int config_set_value(struct daemon_config *c, const char *section, const char *k
     explicit_bzero(next->md5, sizeof next->md5);
     free(next);
     return good ? 0 : -1;
+}
+
+static bool has_key(const struct row *table, size_t n, const char *section, const char *key)
+{
+    while (n > 0 && (strcmp(table[n - 1].key, key) != 0 || (section && strcmp(table[n - 1].section, section) != 0)))
+        n--;
+    return n > 0;
+}
+
+static bool key_is_known(const char *section, const char *key)
+{
+    const struct tcp_config_row *table = !strcmp(section, "tcp")     ? tcp_config_rows
+                                         : !strcmp(section, "stack") ? stack_config_rows
+                                                                     : NULL;
+
+    if (!strncmp(section, "forward ", 8))
+        return has_key(forward_rows, N_FORWARD_ROWS, NULL, key);
+    if (!strncmp(section, "md5 ", 4))
+        return has_key(md5_rows, N_MD5_ROWS, NULL, key);
+    if (!table)
+        return has_key(rows, N_ROWS, section, key);
+    while (table->name && strcmp(table->name, key) != 0)
+        table++;
+    return table->name != NULL;
+}
+
+enum config_taken config_take(struct daemon_config *c, const char *section, const char *key, const char *value,
+                              char *ret_error, size_t error_bytes)
+{
+    struct parse p = {.path = "", .line = 1, .c = c};
+
+    if (!key_is_known(section, key))
+        return CONFIG_UNKNOWN;
+    take_key(&p, section, key, value);
+    if (p.n_errors == 0)
+        return CONFIG_TAKEN;
+    snprintf(ret_error, error_bytes, "%s: %s", p.error[0].where, p.error[0].text);
+    return CONFIG_WRONG;
 }
 
 /* ---- The example file ---------------------------------------------------------------------------------------------------- */

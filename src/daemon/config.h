@@ -64,6 +64,9 @@ struct config_service {
 };
 
 struct daemon_config {
+#ifdef TAUT_RECORD_NEXT /* a build of tests, as a successor's with a key more, in front */
+    uint32_t next_key;
+#endif
     /* [interface] */
     char ifname[16];       /* name = taut0; "%d" may be in it */
     int tap_fd;            /* fd = N: inherited descriptor, -1: open by name */
@@ -129,5 +132,14 @@ const char *config_value(const struct daemon_config *c, unsigned i, char *buf, s
 /* Changes one row that may change while running (scope "now" or "new"). 0, or -1 with a sentence. */
 int config_set_value(struct daemon_config *c, const char *section, const char *key, const char *value,
                      char *ret_error, size_t error_bytes);
+/*
+ * One key as in a file, of any scope, into *c (lists grow); nothing is checked that only the whole can tell. For
+ * CONFIG_WRONG with a sentence.
+ */
+enum config_taken { CONFIG_TAKEN, CONFIG_UNKNOWN, CONFIG_WRONG };
+enum config_taken config_take(struct daemon_config *c, const char *section, const char *key, const char *value,
+                              char *ret_error, size_t error_bytes);
+/* A route as network.route has it; returns buf. */
+char *config_route(const struct stack_route *r, char *buf, size_t bytes);
 
 #endif

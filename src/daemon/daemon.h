@@ -12,7 +12,7 @@
  * second half runs. What a deferred function marks (space freed in a receive buffer, say) is served in the next turn,
  * which begins at once.
  *
- * Modules: main.c (ordered start and end), config.c (INI), loop.c (libev, one timerfd, turns), tap.c, netlink.c,
+ * Modules: main.c (ordered start and end), config.c (INI) and config_text.c, loop.c (libev, one timerfd, turns), tap.c, netlink.c,
  * logger.c, notify.c (sd_notify), fdset.c (edge-triggered descriptors), pump.c (sock <-> descriptor), arena.c and
  * witness.c (what outlives a crash), supervisor.c (worker processes), revive.c (what a new worker takes over), forward.c, service.c, control.c (JSON-RPC framing,
  * clients, rights), method_*.c (the calls), program.c (descriptors handed to programs), events.c (subscriptions).
@@ -87,6 +87,7 @@ struct sock_owner {
     X(forward_timeouts, "ForwardBackendTimeouts", "forwards whose backend did not answer in time")             \
     X(forward_resets, "ForwardBackendResets", "forwards whose backend reset the connection")                   \
     X(forward_no_fds, "ForwardNoDescriptors", "forwards refused: out of descriptors")                          \
+    X(no_links, "NoLinks", "connections and listeners refused: no place for their descriptor in the arena")    \
     X(program_gone, "ProgramGone", "connections ended because their program went away")                        \
     X(bytes_to_programs, "ProgramBytesOut", "bytes given to programs and backends")                            \
     X(bytes_from_programs, "ProgramBytesIn", "bytes taken from programs and backends")                         \

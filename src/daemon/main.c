@@ -46,6 +46,7 @@ enum { EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
 struct options {
     const char *config_path;
     bool config_given, check_config, dump_api, dump_config;
+    int check_arena; /* -1: no; upgrade.h */
 };
 
 static const char usage[] =
@@ -88,8 +89,9 @@ static int parse_options(int argc, char **argv, struct options *o)
         case 'd':
             o->dump_config = true;
             break;
-        case 'A': /* upgrade.h */
-            exit(upgrade_check_arena(atoi(optarg)));
+        case 'A':
+            o->check_arena = atoi(optarg);
+            break;
         case 'V':
             puts("tautd " TAUT_VERSION);
             exit(0);
@@ -120,7 +122,9 @@ struct process {
     struct arena arena;
     int epoll_fd;
     bool restart; /* a worker died before this one */
+    bool config_bad; /* the file; only what is in an arena can be gone on with */
     bool activated; /* the control sockets are the service manager's */
+    bool served;
 };
 
 static int load_config(const struct options *o, struct daemon_config *ret)
@@ -241,6 +245,7 @@ static void use_arena(struct process *p, struct stack_params *params)
     params->request_arena = arena_at(a, ARENA_REQUESTS);
     params->time_wait_arena = arena_at(a, ARENA_TIME_WAIT);
     params->md5_arena = arena_at(a, ARENA_KEYS);
+    params->max_time_wait = a->head->max_time_wait; /* the limit in effect may have been raised since */
     params->max_md5_keys = a->head->n_keys;
     params->kept = &a->head->kept;
 }
@@ -445,6 +450,7 @@ static int run(struct process *p)
         log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
     } else {
         say_serving(p);
+        p->served = true;
         status = loop_run(p->d.runner);
         log_msg(&p->d.log, LOG_LVL_NOTICE, "ended");
     }
@@ -508,6 +514,7 @@ static int work(void *ctx, tcp_id doomed)
     shut_in(p);
     revive_sweep_rest(unswept);
     p->arena.head->ready = p->arena.head->generation;
+    p->arena.head->attempts = 0;
     if (!p->restart || p->arena.head->told != getppid())
         say_serving(p);
     p->arena.head->told = getppid();
@@ -525,24 +532,43 @@ static struct holdings holdings_of(const struct process *p)
     return (struct holdings){.arena = p->arena.fd,
                              .tap = p->tap.fd,
                              .epoll = p->epoll_fd,
-                             .control = {p->d.listen_fd[0], p->d.listen_fd[1]}};
+                             .control = {p->d.listen_fd[0], p->d.listen_fd[1]},
+                             .activated = p->activated};
 }
 
 /* An arena that somebody else filled; one of another build is converted, and its descriptor closed. 0 or -1. */
 static int attach_arena(struct process *p, int fd, char *error, size_t bytes)
 {
+    struct arena_source from = {.fd = fd, .log = &p->d.log};
     uint64_t begun_at = daemon_now();
+    enum arena_taken taken = arena_take(&from, &p->config, &p->arena, error, bytes);
 
-    if (arena_attach(fd, &p->arena, error, bytes) == 0)
-        return 0;
-    if (arena_convert(fd, false, &p->arena, error, bytes) < 0)
+    if (taken == ARENA_REFUSED)
         return -1;
+    p->d.log.level = (enum log_level)p->config.log_level;
+    if (taken == ARENA_ATTACHED)
+        return 0;
     log_msg(&p->d.log, LOG_LVL_NOTICE, "records of another version were converted in %llu us",
             (unsigned long long)((daemon_now() - begun_at) / NSEC_PER_USEC));
     if (p->arena.forgotten[0])
         log_msg(&p->d.log, LOG_LVL_NOTICE, "caches of another layout are forgotten: %s", p->arena.forgotten);
+    notify_remove("arena");
     close(fd);
     return 0;
+}
+
+/* By a descriptor that somebody else opened; the kernel's end is as it is to be. */
+static int open_kept_device(struct process *p, int fd, bool host_setup, char *error, size_t bytes)
+{
+    int asked_fd = p->config.tap_fd, r;
+    bool asked_setup = p->config.host_setup;
+
+    p->config.tap_fd = fd;
+    p->config.host_setup = asked_setup && host_setup;
+    r = open_device(p, error, bytes);
+    p->config.tap_fd = asked_fd;
+    p->config.host_setup = asked_setup;
+    return r;
 }
 
 /* What another binary held in this process. */
@@ -552,10 +578,8 @@ static int take_holdings(struct process *p, const struct holdings *h, char *erro
     if (attach_arena(p, h->arena, error, bytes) < 0)
         return -1;
     p->d.arena = &p->arena;
-    arena_get_config(&p->arena, &p->config);
-    p->config.tap_fd = h->tap;
-    p->config.host_setup = false;
     p->epoll_fd = h->epoll;
+    p->activated = h->activated;
     p->d.listen_fd[0] = h->control[0];
     p->d.listen_fd[1] = h->control[1];
     for (int i = 0; i < 2; i++)
@@ -564,57 +588,121 @@ static int take_holdings(struct process *p, const struct holdings *h, char *erro
     fcntl(h->epoll, F_SETFD, FD_CLOEXEC);
     log_msg(&p->d.log, LOG_LVL_NOTICE, "tautd " TAUT_VERSION " takes over from generation %u",
             p->arena.head->generation);
-    return open_device(p, error, bytes);
+    return open_kept_device(p, h->tap, false, error, bytes);
 }
 
 /* The descriptors of links died with the supervisor; what depends on them cannot go on. */
-static void forget_descriptors(struct arena *a)
+static void forget_descriptors(const struct log_sink *log, struct arena *a)
 {
+    unsigned programs = 0, forwards = 0, listeners = 0;
+
     for (uint32_t i = 0; i < a->head->links_touched; i++) {
         struct link_slot *l = arena_link(a, i);
 
+        programs += l->kind == LINK_PROGRAM;
+        forwards += l->kind == LINK_FORWARD || l->kind == LINK_CONNECTING;
+        listeners += l->kind == LINK_LISTENER;
         l->fd = l->program_fd = -1;
         l->watched = false;
     }
+    log_msg(log, LOG_LVL_NOTICE, "going on with the arena and the TAP that the service manager kept");
+    if (programs + forwards + listeners)
+        log_msg(log, LOG_LVL_WARNING,
+                "the supervisor died, and with it the descriptors of %u connections of programs, %u of forwards and %u "
+                "listeners of programs: they are reset",
+                programs, forwards, listeners);
 }
 
-/* The arena that the service manager kept, if it can be used; else a fresh one. */
-static int open_arena(struct process *p, const struct holdings *passed, char *error, size_t bytes)
+#define ATTEMPTS_MAX 3u
+#define YOUNG (1 * NSEC_PER_SEC)
+#define PAUSE_US 100000
+
+/* NULL, or why the arena that the manager kept is not to be used although it could be. */
+static const char *not_worth(struct arena_head *h)
 {
-    if (passed->arena >= 0 && passed->tap >= 0) {
-        if (attach_arena(p, passed->arena, error, bytes) == 0) {
-            forget_descriptors(&p->arena);
-            log_msg(&p->d.log, LOG_LVL_NOTICE, "going on with the arena and the TAP that the service manager kept");
-            return 0;
-        }
-        log_msg(&p->d.log, LOG_LVL_ERR, "%s: all connections are reset", error);
-        close(passed->arena);
+    uint64_t now = daemon_now();
+
+    if (h->attempts >= ATTEMPTS_MAX)
+        return "three supervisors died on it";
+    h->attempts++;
+    if (now - h->supervisor_at < YOUNG) /* the manager does not wait; dying again and again would take all its time */
+        usleep(PAUSE_US);
+    return NULL;
+}
+
+static bool use_kept_arena(struct process *p, int fd, char *error, size_t bytes)
+{
+    const char *why;
+
+    if (attach_arena(p, fd, error, bytes) < 0) {
+        close(fd);
+        return false;
     }
-    return arena_create(&p->config, &p->arena, error, bytes);
+    why = not_worth(p->arena.head);
+    if (!why)
+        return true;
+    snprintf(error, bytes, "the arena is not used: %s", why);
+    arena_close(&p->arena);
+    return false;
+}
+
+/* The arena that the service manager kept, if it can be used; else all is to be as the file says. */
+static bool take_kept_arena(struct process *p, int fd, char *error, size_t bytes)
+{
+    struct daemon_config *file = malloc(sizeof *file);
+    bool used = false;
+
+    if (file) {
+        *file = p->config;
+        used = use_kept_arena(p, fd, error, bytes);
+        if (!used)
+            p->config = *file;
+        explicit_bzero(file->md5, sizeof file->md5);
+    }
+    free(file);
+    if (used)
+        return true;
+    log_msg(&p->d.log, LOG_LVL_ERR, "%s: all connections are reset", error);
+    notify_remove("arena");
+    return false;
 }
 
 static int open_control(struct process *p, const struct holdings *passed, char *error, size_t bytes)
 {
-    if (passed->control[0] < 0 || passed->control[1] < 0)
-        return control_listen(&p->config, p->d.listen_fd, error, bytes);
-    p->d.listen_fd[0] = passed->control[0];
-    p->d.listen_fd[1] = passed->control[1];
-    p->activated = true;
-    for (int i = 0; i < 2; i++)
+    static const char *const unit_line[] = {"ListenStream", "ListenSequentialPacket"};
+
+    if (passed->control[0] < 0 && passed->control[1] < 0)
+        return p->config.survive ? control_listen(&p->config, p->d.listen_fd, error, bytes) : 0;
+    for (int i = 0; i < 2; i++) {
+        if (passed->control[i] < 0) {
+            snprintf(error, bytes, "the service manager passed one control socket only; %s= is missing", unit_line[i]);
+            return -1;
+        }
+        p->d.listen_fd[i] = passed->control[i];
         fcntl(passed->control[i], F_SETFL, O_NONBLOCK);
+    }
+    p->activated = true;
     return 0;
 }
 
+/* Arena first: the configuration in it is the one in effect. */
 static int open_holdings(struct process *p, char *error, size_t bytes)
 {
     struct holdings passed;
+    bool kept;
 
     upgrade_passed(&passed);
     raise_descriptor_limit(&p->d.log);
-    if (passed.tap >= 0)
-        p->config.tap_fd = passed.tap;
-    if (open_device(p, error, bytes) < 0 || open_arena(p, &passed, error, bytes) < 0)
+    kept = passed.arena >= 0 && passed.tap >= 0 && take_kept_arena(p, passed.arena, error, bytes);
+    if (!kept && p->config_bad)
         return -1;
+    if ((passed.tap >= 0 ? open_kept_device(p, passed.tap, true, error, bytes) : open_device(p, error, bytes)) < 0)
+        return -1;
+    if (kept)
+        forget_descriptors(&p->d.log, &p->arena);
+    else if (arena_create(&p->config, &p->arena, error, bytes) < 0)
+        return -1;
+    p->arena.head->supervisor_at = daemon_now();
     p->d.arena = &p->arena;
     p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->epoll_fd < 0) {
@@ -622,6 +710,14 @@ static int open_holdings(struct process *p, char *error, size_t bytes)
         return -1;
     }
     return open_control(p, &passed, error, bytes);
+}
+
+/* After an end that was not a crash nobody is to go on with what it left. */
+static void give_up_store(void)
+{
+    notify_remove("arena");
+    notify_remove("tap");
+    notify_barrier();
 }
 
 static int run_supervisor(struct process *p, char **argv)
@@ -648,6 +744,8 @@ static int run_supervisor(struct process *p, char **argv)
             sandbox_prepare();
         status = supervise(&p->supervisor);
     }
+    p->served = p->arena.head && p->arena.head->ready;
+    give_up_store();
     if (p->d.listen_fd[0] > 0 && !p->activated)
         control_unlisten(&p->config, p->d.listen_fd);
     if (p->tap_open)
@@ -658,10 +756,38 @@ static int run_supervisor(struct process *p, char **argv)
     return status;
 }
 
+/* survive = no: of what the manager passes only the control sockets are of use. */
+static int run_alone(struct process *p)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    struct holdings passed;
+
+    upgrade_passed(&passed);
+    if (passed.tap >= 0)
+        close(passed.tap);
+    if (passed.arena >= 0)
+        close(passed.arena);
+    if (passed.tap >= 0 || passed.arena >= 0)
+        give_up_store();
+    if (open_control(p, &passed, error, sizeof error) < 0) {
+        log_msg(&p->d.log, LOG_LVL_ERR, "%s", error);
+        return EXIT_RUNTIME;
+    }
+    return run(p);
+}
+
+/* A manager that starts us again at once gains nothing when the start has just failed. */
+static void pause_before_restart(const struct process *p, int status)
+{
+    if (status != 0 && !p->served && !p->config_bad && notify_managed())
+        sleep(1);
+}
+
 int main(int argc, char **argv)
 {
     static struct process p;
-    struct options o = {.config_path = DEFAULT_CONFIG};
+    struct options o = {.config_path = DEFAULT_CONFIG, .check_arena = -1};
+    const char *upgraded;
     int status;
 
     if (parse_options(argc, argv, &o) < 0)
@@ -670,8 +796,12 @@ int main(int argc, char **argv)
         return control_dump_api(stdout) == 0 ? 0 : EXIT_RUNTIME;
     if (o.dump_config)
         return config_dump(stdout) == 0 ? 0 : EXIT_RUNTIME;
-    if (load_config(&o, &p.config) < 0)
+    /* With connections to go on with, a mistake in the file is no reason to end them. */
+    p.config_bad = load_config(&o, &p.config) < 0;
+    if (p.config_bad && (o.check_arena >= 0 || o.check_config || !upgrade_pending()))
         return EXIT_USAGE;
+    if (o.check_arena >= 0)
+        return upgrade_check_arena(o.check_arena, &p.config);
     if (o.check_config) {
         printf("%s: ok\n", p.config.path[0] ? p.config.path : "built-in defaults");
         return 0;
@@ -679,6 +809,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     upgrade_remember_binary();
     logger_init(&p.d.log, p.config.log_level);
-    status = p.config.survive ? run_supervisor(&p, argv) : run(&p);
-    return status;
+    upgraded = getenv("TAUT_HOLDINGS");
+    status = p.config.survive || upgraded ? run_supervisor(&p, argv) : run_alone(&p);
+    pause_before_restart(&p, status);
+    return p.config_bad && status && !p.served ? EXIT_USAGE : status;
 }

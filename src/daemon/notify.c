@@ -2,10 +2,13 @@
  * daemon/notify.c: one datagram to the service manager (theory of operation).
  *
  * $NOTIFY_SOCKET names a Unix datagram socket, abstract if it begins with '@'. The message is lines of KEY=VALUE. A
- * manager that cannot be reached is no error: the daemon runs without one too.
+ * manager that cannot be reached, or does not read, is no error: the daemon runs without one too.
  */
 #include "daemon/notify.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +18,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define BARRIER_MS 1000
+#define SEND_MS 500 /* a manager that does not read must not stop the supervisor */
 
 static int notify_address(struct sockaddr_un *ret, socklen_t *ret_bytes)
 {
@@ -44,6 +50,7 @@ static void to_manager(const char *text, size_t bytes, int with_fd)
         struct cmsghdr align;
     } control = {0};
     struct msghdr msg = {.msg_name = &addr, .msg_iov = &iov, .msg_iovlen = 1};
+    struct timeval most = {.tv_usec = SEND_MS * 1000};
     int fd;
 
     if (notify_address(&addr, &msg.msg_namelen) < 0)
@@ -51,6 +58,7 @@ static void to_manager(const char *text, size_t bytes, int with_fd)
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
     if (with_fd >= 0) {
         struct cmsghdr *cm;
 
@@ -63,7 +71,7 @@ static void to_manager(const char *text, size_t bytes, int with_fd)
         memcpy(CMSG_DATA(cm), &with_fd, sizeof(int));
     }
     if (sendmsg(fd, &msg, MSG_NOSIGNAL) < 0)
-        fprintf(stderr, "<5>the service manager does not listen on $NOTIFY_SOCKET\n");
+        fprintf(stderr, "<5>the service manager does not %s $NOTIFY_SOCKET\n", errno == EAGAIN ? "read" : "listen on");
     close(fd);
 }
 
@@ -115,6 +123,29 @@ void notify_remove(const char *name)
     int n = snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
 
     to_manager(text, (size_t)n, -1);
+}
+
+/* BARRIER=1 brings one end of a pipe, which the manager closes in its turn. */
+void notify_barrier(void)
+{
+    struct pollfd p = {.events = POLLIN};
+    int fd[2];
+
+    if (!notify_managed() || pipe2(fd, O_CLOEXEC) != 0)
+        return;
+    to_manager("BARRIER=1\n", 10, fd[1]);
+    close(fd[1]);
+    p.fd = fd[0];
+    poll(&p, 1, BARRIER_MS);
+    close(fd[0]);
+}
+
+bool notify_managed(void)
+{
+    struct sockaddr_un addr;
+    socklen_t bytes;
+
+    return notify_address(&addr, &bytes) == 0;
 }
 
 unsigned long long notify_watchdog_ns(void)

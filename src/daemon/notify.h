@@ -4,6 +4,8 @@
 #ifndef TAUT_DAEMON_NOTIFY_H
 #define TAUT_DAEMON_NOTIFY_H
 
+#include <stdbool.h>
+
 /* printf-like; nothing happens without $NOTIFY_SOCKET. */
 void notify_send(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
@@ -16,6 +18,10 @@ void notify_through(int fd);
 void notify_relay(int fd);
 void notify_store(const char *name, int fd);
 void notify_remove(const char *name);
+/* Until the manager has dealt with all that was sent, at most a second. */
+void notify_barrier(void);
+/* A manager listens. */
+bool notify_managed(void);
 /* Half of $WATCHDOG_USEC in ns, if it is meant for this process; 0: no watchdog. */
 unsigned long long notify_watchdog_ns(void);
 

@@ -232,6 +232,7 @@ static void start_over(struct watch *w)
         log_msg(w->sv->log, LOG_LVL_ERR, "%s", error);
         return;
     }
+    fresh.head->supervisor_at = w->sv->arena->head->supervisor_at;
     fresh.head->generation = w->sv->arena->head->generation;
     for (unsigned i = 0; i < w->sv->n_known; i++)
         if (w->sv->known[i] == w->sv->arena->fd)
@@ -309,6 +310,7 @@ static void look_for_hang(struct watch *w, uint64_t now)
         return;
     log_msg(w->sv->log, LOG_LVL_ERR, "worker %d made no progress for %u ms: killed", w->pid, w->sv->config->hang_ms);
     kill(w->pid, w->aborted ? SIGKILL : SIGABRT);
+    kill(w->pid, SIGCONT); /* a stopped one dies of it, too */
     w->aborted = true;
     w->turn_at = now;
 }
@@ -380,7 +382,7 @@ static bool upgrade(struct watch *w)
 {
     struct supervisor *sv = w->sv;
 
-    if (!upgrade_check(sv->d, &sv->holdings))
+    if (!upgrade_check(sv->d, &sv->holdings, sv->argv))
         return false;
     kill(w->pid, SIGKILL);
     waitpid(w->pid, NULL, 0);

@@ -262,8 +262,9 @@ class Daemon(Process):
         net.daemons.append(self)
         self.ends_with = 0
         self.expect_end = False
-        self.notify = notify
+        self.notify, self.notified = notify, []
         self.wait_ready(start_timeout)
+        threading.Thread(target=self.drain_notify, daemon=True).start()
         self.control = Control(self.dir)
         self.call('server.hello')
         if stack6 and wait6 is not False:
@@ -291,6 +292,11 @@ class Daemon(Process):
                 raise Failure(f'tautd ended with status {self.popen.returncode}: {self.output()[-800:].strip()}')
             if time.monotonic() > end:
                 raise Failure(f'tautd did not send READY=1 within {seconds} s: {self.output()[-400:]}')
+
+    def drain_notify(self):
+        """As a service manager does; descriptors that come are closed."""
+        while True:
+            self.notified.append(self.notify.recv(4096))
 
     def wait_addresses(self):
         """Until duplicate address detection has let all of them through."""

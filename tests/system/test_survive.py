@@ -426,6 +426,7 @@ def test_escalation(net):
     """A connection that crashes the worker twice is reset alone; too many crashes reset all. limit: 60 s"""
     config = '[daemon]\nsurvive = yes\ncrash_limit = 6\n[services]\necho = 7\ndiscard = 9\n'
     d = net.tautd(config, env={'TAUT_CRASH_PORT': '9'})
+    d.call('config.set', name='tcp.tcp_fin_timeout', value=33)
     good = kernel_socket(STACK4, 7)
     bad = kernel_socket(STACK4, 9)
     bad.sendall(b'well')
@@ -448,6 +449,8 @@ def test_escalation(net):
     fresh = kernel_socket(STACK4, 7)
     fresh.sendall(b'anew')
     equal(read_exactly(fresh, 4), b'anew', 'a new connection')
+    value = Control(d.dir).call('config.get', name='tcp.tcp_fin_timeout')['rows'][0]['value']
+    equal(str(value), '33', 'what was set while running')
 
 
 def reset_within(s, seconds, data=None):
@@ -589,7 +592,7 @@ class Manager:
                 s.bind(os.path.join(self.dir, name))
                 s.listen(16)
                 self.sockets.append(s)
-        self.process = None
+        self.process, self.binary = None, TAUTD
 
     def start(self):
         passed = [(name, fd) for name, fd in self.store.items()] + [('control', s.fileno()) for s in self.sockets]
@@ -603,7 +606,7 @@ class Manager:
             high = [os.dup2(fd, 100 + i) for i, (_, fd) in enumerate(passed)]
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i, inheritable=True)
-        self.process = self.net.start('tautd', TAUTD, '-c', self.config_path, env=env, preexec_fn=place,
+        self.process = self.net.start('tautd', self.binary, '-c', self.config_path, env=env, preexec_fn=place,
                                       pass_fds=[3 + i for i in range(len(passed))])
         self.wait('READY=1')
 
@@ -622,10 +625,12 @@ class Manager:
                 self.store[name] = fds[0]
             if 'FDSTOREREMOVE=1' in lines:
                 os.close(self.store.pop(name))
+            if 'BARRIER=1' in lines and fds:
+                os.close(fds[0])
             self.messages.append((time.monotonic(), data.decode()))
             if text in lines:
                 return
-            check(self.process.running(), f'tautd ended: {self.process.output()[-500:]}')
+            check(text == '(nothing)' or self.process.running(), f'tautd ended: {self.process.output()[-500:]}')
         raise Failure(f'no {text} within {seconds} s: {self.process.output()[-800:]}')
 
     def drain(self, seconds):

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,14 +95,20 @@ static void test_schema(void **state)
     free(old);
     small(&config);
     assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
-    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), 0);
-    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    assert_int_equal(arena_could_take(a.fd, &config, error, sizeof error), 0);
+    /* As another build's: its head says so. */
+    a.head->record_layout ^= 1;
+    arena_sign(a.head);
+    assert_int_equal(arena_attach(a.fd, &converted, error, sizeof error), -1);
+    assert_int_equal(arena_could_take(a.fd, &config, error, sizeof error), 0);
+    assert_int_equal(arena_take(&(struct arena_source){.fd = a.fd}, &config, &converted, error, sizeof error),
+                     ARENA_CONVERTED);
     assert_null(arena_check(converted.base, converted.head->bytes));
     assert_memory_equal(&converted.head->secrets, &a.head->secrets, sizeof a.head->secrets);
     arena_close(&converted);
     schema = arena_at(&a, ARENA_SCHEMA);
     schema[20] ^= 1;
-    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), -1);
+    assert_int_equal(arena_could_take(a.fd, &config, error, sizeof error), -1);
     assert_non_null(strstr(error, "damaged"));
     arena_close(&a);
 }
@@ -151,8 +158,9 @@ static void test_caches(void **state)
     keep_put(&k, keep_take(&k, &owner), entry);
     keep_detach(&k);
     assert_string_equal(arena_check(a.base, a.head->bytes), "its caches are of another version");
-    assert_int_equal(arena_convert(a.fd, true, &converted, error, sizeof error), 0);
-    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    assert_int_equal(arena_could_take(a.fd, &config, error, sizeof error), 0);
+    assert_int_equal(arena_take(&(struct arena_source){.fd = a.fd}, &config, &converted, error, sizeof error),
+                     ARENA_CONVERTED);
     assert_null(arena_check(converted.base, converted.head->bytes));
     assert_string_equal(converted.forgotten, "link, daemon counters");
     assert_int_equal(converted.head->began_at, a.head->began_at);
@@ -172,10 +180,135 @@ static void test_caches(void **state)
     arena_close(&converted);
     ((uint8_t *)arena_at(&a, ARENA_CACHES))[30] ^= 1;
     assert_null(arena_check(a.base, a.head->bytes));
-    assert_int_equal(arena_convert(a.fd, false, &converted, error, sizeof error), 0);
+    a.head->record_layout ^= 1; /* its records need to be converted, its caches can't be */
+    arena_sign(a.head);
+    assert_int_equal(arena_take(&(struct arena_source){.fd = a.fd}, &config, &converted, error, sizeof error),
+                     ARENA_CONVERTED);
     assert_string_equal(converted.forgotten, "all, their directory is damaged");
     arena_close(&converted);
     arena_close(&a);
+}
+
+/* What another build may find: each is refused with a sentence that says what. */
+static void test_other_builds(void **state)
+{
+    static struct daemon_config config;
+    struct arena a, taken;
+    char error[CONFIG_ERROR_MAX];
+    struct {
+        uint32_t *at;
+        uint32_t value;
+        bool summed;
+        const char *says;
+    } bad[8];
+    size_t n = 0;
+
+    (void)state;
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    bad[n++] = (typeof(*bad)){&a.head->version, ARENA_VERSION + 1, true, "this program reads 1."};
+    bad[n++] = (typeof(*bad)){&a.head->head_bytes, 8, true, "it is of version 1.8"};
+    bad[n++] = (typeof(*bad)){&a.head->link_bytes, 8, true, "its entries are of another version"};
+    bad[n++] = (typeof(*bad)){&a.head->config_bytes, 8, true, "its entries are of another version"};
+    bad[n++] = (typeof(*bad)){&a.head->max_conns, 9999, false, "the sum of its header is wrong"};
+    bad[n++] = (typeof(*bad)){&a.head->links_touched, 0x40000000, true, "its counts are out of range"};
+    bad[n++] = (typeof(*bad)){&a.head->kept.records_touched, 65, true, "its counts are out of range"};
+    bad[n++] = (typeof(*bad)){&a.head->config_selector, 0, true, "its configuration is damaged"};
+    for (size_t i = 0; i < n; i++) {
+        uint32_t was = *bad[i].at;
+
+        *bad[i].at = bad[i].value;
+        if (bad[i].summed)
+            arena_sign(a.head);
+        assert_int_equal(arena_could_take(a.fd, &config, error, sizeof error), -1);
+        if (!strstr(error, bad[i].says))
+            fail_msg("%s, not %s", error, bad[i].says);
+        assert_int_equal(arena_take(&(struct arena_source){.fd = a.fd}, &config, &taken, error, sizeof error),
+                         ARENA_REFUSED);
+        *bad[i].at = was;
+        arena_sign(a.head);
+    }
+    assert_int_equal(arena_take(&(struct arena_source){.fd = dup(a.fd)}, &config, &taken, error, sizeof error),
+                     ARENA_ATTACHED);
+    arena_close(&taken);
+    arena_close(&a);
+}
+
+/* A whole configuration as text, over another one: the same again; sizes are the arena's. */
+static void test_configuration_as_text(void **state)
+{
+    static struct daemon_config config, file, taken_config;
+    static char text[CONFIG_TEXT_MAX], again[CONFIG_TEXT_MAX];
+    struct arena a, taken;
+    char error[CONFIG_ERROR_MAX], path[] = "/tmp/taut-arena-test-XXXXXX";
+    FILE *f = fdopen(mkstemp(path), "w");
+    size_t n;
+
+    (void)state;
+    assert_non_null(f);
+    fputs("[interface]\nname = some%d\nmac = 02:00:00:00:00:07\nhost_address = 10.0.0.1/24, fd00::1/64\n[network]\n"
+          "address = 10.0.0.2/24\naddress = fd00::2/64\nroute = default via 10.0.0.1 mtu 1400 initcwnd 20\n"
+          "route = fd01::/32 via fd00::1 advmss 1200 initrwnd 30\n[tcp]\ntcp_sack = 0\n[services]\necho = off\n"
+          "[forward a b]\nlisten = [fd00::2]:80\nto = unix:/run/x y\nproxy_protocol = v2\nconnect_timeout = 1500ms\n"
+          "[forward c]\nlisten = 81\nto = tcp:[::1]:8080\nbacklog = 7\n[limits]\nbuffers = 4M\nmax_connections = 64\n"
+          "[md5 r]\npeer = 10.0.0.0/8\nport = 179\nkey = geheim\n", f);
+    assert_int_equal(fchmod(fileno(f), 0600), 0);
+    fclose(f);
+    assert_int_equal(config_load(path, &config, error, sizeof error), 0);
+    unlink(path);
+    config.md5[0].key[2] = 0; /* any bytes */
+    n = config_text_write(&config, text, sizeof text);
+    assert_true(n > 0);
+    assert_int_equal(config_text_write(&config, again, n - 1), 0);
+    config_defaults(&file);
+    file.addr[0].bits = 32; /* to be replaced, not added to */
+    file.n_addr = file.n_forwards = 1;
+    assert_int_equal(config_text_read(text, n, &file, NULL, NULL, error, sizeof error), 0);
+    assert_memory_equal(&file.tcp, &config.tcp, sizeof config.tcp);
+    assert_int_equal(file.n_addr, 2);
+    assert_int_equal(file.md5[0].bytes, 6);
+    assert_memory_equal(file.md5[0].key, "ge\0eim", 6);
+    assert_int_equal(config_text_write(&file, again, sizeof again), n);
+    assert_memory_equal(text, again, n);
+    for (size_t cut = 1; cut < 200; cut++)
+        if (text[n - cut - 1] != '\0')
+            assert_int_equal(config_text_read(text, n - cut, &file, NULL, NULL, error, sizeof error), -1);
+    /* Through an arena, over a file with other sizes. */
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    config_defaults(&taken_config);
+    assert_int_equal(arena_take(&(struct arena_source){.fd = dup(a.fd)}, &taken_config, &taken, error, sizeof error), 0);
+    assert_int_equal(taken_config.max_conns, 64);
+    assert_int_equal(taken_config.route[0].mtu, 1400);
+    assert_string_equal(taken_config.path, path);
+    arena_close(&taken);
+    arena_close(&a);
+}
+
+static void count_unknown(void *user, const char *section, const char *key, const char *value)
+{
+    assert_string_equal(section, "daemon");
+    assert_string_equal(key, "was_once");
+    assert_string_equal(value, "1");
+    ++*(int *)user;
+}
+
+static void test_other_configurations(void **state)
+{
+    static const char unknown[] = "daemon\0was_once\0" "1\0tcp\0tcp_sack\0" "0";
+    static const char wrong[] = "tcp\0tcp_sack\0" "99";
+    static struct daemon_config config;
+    char error[CONFIG_ERROR_MAX];
+    int n = 0;
+
+    (void)state;
+    config_defaults(&config);
+    assert_int_equal(config_text_read(unknown, sizeof unknown, &config, count_unknown, &n, error, sizeof error), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(config.tcp.tcp_sack, 0);
+    config.tcp.tcp_sack = 1;
+    assert_int_equal(config_text_read(wrong, sizeof wrong, &config, NULL, NULL, error, sizeof error), -1);
+    assert_non_null(strstr(error, "tcp.tcp_sack: '99' is not valid"));
+    assert_int_equal(config.tcp.tcp_sack, 1);
 }
 
 static void test_configuration(void **state)
@@ -193,8 +326,8 @@ static void test_configuration(void **state)
     assert_true(arena_get_config(&a, &read_back));
     assert_int_equal(read_back.n_forwards, 3);
     assert_string_equal(read_back.forward[2].name, "later");
-    ((uint8_t *)arena_at(&a, ARENA_CONFIG))[sizeof config + 100] ^= 1;
-    ((uint8_t *)arena_at(&a, ARENA_CONFIG))[100] ^= 1;
+    ((uint8_t *)arena_at(&a, ARENA_CONFIG))[a.head->config_bytes - 100] ^= 1;
+    ((uint8_t *)arena_at(&a, ARENA_CONFIG))[2 * a.head->config_bytes - 100] ^= 1;
     assert_false(arena_get_config(&a, &read_back));
     arena_close(&a);
 }
@@ -347,7 +480,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_schema),
-        cmocka_unit_test(test_caches), cmocka_unit_test(test_configuration),
+        cmocka_unit_test(test_caches),
+        cmocka_unit_test(test_other_builds),
+        cmocka_unit_test(test_configuration),
+        cmocka_unit_test(test_configuration_as_text),
+        cmocka_unit_test(test_other_configurations),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_witness_of_receiving),
         cmocka_unit_test(test_witness_of_sending),

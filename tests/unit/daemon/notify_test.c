@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "daemon/logger.h"
 #include "daemon/notify.h"
@@ -104,9 +105,45 @@ static void test_logger(void **state)
     assert_string_equal(logger_level_name(-1), "?");
 }
 
+/* A manager that reads nothing: messages are given up in time; and a barrier is waited for, until it is dealt with. */
+static void test_deaf_manager(void **state)
+{
+    char name[64];
+    struct timespec from, to;
+    int fd, n = 0;
+    ssize_t r;
+
+    (void)state;
+    snprintf(name, sizeof name, "@taut-deaf-%d", (int)getpid());
+    fd = manager(name);
+    assert_true(notify_managed());
+    alarm(60);
+    /* Its queue holds some (net.unix.max_dgram_qlen); then three are given up. */
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    do {
+        notify_send("WATCHDOG=1\n");
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        n++;
+    } while (to.tv_sec - from.tv_sec < 2);
+    assert_true(n >= 3);
+    while ((r = recv(fd, name, sizeof name, 0)) > 0)
+        ;
+    /* The pipe's end in the message: the kernel closes it with the message when nobody takes it. */
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    notify_barrier();
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    assert_true(to.tv_sec - from.tv_sec >= 0 && to.tv_sec - from.tv_sec <= 3);
+    expect(fd, "BARRIER=1\n");
+    alarm(0);
+    close(fd);
+    unsetenv("NOTIFY_SOCKET");
+    assert_false(notify_managed());
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_notify), cmocka_unit_test(test_logger)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_notify), cmocka_unit_test(test_deaf_manager),
+                                       cmocka_unit_test(test_logger)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
