@@ -78,6 +78,7 @@ struct run {
     struct pair *pair;
     struct peers *peers;
     uint64_t units;
+    uint32_t active;
 };
 
 static struct {
@@ -107,7 +108,7 @@ static void work(const struct run *r, struct bench_work *ret)
 static void share(struct run *r)
 {
     if (r->peers)
-        peers_exchange(r->peers, r->s->active, r->units);
+        peers_exchange(r->peers, r->active, r->units);
     else
         pair_run(r->pair, r->units);
 }
@@ -116,6 +117,7 @@ static void share(struct run *r)
 __attribute__((noinline, noclone)) static void measured_share(struct run *r)
 {
     share(r);
+    __asm__ volatile(""); /* not the same code as share() */
 }
 
 static int by_value(const void *a, const void *b)
@@ -183,6 +185,7 @@ static void scenario(const struct scenario *s)
     else
         printf("%-20s", s->name);
     fflush(stdout);
+    r.active = s->active < peers ? s->active : peers;
     if (s->peers)
         r.peers = peers_create(&opt.bench, peers, s->memory ? s->state : PEERS_ESTABLISHED);
     else
