@@ -40,6 +40,7 @@ struct tcp_table {
     uint32_t *chains, *old;
     uint32_t mask, old_mask, moved;
     uint32_t hashed;
+    uint32_t found; /* slot + 1 of the last look-up, 0: none; only tells where to look first */
 };
 
 static_assert(sizeof(struct ip_tuple) == 44, "a tuple is hashed as bytes and has no padding");
@@ -188,16 +189,32 @@ static void grow(struct tcp_table *b)
     b->mask = b->mask * 2 + 1;
 }
 
+/* By words, inline: memcmp() would be called. */
+static bool same_tuple(const struct ip_tuple *a, const struct ip_tuple *b)
+{
+    uint64_t x[6] = {0}, y[6] = {0};
+
+    memcpy(x, a, sizeof *a);
+    memcpy(y, b, sizeof *b);
+    return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]));
+}
+
+/* Segments come in bursts of a connection: the last one found is looked at before anything is hashed. */
 static struct tcp_slot *find_tuple(const struct tcp *t, const struct ip_tuple *tuple)
 {
-    const struct tcp_table *b = t->table;
-    uint64_t hash = hash_tuple(t, tuple);
+    struct tcp_table *b = t->table;
+    struct tcp_slot *s = b->found ? &b->slots[b->found - 1] : NULL;
+    uint64_t hash;
 
-    for (uint32_t at = *chain_of(b, hash); at; at = b->slots[at - 1].next) {
-        struct tcp_slot *s = &b->slots[at - 1];
-
-        if (s->hash == hash && memcmp(&s->tuple, tuple, sizeof *tuple) == 0)
+    if (s && s->hashed && same_tuple(&s->tuple, tuple))
+        return s;
+    hash = hash_tuple(t, tuple);
+    for (uint32_t at = *chain_of(b, hash); at; at = s->next) {
+        s = &b->slots[at - 1];
+        if (s->hash == hash && same_tuple(&s->tuple, tuple)) {
+            b->found = at;
             return s;
+        }
     }
     return NULL;
 }
