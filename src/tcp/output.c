@@ -147,6 +147,11 @@ static bool is_deferred(const struct tcp_conn *c)
     return c->tso_deferred && c->tso_deferred_end == c->write_seq && !c->fin_queued;
 }
 
+static uint32_t first_cell_bytes(const struct tcp_conn *c)
+{
+    return c->writeq.count ? tcp_writeq_at(&c->writeq, 0)->end - c->writeq.start : 0;
+}
+
 static struct place place_now(const struct tcp_conn *c)
 {
     return (struct place){.nxt = c->writeq.start, .flying = tcp_in_flight(c), .sent_at = c->lsndtime};
@@ -225,6 +230,8 @@ static uint32_t cwnd_quota(const struct tcp_conn *c, const struct place *at)
 /* Why nothing may be sent whatever there is; READY: nothing stands against it. */
 static enum tcp_limit gate(const struct tcp_conn *c, uint64_t now)
 {
+    if (c->state == TCP_STATE_ESTABLISHED && !(c->suspended | c->tx_refused | c->pacing_needed))
+        return TCP_LIMIT_READY; /* as below, for nearly all */
     if (c->state == TCP_STATE_CLOSE)
         return TCP_LIMIT_CLOSED;
     if (c->suspended)
@@ -787,9 +794,9 @@ static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_de
     if (len < d->pcount * d->mss)
         c->snd_sml = c->snd_nxt;
     c->tso_deferred = false;
-    if (was_idle || c->rtx == TCP_RTX_PROBE)
+    /* A loss probe takes the timer from the RTO, which need not be set then. */
+    if (!tcp_schedule_loss_probe(t, c, false, now) && (was_idle || c->rtx == TCP_RTX_PROBE))
         tcp_rearm_rto(t, c, now);
-    (void)tcp_schedule_loss_probe(t, c, false, now);
 }
 
 /* What the cells (several: of a path-MTU probe) say of their ends that go now. */
@@ -800,11 +807,6 @@ static unsigned cell_flags(const struct tcp_conn *c, uint32_t end)
     for (uint32_t i = 0; i < c->writeq.count && seq_leq(tcp_writeq_at(&c->writeq, i)->end, end); i++)
         flags |= tcp_writeq_at(&c->writeq, i)->flags;
     return (flags & TCP_CELL_PSH ? TCP_DESC_PSH : 0u) | (flags & TCP_CELL_EOR ? TCP_DESC_EOR : 0u);
-}
-
-static uint32_t first_cell_bytes(const struct tcp_conn *c)
-{
-    return c->writeq.count ? tcp_writeq_at(&c->writeq, 0)->end - c->writeq.start : 0;
 }
 
 static void note_before(struct tcp_conn *c)
@@ -857,6 +859,8 @@ static bool limited_by_cwnd(const struct tcp *t, const struct tcp_conn *c, uint6
 
     if (tcp_in_flight(c) >= c->win.cwnd)
         return true;
+    if (first_cell_bytes(c) <= tcp_current_mss(c))
+        return false; /* not for a larger super-frame */
     return plan_data(t, c, now, &p) == TCP_LIMIT_TSO_DEFER && p.waits_cwnd;
 }
 

@@ -82,12 +82,6 @@ static struct tcp_desc **slot(const struct tcp_sndq *q, uint32_t i)
     return &q->ring[(q->head + i) & (q->cap - 1)];
 }
 
-struct tcp_desc *tcp_sndq_at(const struct tcp_sndq *q, uint32_t i)
-{
-    assert(i < q->count);
-    return *slot(q, i);
-}
-
 uint32_t tcp_sndq_find(const struct tcp_sndq *q, uint32_t seq)
 {
     uint32_t low = 0, high = q->count, key = seq - q->una;
@@ -160,7 +154,9 @@ static void move_up(struct tcp_sndq *q, uint32_t from, uint32_t n)
 /* Makes place i free by moving the shorter side; the ring has room. */
 static void ring_insert(struct tcp_sndq *q, uint32_t i, struct tcp_desc *d)
 {
-    if (i >= q->count / 2) {
+    if (i == q->count) {
+        /* nothing lies behind it */
+    } else if (i >= q->count / 2) {
         move_up(q, q->head + i, q->count - i);
     } else {
         q->head = (q->head - 1) & (q->cap - 1);
@@ -172,7 +168,9 @@ static void ring_insert(struct tcp_sndq *q, uint32_t i, struct tcp_desc *d)
 
 static void ring_remove(struct tcp_sndq *q, uint32_t i)
 {
-    if (i >= q->count / 2) {
+    if (i == 0) {
+        q->head = (q->head + 1) & (q->cap - 1);
+    } else if (i >= q->count / 2) {
         move_down(q, q->head + i, q->count - 1 - i);
     } else {
         move_up(q, q->head, i);
@@ -182,11 +180,6 @@ static void ring_remove(struct tcp_sndq *q, uint32_t i)
 }
 
 /* ---- sums -------------------------------------------------------------------------------------------- */
-
-uint32_t tcp_desc_len(const struct tcp_desc *d)
-{
-    return d->end - d->seq - ((d->flags & TCP_DESC_SYN) ? 1u : 0u) - ((d->flags & TCP_DESC_FIN) ? 1u : 0u);
-}
 
 static void set_pcount(struct tcp_desc *d)
 {

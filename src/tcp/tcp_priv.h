@@ -703,7 +703,12 @@ static inline uint32_t tcp_sacked_out(const struct tcp_conn *c)
     return c->sndq.sacked_out + c->dup_acks;
 }
 /* In flight = packets_out - (sacked + lost) + retrans_out. */
-uint32_t tcp_in_flight(const struct tcp_conn *c);
+static inline uint32_t tcp_in_flight(const struct tcp_conn *c)
+{
+    const struct tcp_sndq *q = &c->sndq;
+
+    return q->packets_out - (tcp_sacked_out(c) + q->lost_out) + q->retrans_out;
+}
 /* Metrics, cwnd, congestion control (tcp_init_transfer); rtt is what the handshake told. */
 void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The rate of the pacing gate and of super-frames, from cwnd, mss and srtt (tcp_update_pacing_rate). */
