@@ -109,6 +109,7 @@ enum tcp_chrono {
 
 /* Every entry that has an id begins with this. */
 enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
+#define TCP_ENTRY(type) static_assert(offsetof(type, tuple) == 0, "table.c finds the tuple at the begin of an entry")
 
 /* A Fast Open cookie as an option has it: bytes < 0: no option, 0: a request. */
 struct tcp_fastopen_cookie {
@@ -119,7 +120,7 @@ struct tcp_fastopen_cookie {
 
 struct tcp_conn {
     /* identity; hot for lookup */
-    struct ip_tuple tuple;
+    struct ip_tuple tuple;      /* first: TCP_ENTRY */
     tcp_id id;
     uint64_t user;
     uint32_t listener;          /* where it came from, 0: active open */
