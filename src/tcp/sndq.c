@@ -12,7 +12,8 @@
 #include "base/seq.h"
 #include "tcp/sndq.h"
 
-#define RING_MIN   16u
+#define RING_MIN   4u
+#define RING_KEEP  64u /* a larger ring is given back when the queue runs empty */
 #define SLAB_DESCS 64u
 #define PREPARED   3u /* one push, two splits */
 
@@ -306,6 +307,11 @@ void tcp_sndq_pop(struct tcp_sndq *q)
     ring_remove(q, 0);
     una_moved(q, d->end);
     desc_free(q, d);
+    if (q->count == 0 && q->cap > RING_KEEP) {
+        free(q->ring);
+        q->ring = NULL;
+        q->cap = q->head = 0;
+    }
 }
 
 uint32_t tcp_sndq_trim(struct tcp_sndq *q, uint32_t seq)
