@@ -114,8 +114,8 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
     uint32_t least = c->cc->min_tso_segs ? c->cc->min_tso_segs(c->cc_state, &c->win)
                                          : (uint32_t)t->config->tcp_min_tso_segs;
 
-    if (c->md5_key[0])
-        return 1; /* each segment has a signature of its own */
+    if (c->md5_key[0] || device < 2)
+        return 1; /* each segment has a signature of its own; or the device takes no super-frames */
     if (near < 32 && bytes < gso)
         bytes += gso >> near;
     segs = bytes / mss;
@@ -284,10 +284,11 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
 {
     uint32_t unsent = c->write_seq - at->nxt, quota, segs, end;
     bool fin = tcp_fin_unsent(c);
-    enum tcp_limit limit = gate(c, now);
+    enum tcp_limit limit;
 
     if (unsent == 0 && !fin)
-        return limit == TCP_LIMIT_CLOSED ? limit : TCP_LIMIT_NOTHING;
+        return c->state == TCP_STATE_CLOSE ? TCP_LIMIT_CLOSED : TCP_LIMIT_NOTHING;
+    limit = gate(c, now);
     if (limit != TCP_LIMIT_READY)
         return limit;
     if (plan_probe(t, c, at, p, &limit))
