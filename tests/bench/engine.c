@@ -114,7 +114,7 @@ static void share(struct run *r)
 }
 
 /* Named for callgrind: only what happens in here counts. */
-__attribute__((noinline, noclone)) static void measured_share(struct run *r)
+__attribute__((noinline)) static void measured_share(struct run *r)
 {
     share(r);
     __asm__ volatile(""); /* not the same code as share() */
