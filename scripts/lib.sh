@@ -6,7 +6,7 @@ STARTED=$SECONDS
 # Packages to build and run (netbase: names of services, for `taut ss`); scripts/test needs TEST_PACKAGES too.
 RUN_PACKAGES=(meson ninja-build gcc libc6-dev pkg-config libev-dev libinih-dev libjansson-dev libmnl-dev libmicrohttpd-dev libssl-dev
   libseccomp-dev libncurses-dev libcmocka-dev netbase python3 nginx-light curl jq netcat-openbsd iproute2 iputils-ping)
-TEST_PACKAGES=(clang libclang-rt-14-dev tshark iperf3 ethtool strace mandoc systemd procps tmux)
+TEST_PACKAGES=(clang libclang-rt-14-dev tshark iperf3 ethtool strace mandoc systemd procps tmux valgrind)
 # Large ones, for scripts/test --full; their tests run wherever they are installed. Fonts: for the screenshots.
 FULL_PACKAGES=(chromium fonts-dejavu-core prometheus)
 

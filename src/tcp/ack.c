@@ -23,13 +23,6 @@ uint64_t tcp_rto_ns(const struct tcp *t, const struct tcp_conn *c)
     return tcp_rtt_backed_off_us(&c->rtt, c->backoff, rto_max_us(t)) * NSEC_PER_USEC;
 }
 
-uint32_t tcp_in_flight(const struct tcp_conn *c)
-{
-    const struct tcp_sndq *q = &c->sndq;
-
-    return q->packets_out - (tcp_sacked_out(c) + q->lost_out) + q->retrans_out;
-}
-
 /* ---- verdict ----------------------------------------------------------------------------------------- */
 
 /*

@@ -114,8 +114,8 @@ static uint32_t max_segs(const struct tcp *t, const struct tcp_conn *c, uint32_t
     uint32_t least = c->cc->min_tso_segs ? c->cc->min_tso_segs(c->cc_state, &c->win)
                                          : (uint32_t)t->config->tcp_min_tso_segs;
 
-    if (c->md5_key[0])
-        return 1; /* each segment has a signature of its own */
+    if (c->md5_key[0] || device < 2)
+        return 1; /* each segment has a signature of its own; or the device takes no super-frames */
     if (near < 32 && bytes < gso)
         bytes += gso >> near;
     segs = bytes / mss;
@@ -145,6 +145,11 @@ static bool nagle_holds(const struct tcp_conn *c, const struct place *at, bool s
 static bool is_deferred(const struct tcp_conn *c)
 {
     return c->tso_deferred && c->tso_deferred_end == c->write_seq && !c->fin_queued;
+}
+
+static uint32_t first_cell_bytes(const struct tcp_conn *c)
+{
+    return c->writeq.count ? tcp_writeq_at(&c->writeq, 0)->end - c->writeq.start : 0;
 }
 
 static struct place place_now(const struct tcp_conn *c)
@@ -225,6 +230,8 @@ static uint32_t cwnd_quota(const struct tcp_conn *c, const struct place *at)
 /* Why nothing may be sent whatever there is; READY: nothing stands against it. */
 static enum tcp_limit gate(const struct tcp_conn *c, uint64_t now)
 {
+    if (c->state == TCP_STATE_ESTABLISHED && !(c->suspended | c->tx_refused | c->pacing_needed))
+        return TCP_LIMIT_READY; /* as below, for nearly all */
     if (c->state == TCP_STATE_CLOSE)
         return TCP_LIMIT_CLOSED;
     if (c->suspended)
@@ -277,10 +284,11 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
 {
     uint32_t unsent = c->write_seq - at->nxt, quota, segs, end;
     bool fin = tcp_fin_unsent(c);
-    enum tcp_limit limit = gate(c, now);
+    enum tcp_limit limit;
 
     if (unsent == 0 && !fin)
-        return limit == TCP_LIMIT_CLOSED ? limit : TCP_LIMIT_NOTHING;
+        return c->state == TCP_STATE_CLOSE ? TCP_LIMIT_CLOSED : TCP_LIMIT_NOTHING;
+    limit = gate(c, now);
     if (limit != TCP_LIMIT_READY)
         return limit;
     if (plan_probe(t, c, at, p, &limit))
@@ -787,9 +795,9 @@ static void new_data_left(struct tcp *t, struct tcp_conn *c, const struct tcp_de
     if (len < d->pcount * d->mss)
         c->snd_sml = c->snd_nxt;
     c->tso_deferred = false;
-    if (was_idle || c->rtx == TCP_RTX_PROBE)
+    /* A loss probe takes the timer from the RTO, which need not be set then. */
+    if (!tcp_schedule_loss_probe(t, c, false, now) && (was_idle || c->rtx == TCP_RTX_PROBE))
         tcp_rearm_rto(t, c, now);
-    (void)tcp_schedule_loss_probe(t, c, false, now);
 }
 
 /* What the cells (several: of a path-MTU probe) say of their ends that go now. */
@@ -800,11 +808,6 @@ static unsigned cell_flags(const struct tcp_conn *c, uint32_t end)
     for (uint32_t i = 0; i < c->writeq.count && seq_leq(tcp_writeq_at(&c->writeq, i)->end, end); i++)
         flags |= tcp_writeq_at(&c->writeq, i)->flags;
     return (flags & TCP_CELL_PSH ? TCP_DESC_PSH : 0u) | (flags & TCP_CELL_EOR ? TCP_DESC_EOR : 0u);
-}
-
-static uint32_t first_cell_bytes(const struct tcp_conn *c)
-{
-    return c->writeq.count ? tcp_writeq_at(&c->writeq, 0)->end - c->writeq.start : 0;
 }
 
 static void note_before(struct tcp_conn *c)
@@ -857,6 +860,8 @@ static bool limited_by_cwnd(const struct tcp *t, const struct tcp_conn *c, uint6
 
     if (tcp_in_flight(c) >= c->win.cwnd)
         return true;
+    if (first_cell_bytes(c) <= tcp_current_mss(c))
+        return false; /* not for a larger super-frame */
     return plan_data(t, c, now, &p) == TCP_LIMIT_TSO_DEFER && p.waits_cwnd;
 }
 

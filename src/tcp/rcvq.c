@@ -21,7 +21,7 @@
 #include "tcp/rcvq.h"
 #include "tcp/tcp.h"
 
-#define RING_FIRST   4u
+#define RING_FIRST   2u
 #define RANGES_FIRST 4u
 #define COLLAPSE_MAX CHUNK_SMALL_BYTES /* larger pieces are not worth copying */
 

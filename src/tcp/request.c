@@ -38,6 +38,7 @@ struct tcp_req {
 };
 
 static_assert(sizeof(struct tcp_req) <= 128, "a SYN costs little");
+TCP_ENTRY(struct tcp_req);
 
 struct tcp_requests {
     struct tcp_req *slab;

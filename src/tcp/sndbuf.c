@@ -14,7 +14,7 @@
 #include "tcp/sndbuf.h"
 #include "tcp/tcp.h"
 
-#define RING_MIN          8u
+#define RING_MIN          2u
 #define RING_KEEP         64u    /* a larger ring is given back when the buffer runs empty */
 #define BULK_WANT_BYTES   16384u /* one call that deserves a big chunk */
 #define BULK_QUEUED_BYTES 32768u /* so much is waiting that small writes are bulk too */

@@ -88,6 +88,27 @@ static uint32_t cuts(const struct fill *f, uint32_t begin, uint32_t end)
     return seq_lt(begin, sent_end) ? (sent_end - begin - 1) / f->burst + (sent_end != end) : 0;
 }
 
+/*
+ * Where cells hold an MSS at most only the one is cut that `sendable` lies in: it is searched for, for there may be
+ * thousands. (Some may be larger where the MSS shrank; then their sum is, or we count an skb less for a moment.)
+ */
+static uint32_t first_cut(const struct tcp_writeq *q, const struct fill *f)
+{
+    uint32_t low = 0, high = q->count;
+
+    if (f->goal > f->burst || f->begin - q->start > (q->count - 1) * f->goal)
+        return 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (seq_leq(tcp_writeq_at(q, middle)->end, f->sendable))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 static void fill_begin(const struct tcp *t, const struct tcp_conn *c, struct fill *f)
 {
     const struct tcp_writeq *q = &c->writeq;
@@ -103,7 +124,7 @@ static void fill_begin(const struct tcp *t, const struct tcp_conn *c, struct fil
         return;
     f->begin = tcp_writeq_begin_of(q, q->count - 1);
     f->open = !(tcp_writeq_at(q, q->count - 1)->flags & TCP_CELL_EOR);
-    for (uint32_t i = 0; i < q->count && seq_lt(tcp_writeq_begin_of(q, i), sendable); i++)
+    for (uint32_t i = first_cut(q, f); i < q->count && seq_lt(tcp_writeq_begin_of(q, i), sendable); i++)
         if (i + 1 < q->count || is_full(f)) /* else counted when it is */
             f->skbs += cuts(f, tcp_writeq_begin_of(q, i), tcp_writeq_at(q, i)->end);
 }
@@ -295,6 +316,9 @@ void tcp_check_space(struct tcp *t, struct tcp_conn *c, uint64_t now)
     struct tcp_pushed then;
 
     if (!c->want_writable)
+        return;
+    /* Not even if all went uncut, and the buffer does not grow. */
+    if (c->sndbuf_locked && !writeable(t, c, c->write_seq, c->sndq.count + c->writeq.count))
         return;
     tcp_after_push(t, c, now, &then);
     if (then.in_flight < c->win.cwnd && !tcp_memory_pressure(t))

@@ -12,7 +12,8 @@
 #include "base/seq.h"
 #include "tcp/sndq.h"
 
-#define RING_MIN   16u
+#define RING_MIN   4u
+#define RING_KEEP  64u /* a larger ring is given back when the queue runs empty */
 #define SLAB_DESCS 64u
 #define PREPARED   3u /* one push, two splits */
 
@@ -80,12 +81,6 @@ void tcp_desc_slab_destroy(struct tcp_desc_slab *s)
 static struct tcp_desc **slot(const struct tcp_sndq *q, uint32_t i)
 {
     return &q->ring[(q->head + i) & (q->cap - 1)];
-}
-
-struct tcp_desc *tcp_sndq_at(const struct tcp_sndq *q, uint32_t i)
-{
-    assert(i < q->count);
-    return *slot(q, i);
 }
 
 uint32_t tcp_sndq_find(const struct tcp_sndq *q, uint32_t seq)
@@ -160,7 +155,9 @@ static void move_up(struct tcp_sndq *q, uint32_t from, uint32_t n)
 /* Makes place i free by moving the shorter side; the ring has room. */
 static void ring_insert(struct tcp_sndq *q, uint32_t i, struct tcp_desc *d)
 {
-    if (i >= q->count / 2) {
+    if (i == q->count) {
+        /* nothing lies behind it */
+    } else if (i >= q->count / 2) {
         move_up(q, q->head + i, q->count - i);
     } else {
         q->head = (q->head - 1) & (q->cap - 1);
@@ -172,7 +169,9 @@ static void ring_insert(struct tcp_sndq *q, uint32_t i, struct tcp_desc *d)
 
 static void ring_remove(struct tcp_sndq *q, uint32_t i)
 {
-    if (i >= q->count / 2) {
+    if (i == 0) {
+        q->head = (q->head + 1) & (q->cap - 1);
+    } else if (i >= q->count / 2) {
         move_down(q, q->head + i, q->count - 1 - i);
     } else {
         move_up(q, q->head, i);
@@ -182,11 +181,6 @@ static void ring_remove(struct tcp_sndq *q, uint32_t i)
 }
 
 /* ---- sums -------------------------------------------------------------------------------------------- */
-
-uint32_t tcp_desc_len(const struct tcp_desc *d)
-{
-    return d->end - d->seq - ((d->flags & TCP_DESC_SYN) ? 1u : 0u) - ((d->flags & TCP_DESC_FIN) ? 1u : 0u);
-}
 
 static void set_pcount(struct tcp_desc *d)
 {
@@ -313,6 +307,11 @@ void tcp_sndq_pop(struct tcp_sndq *q)
     ring_remove(q, 0);
     una_moved(q, d->end);
     desc_free(q, d);
+    if (q->count == 0 && q->cap > RING_KEEP) {
+        free(q->ring);
+        q->ring = NULL;
+        q->cap = q->head = 0;
+    }
 }
 
 uint32_t tcp_sndq_trim(struct tcp_sndq *q, uint32_t seq)

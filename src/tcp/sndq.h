@@ -22,6 +22,7 @@
 #ifndef TAUT_TCP_SNDQ_H
 #define TAUT_TCP_SNDQ_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -98,11 +99,18 @@ static inline bool tcp_sndq_empty(const struct tcp_sndq *q)
     return q->count == 0;
 }
 /* The i-th in order of sequence, i < count. */
-struct tcp_desc *tcp_sndq_at(const struct tcp_sndq *q, uint32_t i);
+static inline struct tcp_desc *tcp_sndq_at(const struct tcp_sndq *q, uint32_t i)
+{
+    assert(i < q->count);
+    return q->ring[(q->head + i) & (q->cap - 1)];
+}
 /* Index of the descriptor that holds `seq`; count if seq >= nxt, 0 if seq < una. */
 uint32_t tcp_sndq_find(const struct tcp_sndq *q, uint32_t seq);
 /* Payload bytes. */
-uint32_t tcp_desc_len(const struct tcp_desc *d);
+static inline uint32_t tcp_desc_len(const struct tcp_desc *d)
+{
+    return d->end - d->seq - ((d->flags & TCP_DESC_SYN) ? 1u : 0u) - ((d->flags & TCP_DESC_FIN) ? 1u : 0u);
+}
 
 /* Memory for one more push and two splits; false: none. Call before building a segment. */
 bool tcp_sndq_prepare(struct tcp_sndq *q);

@@ -23,13 +23,16 @@
 #define FIRST_CHAINS_MAX 1024u
 #define MOVE_PER_CHANGE  4u
 
+/*
+ * The tuple is the entry's own, which begins with it (TCP_ENTRY): a slot is three words, many of them share a cache line,
+ * and a look-up touches the entry that it is about to use anyway.
+ */
 struct tcp_slot {
     void *entry;
-    uint64_t hash;
+    uint32_t hash;       /* its low bits name the chain */
     uint32_t next;       /* chain while hashed, free list while free: slot + 1, 0 ends it */
     uint32_t generation; /* of its id: 12 bits of the engine's, 20 of uses (never 0 once used) */
-    struct ip_tuple tuple;
-    uint8_t kind; /* enum tcp_kind */
+    uint8_t kind;        /* enum tcp_kind */
     bool hashed;
 };
 
@@ -40,9 +43,17 @@ struct tcp_table {
     uint32_t *chains, *old;
     uint32_t mask, old_mask, moved;
     uint32_t hashed;
+    uint32_t found; /* slot + 1 of the last look-up, 0: none; only tells where to look first */
 };
 
 static_assert(sizeof(struct ip_tuple) == 44, "a tuple is hashed as bytes and has no padding");
+static_assert(sizeof(struct tcp_slot) == 24, "a slot is small");
+TCP_ENTRY(struct tcp_conn);
+
+static const struct ip_tuple *tuple_of(const struct tcp_slot *s)
+{
+    return s->entry;
+}
 
 static uint32_t power_of_two(uint32_t at_least)
 {
@@ -132,16 +143,26 @@ uint32_t tcp_table_slots(const struct tcp *t)
 
 /* ---- the hash ---- */
 
-static uint64_t hash_tuple(const struct tcp *t, const struct ip_tuple *tuple)
+/* By words, inline: memcmp() would be called. */
+static bool same_tuple(const struct ip_tuple *a, const struct ip_tuple *b)
 {
-    return siphash(&t->secrets.hash, tuple, sizeof *tuple);
+    uint64_t x[6] = {0}, y[6] = {0};
+
+    memcpy(x, a, sizeof *a);
+    memcpy(y, b, sizeof *b);
+    return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]));
 }
 
-static uint32_t *chain_of(const struct tcp_table *b, uint64_t hash)
+static uint32_t hash_tuple(const struct tcp *t, const struct ip_tuple *tuple)
 {
-    if (b->old && ((uint32_t)hash & b->old_mask) >= b->moved)
-        return &b->old[(uint32_t)hash & b->old_mask];
-    return &b->chains[(uint32_t)hash & b->mask];
+    return (uint32_t)siphash(&t->secrets.hash, tuple, sizeof *tuple);
+}
+
+static uint32_t *chain_of(const struct tcp_table *b, uint32_t hash)
+{
+    if (b->old && (hash & b->old_mask) >= b->moved)
+        return &b->old[hash & b->old_mask];
+    return &b->chains[hash & b->mask];
 }
 
 static void link_slot(struct tcp_table *b, uint32_t slot)
@@ -188,16 +209,22 @@ static void grow(struct tcp_table *b)
     b->mask = b->mask * 2 + 1;
 }
 
+/* Segments come in bursts of a connection: the last one found is looked at before anything is hashed. */
 static struct tcp_slot *find_tuple(const struct tcp *t, const struct ip_tuple *tuple)
 {
-    const struct tcp_table *b = t->table;
-    uint64_t hash = hash_tuple(t, tuple);
+    struct tcp_table *b = t->table;
+    struct tcp_slot *s = b->found ? &b->slots[b->found - 1] : NULL;
+    uint32_t hash;
 
-    for (uint32_t at = *chain_of(b, hash); at; at = b->slots[at - 1].next) {
-        struct tcp_slot *s = &b->slots[at - 1];
-
-        if (s->hash == hash && memcmp(&s->tuple, tuple, sizeof *tuple) == 0)
+    if (s && s->hashed && same_tuple(tuple_of(s), tuple))
+        return s;
+    hash = hash_tuple(t, tuple);
+    for (uint32_t at = *chain_of(b, hash); at; at = s->next) {
+        s = &b->slots[at - 1];
+        if (s->hash == hash && same_tuple(tuple_of(s), tuple)) {
+            b->found = at;
             return s;
+        }
     }
     return NULL;
 }
@@ -248,9 +275,9 @@ static void occupy(struct tcp *t, uint32_t slot, enum tcp_kind kind, void *entry
     struct tcp_table *b = t->table;
     struct tcp_slot *s = &b->slots[slot];
 
+    assert(same_tuple(entry, tuple));
     s->entry = entry;
     s->kind = (uint8_t)kind;
-    s->tuple = *tuple;
     s->hash = hash_tuple(t, tuple);
     s->hashed = true;
     b->hashed++;
@@ -339,7 +366,6 @@ bool tcp_table_place(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry, 
     } else {
         b->slots[slot].entry = entry;
         b->slots[slot].kind = (uint8_t)kind;
-        b->slots[slot].tuple = *tuple;
     }
     return true;
 }

@@ -110,6 +110,7 @@ enum tcp_chrono {
 
 /* Every entry that has an id begins with this. */
 enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
+#define TCP_ENTRY(type) static_assert(offsetof(type, tuple) == 0, "table.c finds the tuple at the begin of an entry")
 
 /* A Fast Open cookie as an option has it: bytes < 0: no option, 0: a request. */
 struct tcp_fastopen_cookie {
@@ -120,7 +121,7 @@ struct tcp_fastopen_cookie {
 
 struct tcp_conn {
     /* identity; hot for lookup */
-    struct ip_tuple tuple;
+    struct ip_tuple tuple;      /* first: TCP_ENTRY */
     tcp_id id;
     uint64_t user;
     uint32_t listener;          /* where it came from, 0: active open */
@@ -732,7 +733,12 @@ static inline uint32_t tcp_sacked_out(const struct tcp_conn *c)
     return c->sndq.sacked_out + c->dup_acks;
 }
 /* In flight = packets_out - (sacked + lost) + retrans_out. */
-uint32_t tcp_in_flight(const struct tcp_conn *c);
+static inline uint32_t tcp_in_flight(const struct tcp_conn *c)
+{
+    const struct tcp_sndq *q = &c->sndq;
+
+    return q->packets_out - (tcp_sacked_out(c) + q->lost_out) + q->retrans_out;
+}
 /* Metrics, cwnd, congestion control (tcp_init_transfer); rtt is what the handshake told. */
 void tcp_init_transfer(struct tcp *t, struct tcp_conn *c, uint64_t now);
 /* The rate of the pacing gate and of super-frames, from cwnd, mss and srtt (tcp_update_pacing_rate). */

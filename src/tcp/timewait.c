@@ -31,6 +31,7 @@ struct tcp_tw {
 };
 
 static_assert(sizeof(struct tcp_tw) <= 96, "a TIME-WAIT entry is small");
+TCP_ENTRY(struct tcp_tw);
 static_assert(TCP_MD5_KEYS_MAX < 1 << 11, "md5_key holds every place of the key table");
 
 struct tcp_timewaits {

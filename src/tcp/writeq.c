@@ -28,12 +28,6 @@ void tcp_writeq_clear(struct tcp_writeq *q)
     tcp_writeq_init(q, end);
 }
 
-struct tcp_cell *tcp_writeq_at(const struct tcp_writeq *q, uint32_t i)
-{
-    assert(i < q->count);
-    return &q->ring[(q->head + i) & (q->cap - 1)];
-}
-
 bool tcp_writeq_prepare(struct tcp_writeq *q, uint32_t n)
 {
     uint32_t cap = q->cap ? q->cap : RING_MIN;

@@ -9,6 +9,7 @@
 #ifndef TAUT_TCP_WRITEQ_H
 #define TAUT_TCP_WRITEQ_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -38,7 +39,11 @@ static inline uint32_t tcp_writeq_end(const struct tcp_writeq *q)
     return q->count ? q->ring[(q->head + q->count - 1) & (q->cap - 1)].end : q->start;
 }
 /* The i-th, i < count. */
-struct tcp_cell *tcp_writeq_at(const struct tcp_writeq *q, uint32_t i);
+static inline struct tcp_cell *tcp_writeq_at(const struct tcp_writeq *q, uint32_t i)
+{
+    assert(i < q->count);
+    return &q->ring[(q->head + i) & (q->cap - 1)];
+}
 static inline uint32_t tcp_writeq_begin_of(const struct tcp_writeq *q, uint32_t i)
 {
     return i ? tcp_writeq_at(q, i - 1)->end : q->start;

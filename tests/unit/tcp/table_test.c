@@ -39,7 +39,7 @@ static struct ip_tuple tuple_of(uint32_t n)
 
 struct model {
     struct tcp *t;
-    int entry[ENTRIES]; /* what the pointers point at */
+    struct ip_tuple entry[ENTRIES]; /* what the pointers point at: an entry begins with its tuple */
     tcp_id id[ENTRIES]; /* 0: not entered */
     bool hashed[ENTRIES];
     enum tcp_kind kind[ENTRIES];
@@ -68,6 +68,7 @@ static void change(struct model *m, struct rng *rng, uint32_t i)
 
     if (!m->id[i]) {
         m->kind[i] = TCP_KIND_REQ;
+        m->entry[i] = tuple;
         m->id[i] = tcp_table_enter(m->t, m->kind[i], &m->entry[i], &tuple);
         m->hashed[i] = m->id[i] != 0;
         return;
@@ -122,18 +123,17 @@ static void ids(void **unused)
 {
     struct tcp *t = new_engine(2, 0x1007);
     struct ip_tuple one = tuple_of(1), two = tuple_of(2), three = tuple_of(3);
-    int entry = 0;
     enum tcp_kind kind;
-    tcp_id a = tcp_table_enter(t, TCP_KIND_REQ, &entry, &one), b;
+    tcp_id a = tcp_table_enter(t, TCP_KIND_REQ, &one, &one), b;
 
     (void)unused;
     assert_int_equal(a, 0x0070000103000000ull); /* 12 bits of the generation, first use, worker 3, slot 0 */
-    assert_int_not_equal(tcp_table_enter(t, TCP_KIND_REQ, &entry, &two), 0);
-    assert_int_equal(tcp_table_enter(t, TCP_KIND_REQ, &entry, &three), 0);
+    assert_int_not_equal(tcp_table_enter(t, TCP_KIND_REQ, &two, &two), 0);
+    assert_int_equal(tcp_table_enter(t, TCP_KIND_REQ, &three, &three), 0);
     for (unsigned i = 0; i < 100; i++) {
         tcp_table_leave(t, a);
         assert_null(tcp_lookup_id(t, a, &kind));
-        b = tcp_table_enter(t, TCP_KIND_REQ, &entry, &one);
+        b = tcp_table_enter(t, TCP_KIND_REQ, &one, &one);
         assert_int_equal(b, a + (1ull << 32));
         a = b;
     }
@@ -146,24 +146,23 @@ static void restored_ids(void **unused)
 {
     struct tcp *t = new_engine(8, 2);
     struct ip_tuple one = tuple_of(1), two = tuple_of(2), three = tuple_of(3);
-    int entry = 0;
+    struct ip_tuple many[7];
     enum tcp_kind kind;
     tcp_id old = 0x0010000903000005ull;
 
     (void)unused;
-    assert_true(tcp_table_restore(t, old, TCP_KIND_REQ, &entry, &one));
-    assert_ptr_equal(tcp_lookup_id(t, old, &kind), &entry);
-    assert_false(tcp_table_restore(t, old, TCP_KIND_REQ, &entry, &two));     /* the slot is taken */
-    assert_false(tcp_table_restore(t, old + 1, TCP_KIND_REQ, &entry, &one)); /* the tuple is */
-    assert_false(tcp_table_restore(t, 0x0010000903000008ull, TCP_KIND_REQ, &entry, &two)); /* out of range */
+    assert_true(tcp_table_restore(t, old, TCP_KIND_REQ, &one, &one));
+    assert_ptr_equal(tcp_lookup_id(t, old, &kind), &one);
+    assert_false(tcp_table_restore(t, old, TCP_KIND_REQ, &two, &two));     /* the slot is taken */
+    assert_false(tcp_table_restore(t, old + 1, TCP_KIND_REQ, &one, &one)); /* the tuple is */
+    assert_false(tcp_table_restore(t, 0x0010000903000008ull, TCP_KIND_REQ, &two, &two)); /* out of range */
     for (unsigned i = 0; i < 7; i++) {
-        struct ip_tuple more = tuple_of(10 + i);
-
-        assert_int_not_equal(tcp_table_enter(t, TCP_KIND_REQ, &entry, &more), 0);
+        many[i] = tuple_of(10 + i);
+        assert_int_not_equal(tcp_table_enter(t, TCP_KIND_REQ, &many[i], &many[i]), 0);
     }
-    assert_int_equal(tcp_table_enter(t, TCP_KIND_REQ, &entry, &three), 0);
+    assert_int_equal(tcp_table_enter(t, TCP_KIND_REQ, &three, &three), 0);
     tcp_table_leave(t, old);
-    assert_int_equal(tcp_table_enter(t, TCP_KIND_REQ, &entry, &three), 0x0020000a03000005ull);
+    assert_int_equal(tcp_table_enter(t, TCP_KIND_REQ, &three, &three), 0x0020000a03000005ull);
     tcp_destroy(t);
 }
 
