@@ -76,30 +76,41 @@ def spread(r, stack):
     return f'{number(statistics.median(values))} [{number(min(values))}-{number(max(values))}]'
 
 
-def table(header, rows, markdown):
-    if markdown:
-        print('| ' + ' | '.join(header) + ' |\n|' + '---|' * len(header))
-        for row in rows:
-            print('| ' + ' | '.join(row) + ' |')
-        return
-    widths = [max(len(line[i]) for line in [header] + rows) for i in range(len(header))]
-    for line in [header] + rows:
-        print('  '.join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip())
+def heading(result):
+    rounds, quick = result['rounds'], result['quick']
+    return (f"{result['machine']}; {result['when']}, {rounds} round{'s' * (rounds > 1)}{' (--quick)' * quick}; {', '.join(result['congestion'])}"
+            f" at client and server, reno at nginx and what the peers open; steal {100 * result['steal']:.1f} %, load before"
+            f" {result['load']:.2f}; {result['seconds']:.0f} s")
 
 
 def tables(result, markdown=False):
-    head = f"{result['machine']}; {result['when']}, {result['rounds']} round{'s' * (result['rounds'] > 1)}"
-    print(f"\n{head}\ncongestion control of client and server: {', '.join(result['congestion']) or 'not used'} (nginx and what the peers open: "
-          f"reno); steal {100 * result['steal']:.1f} %, load before {result['load']:.2f}, took {result['seconds']:.0f} s\n")
-    table(['row', 'unit'] + list(STACKS), [[r['row'], r['unit']] + [spread(r, s) for s in STACKS] for r in result['rows']], markdown)
-    print('\nratios to the kernel (below 1 is better where the unit is a time, bytes or CPU)\n')
-    others = [s for s in STACKS if s != 'kernel']
-    rows = [[r['row']] + [number(ratio(r, s, 'kernel')) for s in others] for r in result['rows'] if median(r, 'kernel') is not None]
-    table(['row'] + others, rows, markdown)
+    print(f'\n{heading(result)}\n')
+    if markdown:
+        print_markdown([r for r in result['rows'] if r['unit'] != 'ns/B'])
+    else:
+        print_columns([['row', 'unit'] + list(STACKS)] + [[r['row'], r['unit']] + [spread(r, s) for s in STACKS] for r in result['rows']])
+        print('\nratios to the kernel (below 1 is better where the unit is a time, bytes or CPU)\n')
+        others = [s for s in STACKS if s != 'kernel']
+        print_columns([['row'] + others] + [[r['row']] + [number(ratio(r, s, 'kernel')) for s in others] for r in result['rows']
+                                            if median(r, 'kernel') is not None])
     if result['quick']:
         print('\n--quick: each figure is of a moment; it shows that all works, no more.')
     for note in result['notes']:
         print(f'note: {note}')
+
+
+def print_columns(lines):
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        print('  '.join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip())
+
+
+def print_markdown(rows):
+    """Medians only, with taut's ratio to the kernel: the README's table."""
+    print('| | unit | ' + ' | '.join(STACKS) + ' | taut : kernel |\n|---|---|' + '---|' * (len(STACKS) + 1))
+    for r in rows:
+        cells = [f"`{r['row']}`", r['unit']] + [number(median(r, s)) for s in STACKS] + [number(ratio(r, 'taut', 'kernel'))]
+        print('| ' + ' | '.join(cells) + ' |')
 
 
 def behind(result):
@@ -129,14 +140,14 @@ def judged(result):
     return rows
 
 
-def verdict(result, markdown=False):
+def verdict(result):
     """Prints the limits; true if none is missed."""
     rows = judged(result)
     if not rows:
         return True
     print('\nwhat taut is to reach (medians of ratios within a round)\n')
-    table(['limit', 'wanted', 'measured', ''], [[what, wanted, got, {None: '-', True: 'met', False: 'MISSED'}[met]]
-                                                for what, wanted, got, met in rows], markdown)
+    print_columns([['limit', 'wanted', 'measured', '']] + [[what, wanted, got, {None: '-', True: 'met', False: 'MISSED'}[met]]
+                                                           for what, wanted, got, met in rows])
     for row, peer, x in behind(result):
         print(f'behind {peer}: {row} ({x:.2f} of it)')
     missed = sum(met is False for *_, met in rows)
