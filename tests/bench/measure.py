@@ -84,19 +84,21 @@ def restore(b, stack):
         w.close()
 
 
-# ---- Memory: RSS of the stack's process; for the kernel its slab -------------------------------------------------------
+# ---- Memory: RSS of the stack's process; for the kernel its slab caches -------------------------------------------------------
 
 ROOM = '[limits]\nmax_connections = 400000\nmax_half_open = 200000\n[tcp]\ntcp_max_syn_backlog = 200000\nsomaxconn = 65535\n' \
        'tcp_max_tw_buckets = 200000\n'
 FEW = {'lwip': 1000, 'slirp4netns': 1000, 'pasta': 1000}  # the cost of more grows with the square, or there is a table's end
 
 
-def weigh(w, make, cache='Slab'):
-    """make() gives the number of things that it made; bytes of each. cache: the line of /proc/meminfo for the kernel."""
+def weigh(w, make):
+    """make() gives the number of things that it made; bytes of each."""
     def memory():
-        return worlds.resident(w.pid) if w.pid else worlds.meminfo(cache)
-    time.sleep(0.1)
-    before = memory()
+        return worlds.resident(w.pid) if w.pid else worlds.slab()
+    before, end = None, time.monotonic() + 5
+    while before != memory() and time.monotonic() < end:  # the world before is still being taken down
+        before = memory()
+        time.sleep(0.3)
     n = make()
     time.sleep(0.2)
     took = memory() - before
@@ -143,7 +145,7 @@ def half_open_bytes(b, stack):
         r = w.flood(100000, 20, n)
         return w.totals()['half_open'] if stack == 'taut' else min(r['answered'], r['sent'])
     try:
-        return weigh(w, make, 'SUnreclaim')
+        return weigh(w, make)
     finally:
         w.close()
 
@@ -158,7 +160,7 @@ def time_wait_bytes(b, stack):
     try:
         port = CLOSING + (w.need_program() if stack == 'taut' else 0)
         w.client('closed', port, 200, 20)  # what is needed once is there
-        return weigh(w, make, 'SUnreclaim')
+        return weigh(w, make)
     finally:
         w.close()
 

@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
-from harness import BUILD, FULL, ROOT, SANITIZED, Failure, Skip, check, equal, sh
+from harness import BUILD, FULL, ROOT, SANITIZED, Failure, Skip, check, equal, sh, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, 'tests/bench'))
 import measure  # noqa: E402
@@ -23,13 +24,23 @@ FEATURES = {'restore': 'survive', 'connect_close_busy_poll': 'busy_poll_us', 'rt
 
 
 def others():
-    """Processes of this PID namespace but ourselves (process 1)."""
-    return [p for p in os.listdir('/proc') if p.isdigit() and p != '1']
+    """Processes of this PID namespace but ourselves (process 1), which alone could wait for those that are dead."""
+    found = []
+    for p in os.listdir('/proc'):
+        try:
+            if p.isdigit() and p != '1':
+                with open(f'/proc/{p}/stat', encoding='ascii', errors='replace') as f:
+                    text = f.read()
+                found += [] if re.search(r'\) [ZX] ', text) else [text[:40]]
+        except OSError:
+            pass
+    return found
 
 
 def nothing_left(net, what):
     left = [x for x in os.listdir(net.tmp) if x.startswith('taut-bench.')]
-    equal((left, others(), sh('ip', 'netns', 'list'), sorted(os.listdir('/sys/class/net'))), ([], [], '', ['lo']), f'what {what} left')
+    wait_for(lambda: not others(), 3, f'all processes of {what} end')
+    equal((left, others(), sh('ip', 'netns', 'list'), socket.if_nameindex()), ([], [], '', [(1, 'lo')]), f'what {what} left')
 
 
 def bench(net, *arguments, seconds):
@@ -62,7 +73,7 @@ def check_rows(rows, tests, out):
             equal(row['unit'], unit, f'unit of {name}')
             for stack in measure.STACKS:
                 can = stack in t.stacks and NEED.get(stack, lambda: True)() and not (unknown and stack == 'taut')
-                # A 0.1 s window may have no tick of the processor, and pasta stalls on some kernels.
+                # A tenth of a second may have no tick of the processor, and pasta stalls on some kernels.
                 good = row[stack] is not None and (row[stack] > 0 or unit == 'ns/B')
                 check(good or stack == 'pasta' if can else row[stack] is None, f'{name}: {stack}: {row[stack]}\n{out[-2500:]}')
 
