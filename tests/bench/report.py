@@ -78,9 +78,9 @@ def spread(r, stack):
 
 def heading(result):
     rounds, quick = result['rounds'], result['quick']
-    return (f"{result['machine']}; {result['when']}, {rounds} round{'s' * (rounds > 1)}{' (--quick)' * quick}; "
-            f"{', '.join(result['congestion']) or 'no congestion control'} at client and server, reno at nginx and what the peers open; steal {100 * result['steal']:.1f} %, load before"
-            f" {result['load']:.2f}; {result['seconds']:.0f} s")
+    cc = ', '.join(result['congestion']) or 'no congestion control'
+    return (f"{result['machine']}; {result['when']}, {rounds} round{'s' * (rounds > 1)}{' (--quick)' * quick}; {cc} at client and server, reno at"
+            f" nginx and what the peers open; steal {100 * result['steal']:.1f} %, load before {result['load']:.2f}; {result['seconds']:.0f} s")
 
 
 def tables(result, markdown=False):
