@@ -287,23 +287,33 @@ class Bench:
         return None
 
 
-def steal():
+def ticks():
+    """Of the whole machine: busy, stolen, all."""
     with open('/proc/stat', encoding='ascii') as f:
         v = list(map(int, f.readline().split()[1:9]))
-    return v[7], sum(v)
+    return sum(v) - v[3] - v[4] - v[7], v[7], sum(v)
+
+
+def busy_without_us():
+    """What share of the machine is busy while we do nothing: the share that figures are wrong by."""
+    before = ticks()
+    time.sleep(0.3)
+    after = ticks()
+    return (after[0] - before[0]) / max(1, after[2] - before[2])
 
 
 def short(test, r):
     if r is None:
         return '-'
     row = next(iter(test.rows))
-    return f'{r[test.rows[row][1]]:.4g}'
+    return f'{r[test.rows[row][1]]:.4g}' + (f" (of {r['n']:,})" if 'n' in r else '')
 
 
 def run_all(b, chosen, stacks, rounds):
-    """Rows by round: {row: {stack: [figure or None of each round]}}, and what the client said of congestion control."""
-    figures, congestion = {row: {s: [] for s in STACKS} for t in chosen for row in t.rows}, set()
+    """{row: {stack: [figure or None of each round]}}, what the client said of congestion control, how busy others were."""
+    figures, congestion, others = {row: {s: [] for s in STACKS} for t in chosen for row in t.rows}, set(), []
     for k in range(rounds):
+        others.append(busy_without_us())
         for i, test in enumerate(chosen):
             if test.once and k < rounds - 1:
                 continue
@@ -316,7 +326,7 @@ def run_all(b, chosen, stacks, rounds):
             congestion |= {r['congestion'] for r in got.values() if r and r.get('congestion')}
             unit = next(iter(test.rows.values()))[0]
             b.say(f'{k + 1}/{rounds} {test.name}, {unit}: ' + ', '.join(f'{s} {short(test, got[s])}' for s in mine))
-    return figures, congestion
+    return figures, congestion, others + [busy_without_us()]
 
 
 def main(tmp, build, rounds, speed, stacks, names):
@@ -326,17 +336,16 @@ def main(tmp, build, rounds, speed, stacks, names):
     worlds.run('ip', 'link', 'set', 'lo', 'up')
     b = Bench(tmp, build, speed == 'quick')
     chosen = [t for t in tests() if t.name in names.split(',')]
-    load = os.getloadavg()[0]
-    before = steal()
-    figures, congestion = run_all(b, chosen, stacks.split(','), int(rounds))
-    after = steal()
+    before = ticks()
+    figures, congestion, others = run_all(b, chosen, stacks.split(','), int(rounds))
+    after = ticks()
     with open('/proc/cpuinfo', encoding='ascii', errors='replace') as f:
         model = re.search(r'^model name\s*: (.*)', f.read(), re.M)
     result = {'rounds': int(rounds), 'quick': speed == 'quick', 'when': time.strftime('%Y-%m-%d %H:%M'), 'notes': b.notes,
               'machine': f'Linux {os.uname().release}, {os.cpu_count()} x {model.group(1) if model else os.uname().machine}',
-              'congestion': sorted(congestion), 'load': load, 'steal': (after[0] - before[0]) / max(1, after[1] - before[1]),
+              'congestion': sorted(congestion), 'others': others, 'steal': (after[1] - before[1]) / max(1, after[2] - before[2]),
               'seconds': time.monotonic() - b.began,
-              'rows': [{'row': row, 'unit': unit, 'text': t.text, 'rounds': figures[row]} for t in chosen for row, (unit, _) in t.rows.items()]}
+              'rows': [{'row': row, 'unit': unit, 'rounds': figures[row]} for t in chosen for row, (unit, _) in t.rows.items()]}
     with open(os.path.join(tmp, 'result.json'), 'w', encoding='utf-8') as f:
         json.dump(result, f)
     return 0

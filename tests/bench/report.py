@@ -80,7 +80,8 @@ def heading(result):
     rounds, quick = result['rounds'], result['quick']
     cc = ', '.join(result['congestion']) or 'no congestion control'
     return (f"{result['machine']}; {result['when']}, {rounds} round{'s' * (rounds > 1)}{' (--quick)' * quick}; {cc} at client and server, reno at"
-            f" nginx and what the peers open; steal {100 * result['steal']:.1f} %, load before {result['load']:.2f}; {result['seconds']:.0f} s")
+            f" nginx and what the peers open; steal {100 * result['steal']:.1f} %, others kept the machine"
+            f" {100 * statistics.median(result['others']):.0f} % busy; {result['seconds']:.0f} s")
 
 
 def tables(result, markdown=False):
@@ -95,6 +96,8 @@ def tables(result, markdown=False):
                                             if median(r, 'kernel') is not None])
     if result['quick']:
         print('\n--quick: each figure is of a moment; it shows that all works, no more.')
+    if statistics.median(result['others']) > 0.05:
+        print('\nThe machine had other things to do: these figures are for nothing but finding gross mistakes.')
     for note in result['notes']:
         print(f'note: {note}')
 

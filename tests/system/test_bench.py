@@ -125,7 +125,7 @@ def made_up(**rounds):
     """A result with these rows: {row: {stack: figures}}."""
     units = {row: unit for t in measure.tests() for row, (unit, _) in t.rows.items()}
     n = len(next(iter(next(iter(rounds.values())).values())))
-    return {'rows': [{'row': row, 'unit': units[row], 'text': '', 'rounds': {s: x.get(s, [None] * n) for s in measure.STACKS}}
+    return {'rows': [{'row': row, 'unit': units[row], 'rounds': {s: x.get(s, [None] * n) for s in measure.STACKS}}
                      for row, x in rounds.items()]}
 
 
