@@ -55,7 +55,7 @@ static int kernel_listener(uint16_t port)
 
 static int taut_listener(struct taut *t, uint16_t port)
 {
-    int fd = taut_listen(t, NULL, (uint16_t)(port + TAUT_PORT_ADD), 4096);
+    int fd = taut_listen(t, NULL, (uint16_t)(port + TAUT_PORT_ADD), 65535);
 
     if (fd < 0) {
         fprintf(stderr, "taut_listen: %s\n", taut_error(t));

@@ -96,14 +96,14 @@ def resident(pid):
     return total
 
 
-SOCKET_CACHES = re.compile(r'^((?:TCP|request_sock_TCP|tw_sock_TCP|sock_inode_cache|filp|eventpoll_\w+|tcp_bind2?_bucket)) +(\d+) +\d+ +(\d+)',
-                           re.M)
-
-
-def slab():
-    """What the kernel's sockets take in its slab caches, in bytes (the dentry of each, 192 bytes, is lost among all others)."""
+def slab_objects(*names):
+    """The sizes of these objects in the kernel's slab caches, together."""
     with open('/proc/slabinfo', encoding='ascii') as f:
-        return sum(int(active) * int(size) for _, active, size in SOCKET_CACHES.findall(f.read()))
+        sizes = dict(re.findall(r'^(\w+) +\d+ +\d+ +(\d+)', f.read(), re.M))
+    absent = [n for n in names if n not in sizes]
+    if absent:
+        raise Missing(f'/proc/slabinfo does not tell of {absent[0]}')
+    return sum(int(sizes[n]) for n in names)
 
 
 class World:
@@ -213,8 +213,8 @@ class World:
             raise Failed(f'{what}: {error.decode(errors="replace").strip()[-200:]}')
         return json.loads(out)
 
-    def flood(self, rate, seconds, count=None):
-        argv = [self.program('bench_flood'), '-n', net_path(self.client_ns), self.device, MAC, self.address, ECHO, '10.99.0.0/16',
+    def flood(self, rate, seconds, count=None, port=ECHO):
+        argv = [self.program('bench_flood'), '-n', net_path(self.client_ns), self.device, MAC, self.address, port, '10.99.0.0/16',
                 rate, seconds] + ([count] if count else [])
         return json.loads(run(*argv, seconds=seconds + 20))
 
@@ -232,14 +232,12 @@ class Kernel(World):
     """Two namespaces and a veth; without offloads where `variant` is 1500."""
     device = 'v0'
 
-    def __init__(self, bench, variant='', half_open=False):
+    def __init__(self, bench, variant=''):
         super().__init__(bench)
         server = self.new_netns('s')
         ip(self.client_ns, f'link add v0 type veth peer name v1 address {MAC} netns {server}')
         self.client_end('v0')
         ip(server, 'link set v1 txqueuelen 10000 up', f'addr add {STACK}/16 dev v1', f'route add default via {CLIENT}')
-        if half_open:
-            run('nsenter', f'--net={net_path(server)}', 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/tcp_syncookies')
         if variant == '1500':
             if not shutil.which('ethtool'):
                 raise Missing('ethtool is not installed')
