@@ -1,4 +1,4 @@
-# scripts/lib.sh: shared by scripts/run and scripts/test (sourced, bash): packages, builds, progress lines.
+# scripts/lib.sh: shared by scripts/run, scripts/test and scripts/bench (sourced, bash): packages, builds, progress lines.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STARTED=$SECONDS
@@ -6,6 +6,8 @@ STARTED=$SECONDS
 # Packages to build and run (netbase: names of services, for `taut ss`); scripts/test needs TEST_PACKAGES too.
 RUN_PACKAGES=(meson ninja-build gcc libc6-dev pkg-config libev-dev libinih-dev libjansson-dev libmnl-dev libmicrohttpd-dev libssl-dev
   libseccomp-dev libncurses-dev libcmocka-dev netbase python3 nginx-light curl jq netcat-openbsd iproute2 iputils-ping)
+# What scripts/bench measures taut against, and its tools; a peer that is missing is left out.
+BENCH_PACKAGES=(slirp4netns passt liblwip-dev ethtool)
 TEST_PACKAGES=(clang libclang-rt-14-dev tshark iperf3 ethtool strace mandoc systemd procps tmux valgrind)
 # Large ones, for scripts/test --full; their tests run wherever they are installed. Fonts: for the screenshots.
 FULL_PACKAGES=(chromium fonts-dejavu-core prometheus)
