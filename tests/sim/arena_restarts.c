@@ -38,7 +38,11 @@
 
 #define ARENA_BYTES (16u << 20)
 #define STEPS_MAX   3000000u
-#define LIMIT_S     3000u /* of virtual time for the transfer */
+/*
+ * Of virtual time for the transfer. Without time stamps an engine that dies at every step never has a sample for its RTO,
+ * and each loss waits for one of 3 s.
+ */
+#define LIMIT_S     20000u
 
 struct packet {
     struct packet *next;
@@ -987,6 +991,8 @@ static void draw_config(struct sim *s, struct tcp_config *c)
     c->tcp_slow_start_after_idle = chance(s, 500000);
     c->tcp_timewait_len = 10;
     c->tcp_no_ssthresh_metrics_save = s->seed % 2 == 0;
+    c->tcp_retries2 = 255; /* as in seeds.c: whoever closed first must not give up where the other would not */
+    c->tcp_orphan_retries = 255;
     c->tcp_congestion_control = (int32_t)rng_below(&s->rng, 4);
     c->tcp_ecn = (int32_t)rng_below(&s->rng, 3);
     c->tcp_hystart = (int32_t)rng_below(&s->rng, 3);

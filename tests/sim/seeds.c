@@ -163,8 +163,12 @@ static void draw_config(struct draw *d, struct tcp_config *c)
     draw_other(d, c);
     c->tcp_timewait_len = 10;
     c->tcp_synack_retries = 12; /* a client without data waits for ever where the server gave up */
-    c->tcp_retries2 = 40; /* a path that loses a tenth and more may fail fifteen times in a row */
-    c->tcp_orphan_retries = 40; /* whoever closed first must not give up where the other would not */
+    /*
+     * A path that loses a tenth and more may fail fifteen times in a row; and the time is counted from the first loss of a
+     * recovery that, without SACK and time stamps, may last as long as the connection.
+     */
+    c->tcp_retries2 = 255;
+    c->tcp_orphan_retries = 255; /* whoever closed first must not give up where the other would not */
     if (with(d, F_ecn, 660000))
         c->tcp_ecn = (int32_t)(rng_next(&d->n->rng) & 1);
     if (with(d, F_pacing, 200000))

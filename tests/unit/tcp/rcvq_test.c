@@ -388,6 +388,41 @@ static void cut_behind_fin(void **state)
     fixture_free(f);
 }
 
+/*
+ * What was given up of a chunk may be committed and still be needed after a crash: nothing is written behind what is left
+ * of it, in order or out of order.
+ */
+static void test_cut_chunk_is_not_filled(void **state)
+{
+    struct fixture *f = fixture_new(1000, ARENA);
+    uint8_t bytes[300];
+    struct tcp_seg seg = {.len = 100, .n_slices = 1, .slice = {{.data = bytes, .len = 100}}};
+    struct tcp_sack_block dup;
+    struct tcp_iov iov[4];
+    struct built b;
+
+    (void)state;
+    memset(bytes, 7, sizeof bytes);
+    assert_int_equal(tcp_rcvq_append(&f->q, f->pool, &seg, 0, 100), 100);
+    assert_int_equal(tcp_rcvq_append(&f->q, f->pool, &seg, 0, 100), 100);
+    assert_int_equal(tcp_rcvq_peek(&f->q, 0, iov, 4), 1); /* there is room behind */
+    f->q.ring[f->q.head].chunk->cut = true;
+    assert_int_equal(tcp_rcvq_append(&f->q, f->pool, &seg, 0, 100), 100);
+    assert_int_equal(tcp_rcvq_peek(&f->q, 0, iov, 4), 2);
+    assert_true(iov[1].data < iov[0].data || iov[1].data >= iov[0].data - 1 + CHUNK_SMALL_BYTES);
+    /* An end that a FIN cuts off. */
+    assert_true(build(f, &b, 5000, 1500, true, 0));
+    assert_int_equal(tcp_rcvq_insert(&f->q, f->pool, b.seg.seq, &b.seg, 0, 1500, &dup), 1500);
+    assert_int_equal(b.chunk[0]->refs, 2); /* it was adopted */
+    assert_false(b.chunk[0]->cut);
+    assert_int_equal(tcp_rcvq_cut_ooo(&f->q, f->pool, b.seg.seq + 500), 1000);
+    assert_true(b.chunk[0]->cut);
+    chunk_unref(f->pool, b.chunk[0]);
+    tcp_rcvq_consume(&f->q, f->pool, 300);
+    tcp_rcvq_release_ooo(&f->q, f->pool);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +435,7 @@ int main(void)
         cmocka_unit_test(no_memory_keeps_a_prefix),
         cmocka_unit_test(cut_behind_fin),
         cmocka_unit_test(random_against_model),
+        cmocka_unit_test(test_cut_chunk_is_not_filled),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,9 +91,9 @@ static void lost(void *ctx, uint32_t slot, const struct tcp_record *r, const cha
 }
 
 /* The engine is gone as it stands, without tidying up, and another one takes over. */
-static struct tcp_restored crash(struct host *h)
+static struct tcp_restored crash_with(struct host *h, const struct tcp_restore_hint *hint)
 {
-    struct tcp_restore_params p = {.lost = lost, .ctx = h};
+    struct tcp_restore_params p = {.lost = lost, .ctx = h, .hints = hint, .n_hints = hint != NULL};
     struct tcp_restored ret;
     struct tcp_kept kept = h->kept;
     void *copy[5];
@@ -113,6 +113,11 @@ static struct tcp_restored crash(struct host *h)
     return ret;
 }
 
+static struct tcp_restored crash(struct host *h)
+{
+    return crash_with(h, NULL);
+}
+
 static const struct ip_addr us = {.family = IP_V4, .b = {192, 0, 2, 1}}, peer = {.family = IP_V4, .b = {192, 0, 2, 2}};
 
 static void in_from(struct host *h, uint16_t port, unsigned flags, uint32_t seq, uint32_t ack)
@@ -121,6 +126,7 @@ static void in_from(struct host *h, uint16_t port, unsigned flags, uint32_t seq,
                           .flags = (uint16_t)flags, .wnd = 60000};
     struct tcp_path path = {.mtu = 1500};
 
+    seg.opt.sack_permitted = (flags & TCP_SYN) != 0;
     tcp_input(h->t, &seg, &path, h->now);
 }
 
@@ -301,11 +307,167 @@ static void full_table(void **state)
     teardown(&h);
 }
 
+/* Sent and not acknowledged; the time of the next timeout. */
+static uint64_t until_timeout(struct host *h, tcp_id id, bool dies)
+{
+    uint64_t at;
+
+    assert_int_equal(tcp_send(h->t, id, "unanswered", 10, 0, h->now), 10);
+    assert_int_equal(out(h).seg.len, 10);
+    tcp_commit(h->t);
+    do { /* the loss probe is no timeout */
+        h->now = tcp_deadline(h->t);
+        tcp_expire(h->t, h->now);
+    } while (!out(h).seg.len);
+    do {
+        h->now = tcp_deadline(h->t);
+        tcp_expire(h->t, h->now);
+    } while (!out(h).seg.len);
+    tcp_commit(h->t);
+    at = tcp_deadline(h->t);
+    h->now += (at - h->now) / 3;
+    if (dies)
+        crash(h);
+    return at;
+}
+
+/* The timeouts of an engine that died between two of them are those of one that did not: when, and how far backed off. */
+static void timeout_goes_on(void **state)
+{
+    uint64_t at[2][4];
+
+    (void)state;
+    for (int dies = 0; dies < 2; dies++) {
+        struct host h;
+        tcp_id id;
+
+        setup(&h);
+        h.config.tcp_early_retrans = 0;
+        established(&h, &id);
+        at[dies][0] = until_timeout(&h, id, dies);
+        for (int i = 1; i < 4; i++) {
+            h.now = tcp_deadline(h.t);
+            assert_int_equal(h.now, at[dies][i - 1]);
+            tcp_expire(h.t, h.now);
+            assert_int_equal(out(&h).seg.len, 10);
+            tcp_commit(h.t);
+            at[dies][i] = tcp_deadline(h.t);
+        }
+        teardown(&h);
+    }
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(at[0][i], at[1][i]);
+    assert_true(at[1][2] - at[1][1] > at[1][1] - at[1][0] + NSEC_PER_MSEC);
+}
+
+/* One that should have come while nobody was there comes at once, not a timeout later. */
+static void timeout_that_passed(void **state)
+{
+    struct host h;
+    tcp_id id;
+    uint64_t at;
+
+    (void)state;
+    setup(&h);
+    h.config.tcp_early_retrans = 0;
+    established(&h, &id);
+    at = until_timeout(&h, id, false);
+    h.now = at + 5 * NSEC_PER_SEC;
+    crash(&h);
+    assert_int_equal(tcp_deadline(h.t), h.now + 1);
+    teardown(&h);
+}
+
+/* What was in flight may never have left: a probe asks soon, long before the timeout. */
+static void probe_after_restore(void **state)
+{
+    struct host h;
+    tcp_id id;
+    uint32_t next;
+    uint64_t rto_at;
+
+    (void)state;
+    setup(&h);
+    next = established(&h, &id);
+    assert_int_equal(tcp_send(h.t, id, "a sample", 8, 0, h.now), 8);
+    assert_int_equal(out(&h).seg.len, 8);
+    h.now += 4 * NSEC_PER_MSEC;
+    in(&h, TCP_ACK, 1001, next + 8);
+    assert_int_equal(tcp_send(h.t, id, "in flight", 9, 0, h.now), 9);
+    assert_int_equal(out(&h).seg.len, 9);
+    tcp_commit(h.t);
+    rto_at = h.now + 200 * NSEC_PER_MSEC;
+    h.now += NSEC_PER_MSEC;
+    crash(&h);
+    assert_in_range(tcp_deadline(h.t), h.now + 1, h.now + 10 * NSEC_PER_MSEC);
+    assert_true(tcp_deadline(h.t) < rto_at);
+    h.now = tcp_deadline(h.t);
+    tcp_expire(h.t, h.now);
+    assert_int_equal(out(&h).seg.len, 9);
+    teardown(&h);
+}
+
+/* What the kernel wrote into reserved places before the crash, `bytes` of it, and the witness knows of. */
+static void reserved(size_t before, size_t bytes, bool noted)
+{
+    struct tcp_restore_hint hint = {.has_write = true};
+    struct tcp_iov iov[8];
+    struct host h;
+    struct tcp_restored r;
+    struct tcp_record_range range;
+    uint32_t copied, seen = 0;
+    size_t at = 0;
+    int n;
+
+    setup(&h);
+    established(&h, &hint.id);
+    for (size_t left = before; left;) {
+        char some[1000] = {0};
+        int64_t took = tcp_send(h.t, hint.id, some, left < sizeof some ? left : sizeof some, 0, h.now);
+
+        assert_true(took > 0);
+        left -= (size_t)took;
+    }
+    tcp_commit(h.t);
+    n = tcp_send_reserve(h.t, hint.id, bytes, iov, 8);
+    assert_true(n > 0);
+    if (noted)
+        tcp_send_note(h.t, hint.id);
+    tcp_stream_at(h.t, hint.id, &hint.write_seq, &copied);
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < iov[i].len && at < bytes; k++)
+            iov[i].data[k] = (uint8_t)(++at * 7);
+    assert_int_equal(at, bytes);
+    hint.write_seq += (uint32_t)bytes;
+    r = crash_with(&h, &hint);
+    assert_int_equal(r.conns, noted);
+    assert_int_equal(r.lost, !noted);
+    at = 0;
+    for (uint32_t i = 0; noted && tcp_record_send_range(h.t, hint.id, i, &range); i++)
+        for (uint32_t k = 0; k < range.len; k++)
+            assert_int_equal(range.data[k], seen++ < before ? 0 : (uint8_t)(++at * 7));
+    if (noted)
+        assert_int_equal(at, bytes);
+    teardown(&h);
+}
+
+static void reserved_bytes_survive(void **state)
+{
+    (void)state;
+    reserved(0, 100, true);
+    reserved(0, 20000, true);
+    reserved(100, 500, true);    /* behind what is there, in the same chunk */
+    reserved(100, 25000, true);  /* and in others */
+    reserved(2048, 3000, true);  /* a full one before */
+    reserved(100, 5000, false);  /* nobody says where they lie: lost and said so, not made up */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
-        cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table),
+        cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table), cmocka_unit_test(timeout_goes_on),
+        cmocka_unit_test(timeout_that_passed), cmocka_unit_test(probe_after_restore), cmocka_unit_test(reserved_bytes_survive),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
