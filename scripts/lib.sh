@@ -73,13 +73,13 @@ build_plain() { # the build that is used
   setup_build "$ROOT/build" -Dbuildtype=debugoptimized && compile "$ROOT/build" "$@"
 }
 
-build_asan() { # with address and undefined-behaviour sanitizers
+build_asan() { # with address and undefined-behaviour sanitizers; little optimised, as compiling takes longer than the tests
   say "building (gcc, sanitizers) into build-asan/"
-  setup_build "$ROOT/build-asan" -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false &&
+  setup_build "$ROOT/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false &&
     compile "$ROOT/build-asan" "$@"
 }
 
-build_clang() { # does clang take it too?
+build_clang() { # does clang take it too? Nothing of it is run
   say "building (clang) into build-clang/"
-  CC=clang setup_build "$ROOT/build-clang" -Dbuildtype=debugoptimized && compile "$ROOT/build-clang" "$@"
+  CC=clang setup_build "$ROOT/build-clang" -Dbuildtype=debug && compile "$ROOT/build-clang" "$@"
 }

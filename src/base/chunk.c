@@ -81,9 +81,14 @@ struct chunk_pool *chunk_pool_create(void *arena, size_t arena_bytes)
 
 void chunk_pool_destroy(struct chunk_pool *pool)
 {
+    assert(!pool || pool->used_bytes == 0);
+    chunk_pool_abandon(pool);
+}
+
+void chunk_pool_abandon(struct chunk_pool *pool)
+{
     if (!pool)
         return;
-    assert(pool->used_bytes == 0);
     free(pool->note_born);
     free(pool->free_note);
     free(pool->old_note);

@@ -42,6 +42,8 @@ struct chunk_pool;
 struct chunk_pool *chunk_pool_create(void *arena, size_t arena_bytes);
 /* Every chunk must have been released (asserted in debug builds). */
 void chunk_pool_destroy(struct chunk_pool *pool);
+/* The same where chunks are still taken: whoever has them will not touch them again. */
+void chunk_pool_abandon(struct chunk_pool *pool);
 
 /* A chunk with one reference, or NULL when the budget is spent. size: CHUNK_BIG_BYTES or CHUNK_SMALL_BYTES. */
 struct chunk *chunk_alloc(struct chunk_pool *pool, uint32_t size);

@@ -781,7 +781,9 @@ void net_free(struct net *n)
     for (unsigned i = 0; i < n->n_nodes; i++) {
         if (n->node[i].t)
             tcp_destroy(n->node[i].t);
-        if (n->node[i].pool && !n->failure[0])
+        if (n->failure[0])
+            chunk_pool_abandon(n->node[i].pool);
+        else
             chunk_pool_destroy(n->node[i].pool);
         if (n->node[i].arena)
             munmap(n->node[i].arena, ARENA_BYTES);

@@ -78,6 +78,12 @@ def wait_for(condition, seconds, what, step=0.01):
         time.sleep(step)
 
 
+def need_other_builds():
+    """tautd_next and tautd_far are made in builds without sanitizers only: they double what is compiled."""
+    if not os.path.exists(TAUTD + '_next'):
+        raise Skip('this build has no binaries of other versions')
+
+
 def need(*programs):
     for program in programs:
         if not shutil.which(program):

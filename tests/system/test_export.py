@@ -162,7 +162,7 @@ def lossy(net, seconds=2, text=''):
     sh('mount', '-t', 'tmpfs', 'tmpfs', '/run')
     sh('ip', 'netns', 'add', 'R')
     link = net.start('link', os.path.join(BUILD, 'tests/system/link'), '--port', 's0', '--port', 'r0@R', '--forward',
-                     'rate=1e7,delay=2e4,queue=6e4,loss=0.004,seed=5', '--reverse', 'delay=2e4')
+                     'rate=1e7,delay=2e4,queue=6e4,loss=0.01,seed=5', '--reverse', 'delay=2e4')
     link.wait_output('ready')
     d = net.tautd('[tcp]\ntrace_ring = 4194304\n' + text, host4='169.254.7.7', stack4='10.78.0.2', offload=False)
     for line in ('link add name br0 type bridge forward_delay 0 mcast_snooping 0', 'link set s0 master br0',

@@ -4,7 +4,7 @@ import re
 import signal
 import time
 
-from harness import Control, STACK4, TAUTD, check, equal, read_exactly, wait_for
+from harness import Control, STACK4, TAUTD, check, equal, need_other_builds, read_exactly, wait_for
 from test_survive import (Manager, asks_upgrade, build_load, copied_binary, kernel_socket, replace_binary, restores,
                           serving_worker, start, worker_of)
 
@@ -37,6 +37,7 @@ def value_of(d, name):
 def test_configurations(net):
     """Under load between builds with other records and another configuration: nothing reset, no RST, values kept by
     name; a file that the new build cannot read is refused. limit: 180 s"""
+    need_other_builds()
     path = copied_binary(net)
     d, load = start(net, binary=path)
     listener = build_load(net, d, load, 3)
@@ -81,6 +82,7 @@ def test_configurations(net):
 
 def test_bad_binaries(net):
     """What cannot take over is refused with a sentence, in time, and the old one goes on. limit: 120 s"""
+    need_other_builds()
     path = copied_binary(net)
     d = net.tautd('[daemon]\nsurvive = yes\n[services]\necho = 7\n', binary=path)
     s = kernel_socket(STACK4, 7)
@@ -131,6 +133,7 @@ def test_bad_binaries(net):
 def test_store_after_upgrade(net):
     """A conversion leaves the new arena with the manager, not the old one; the killed supervisor goes on with it, by
     another build, with the configuration in effect and a mistake in the file. limit: 60 s"""
+    need_other_builds()
     path = copied_binary(net)
     m = Manager(net, '[daemon]\nsurvive = yes\n[services]\necho = 7\n')
     m.binary = path

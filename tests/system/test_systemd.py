@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-from harness import BUILD, Control, ROOT, RpcError, SANITIZED, Skip, TAUTD, check, equal, sh, wait_for
+from harness import BUILD, Control, ROOT, RpcError, SANITIZED, Skip, TAUTD, check, equal, need_other_builds, sh, wait_for
 from test_survive import Chargen, Echoed, Load, reset_within
 
 CONFIG = '''[interface]
@@ -347,6 +347,7 @@ def install(m, binary):
 def test_upgrade(net):
     """taut upgrade of the service, to a build with other records and another configuration and back: the same process;
     killed afterwards, the new one goes on from the store. limit: 120 s"""
+    need_other_builds()
     on_machine(net, lambda m: upgraded(net, m))
 
 
