@@ -258,6 +258,14 @@ static void no_send_queue(struct tcp *t, struct tcp_conn *c)
     tcp_writeq_init(&c->writeq, c->write_seq);
 }
 
+/* All is acknowledged both ways: whatever comes of it makes it ready. */
+static bool is_quiet(const struct tcp_conn *c)
+{
+    return c->state == TCP_STATE_ESTABLISHED && !c->sndq.packets_out && !tcp_unsent_bytes(c) && !c->fin_queued &&
+           c->rcv_nxt == c->rcv_wup && !c->fin_waits && !c->probes_out && !c->rst_pending && !c->syn_pending &&
+           !c->want_writable && c->rcvq.bytes == 0 && !c->rcvq.n_ranges;
+}
+
 /* It lives: c is whole and in the table. */
 static void begin_life(struct tcp *t, struct tcp_conn *c, const struct tcp_record *r, uint64_t now)
 {
@@ -267,7 +275,8 @@ static void begin_life(struct tcp *t, struct tcp_conn *c, const struct tcp_recor
         restore_timers(t, c, r, now);
     if (c->state != TCP_STATE_CLOSE && (c->sndq.packets_out || tcp_unsent_bytes(c)))
         tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
-    tcp_mark_ready(t, c);
+    if (!is_quiet(c))
+        tcp_mark_ready(t, c);
 }
 
 static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *payload,
@@ -327,6 +336,7 @@ struct finder {
     uint32_t slots;
     struct found *found;
     uint32_t n_found, size;
+    bool any_dead; /* a connection that was restored for its end only */
 };
 
 static bool finder_init(struct finder *f, const struct chunk_pool *pool, uint32_t slots)
@@ -573,6 +583,7 @@ static int revive(struct tcp *t, const struct tcp_record *r, struct finder *f, c
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
     if (c->in_accept_queue)
         tcp_raise(t, c, TCP_EVENT_ACCEPT);
+    f->any_dead = f->any_dead || c->dead;
     return 0;
 }
 
@@ -619,14 +630,14 @@ static void restore_slot(struct tcp *t, uint32_t slot, struct finder *f, const s
 }
 
 /* The half-open and TIME-WAIT entries, and what follows from all of them. */
-static void restore_rest(struct tcp *t, struct tcp_restored *ret)
+static void restore_rest(struct tcp *t, bool any_dead, struct tcp_restored *ret)
 {
     chunk_notes_restored(t->pool);
     ret->requests = tcp_requests_restore(t);
     ret->time_wait = tcp_tw_restore(t);
     tcp_table_restored(t);
     tcp_md5_sweep(t);
-    for (uint32_t slot = 0; slot < tcp_table_slots(t); slot++) {
+    for (uint32_t slot = 0; any_dead && slot < tcp_table_slots(t); slot++) {
         enum tcp_kind kind;
         tcp_id id;
         void *entry = tcp_table_at(t, slot, &kind, &id);
@@ -660,7 +671,7 @@ int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now,
     for (uint32_t slot = 0; slot < slots; slot++)
         restore_slot(t, slot, &f, p, ret, now);
     finder_free(&f);
-    restore_rest(t, ret);
+    restore_rest(t, f.any_dead, ret);
     t->rec = rec;
     return 0;
 }
