@@ -258,11 +258,11 @@ static void no_send_queue(struct tcp *t, struct tcp_conn *c)
     tcp_writeq_init(&c->writeq, c->write_seq);
 }
 
-/* All is acknowledged both ways: whatever comes of it makes it ready. */
+/* Nothing is under way; an ACK that is owed, or whatever else comes of it, makes it ready by itself. */
 static bool is_quiet(const struct tcp_conn *c)
 {
     return c->state == TCP_STATE_ESTABLISHED && !c->sndq.packets_out && !tcp_unsent_bytes(c) && !c->fin_queued &&
-           c->rcv_nxt == c->rcv_wup && !c->fin_waits && !c->probes_out && !c->rst_pending && !c->syn_pending &&
+           !c->fin_waits && !c->probes_out && !c->rst_pending && !c->syn_pending &&
            !c->want_writable && c->rcvq.bytes == 0 && !c->rcvq.n_ranges;
 }
 
@@ -336,7 +336,6 @@ struct finder {
     uint32_t slots;
     struct found *found;
     uint32_t n_found, size;
-    bool any_dead; /* a connection that was restored for its end only */
 };
 
 static bool finder_init(struct finder *f, const struct chunk_pool *pool, uint32_t slots)
@@ -583,7 +582,7 @@ static int revive(struct tcp *t, const struct tcp_record *r, struct finder *f, c
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
     if (c->in_accept_queue)
         tcp_raise(t, c, TCP_EVENT_ACCEPT);
-    f->any_dead = f->any_dead || c->dead;
+    tcp_conn_reap(t, c);
     return 0;
 }
 
@@ -630,21 +629,13 @@ static void restore_slot(struct tcp *t, uint32_t slot, struct finder *f, const s
 }
 
 /* The half-open and TIME-WAIT entries, and what follows from all of them. */
-static void restore_rest(struct tcp *t, bool any_dead, struct tcp_restored *ret)
+static void restore_rest(struct tcp *t, struct tcp_restored *ret)
 {
     chunk_notes_restored(t->pool);
     ret->requests = tcp_requests_restore(t);
     ret->time_wait = tcp_tw_restore(t);
     tcp_table_restored(t);
     tcp_md5_sweep(t);
-    for (uint32_t slot = 0; any_dead && slot < tcp_table_slots(t); slot++) {
-        enum tcp_kind kind;
-        tcp_id id;
-        void *entry = tcp_table_at(t, slot, &kind, &id);
-
-        if (entry && kind == TCP_KIND_CONN)
-            tcp_conn_reap(t, entry);
-    }
 }
 
 /*
@@ -671,7 +662,7 @@ int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now,
     for (uint32_t slot = 0; slot < slots; slot++)
         restore_slot(t, slot, &f, p, ret, now);
     finder_free(&f);
-    restore_rest(t, f.any_dead, ret);
+    restore_rest(t, ret);
     t->rec = rec;
     return 0;
 }

@@ -173,6 +173,7 @@ static struct revived die_and_revive(struct host *h, tcp_id doomed)
 
     die(h);
     boot(h);
+    revive_listeners(&h->n.d);
     assert_int_equal(revive_connections(&h->n.d, doomed, &r, error, sizeof error), 0);
     return r;
 }
@@ -295,6 +296,67 @@ static void test_connection_is_gone(void **state)
     die(h);
 }
 
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+/* The last worker was told that the program writes no more, and died: nobody is told again. */
+static void test_told_once(void **state)
+{
+    struct host *h = host_new();
+    struct epoll_event told[8];
+    char data[16];
+
+    (void)state;
+    assert_int_equal(write(h->fd[0], "last", 4), 4);
+    shutdown(h->fd[0], SHUT_WR);
+    assert_true(epoll_wait(h->epoll_fd, told, 8, 1000) > 0);
+    die_and_revive(h, 0);
+    assert_int_equal(peer_reads(h, 0, data, sizeof data), 4);
+    assert_int_equal(peer_reads(h, 0, data, sizeof data), 0);
+    goes_on(h, 1);
+    die(h);
+}
+
+/* The last worker died before, or right after, it gave a connection to a listener's program: it comes, once. */
+static void test_given_once(void **state)
+{
+    struct host *h = host_new();
+    struct sock *s = sock_new(h->n.d.socks, IP_V4, NULL);
+    int fd, waits = dup(h->fd[0]), went = dup(h->fd[1]);
+    uint32_t number;
+    char data[256];
+
+    (void)state;
+    assert_int_equal(sock_bind(s, &(struct ip_addr){0}, 81), 0);
+    assert_int_equal(sock_listen(s, 16), 0);
+    assert_int_equal(program_listen(&h->n.d, s, 77, NULL, &number, &fd), 0);
+    for (int i = 0; i < 2; i++) {
+        struct link_slot *l = link_of(h, 1000 + i);
+
+        l->number = number;
+        l->handed = false;
+        snprintf(l->text, sizeof l->text, "message %d", i);
+        l->program_fd = i ? went : waits;
+    }
+    link_of(h, 1001)->sent.selector = 3;
+    link_of(h, 1001)->sent.slot[1].call.msg_len = 9;
+    die_and_revive(h, 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    net_turns(&h->n, 20);
+    assert_int_equal(recv(fd, data, sizeof data, MSG_DONTWAIT), 9);
+    assert_memory_equal(data, "message 0", 9);
+    assert_int_equal(recv(fd, data, sizeof data, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN); /* the listener lives */
+    assert_false(is_open(waits) || is_open(went));
+    assert_true(link_of(h, 1000)->handed && link_of(h, 1001)->handed);
+    for (int i = 0; i < CONNS; i++)
+        goes_on(h, i);
+    close(fd);
+    die(h);
+}
+
 /* A backend over TCP: RST or FIN. */
 static void test_backend(void **state)
 {
@@ -326,11 +388,6 @@ static void test_backend(void **state)
         close(l);
     }
     die(h);
-}
-
-static bool is_open(int fd)
-{
-    return fcntl(fd, F_GETFD) >= 0;
 }
 
 /* In a process of its own: everything but what is known or a link's is closed, in two steps. */
@@ -383,7 +440,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_go_on),         cmocka_unit_test(test_doomed),  cmocka_unit_test(test_ending),
-        cmocka_unit_test(test_connection_is_gone), cmocka_unit_test(test_backend), cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_connection_is_gone), cmocka_unit_test(test_told_once), cmocka_unit_test(test_given_once),
+        cmocka_unit_test(test_backend), cmocka_unit_test(test_sweep),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
