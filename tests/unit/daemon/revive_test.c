@@ -94,6 +94,7 @@ static void boot(struct host *h)
     d->pool = chunk_pool_create(arena_at(a, ARENA_PAYLOAD), h->n.config.buffer_bytes);
     assert_int_equal(chunk_pool_journal(d->pool, arena_at(a, ARENA_JOURNAL), a->head->notes), 0);
     assert_int_equal(arena_links_restored(a), 0);
+    a->head->watched = 1; /* or the supervisor, whoever is our parent, would be woken by a signal */
     d->stack = stack_on(h);
     d->tcp = stack_tcp(d->stack);
     d->socks = stack_socks(d->stack);
