@@ -143,7 +143,7 @@ static void revive_conn(struct daemon *d, const struct claims *claims, tcp_id id
 
     if (tcp_get_info(d->tcp, id, now, &info) < 0 || !info.accepted)
         return;
-    s = sock_restore(d->socks, id, NULL, now);
+    s = sock_restore(d->socks, id, &info, now);
     if (!s) {
         tcp_abort(d->tcp, id, now);
         return;

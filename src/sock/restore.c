@@ -25,32 +25,29 @@ static struct sock *listener_of(struct socks *ss, const struct ip_tuple *tuple)
     return best;
 }
 
-struct sock *sock_restore(struct socks *ss, tcp_id id, void *user, uint64_t now)
+struct sock *sock_restore(struct socks *ss, tcp_id id, const struct tcp_info *info, uint64_t now)
 {
-    struct tcp_info info;
     struct sock *s, *l;
 
     socks_enter(ss, now);
-    if (tcp_get_info(ss->tcp, id, now, &info) < 0)
-        return NULL;
-    l = listener_of(ss, &info.tuple);
-    s = sock_alloc(ss, l ? (enum ip_family)l->family : (enum ip_family)info.tuple.local.family, user);
+    l = listener_of(ss, &info->tuple);
+    s = sock_alloc(ss, l ? (enum ip_family)l->family : (enum ip_family)info->tuple.local.family, NULL);
     if (!s)
         return NULL;
-    s->state = info.state;
+    s->state = info->state;
     s->phase = sock_state_in(s, SOCK_ST(SYN_SENT)) ? SOCK_CONNECTING : SOCK_CONNECTED;
-    s->bind_addr = l ? l->bind_addr : info.tuple.local;
+    s->bind_addr = l ? l->bind_addr : info->tuple.local;
     s->reuse = l ? l->reuse : false;
-    sock_conn_attach(s, id, &info.tuple);
-    (void)sock_bind_claim_tuple(s, &info.tuple, l != NULL);
-    if (info.peer_closed) {
+    sock_conn_attach(s, id, &info->tuple);
+    (void)sock_bind_claim_tuple(s, &info->tuple, l != NULL);
+    if (info->peer_closed) {
         s->shutdown |= SOCK_SHUTDOWN_RCV;
         s->done = true;
     }
-    s->shutdown |= (uint8_t)(info.shut_write ? SOCK_SHUTDOWN_SEND : 0);
+    s->shutdown |= (uint8_t)(info->shut_write ? SOCK_SHUTDOWN_SEND : 0);
     if (s->state == TCP_STATE_CLOSE) {
         s->shutdown = SOCK_SHUTDOWN_MASK;
-        s->err = info.error;
+        s->err = info->error;
     }
     sock_mark(s, SOCK_POLLIN | SOCK_POLLOUT | SOCK_POLLERR | SOCK_POLLHUP | SOCK_POLLRDHUP);
     return s;

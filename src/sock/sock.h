@@ -122,8 +122,8 @@ int sock_setopt(struct sock *s, int level, int name, const void *value, size_t b
 int sock_md5_set(struct sock *s, const struct tcp_md5_key *key, uint64_t now);
 int sock_getopt(struct sock *s, int level, int name, void *value, size_t *inout_bytes, uint64_t now);
 
-/* The socket of a restored connection that has an owner and was accepted (tcp_info.accepted). NULL: no memory or no such. */
-struct sock *sock_restore(struct socks *ss, tcp_id id, void *user, uint64_t now);
+/* The socket of a restored connection that has an owner and was accepted, as its info says. NULL: no memory. */
+struct sock *sock_restore(struct socks *ss, tcp_id id, const struct tcp_info *info, uint64_t now);
 
 /* Events: bits of readiness that became true since the last event of this socket. */
 struct sock_event {

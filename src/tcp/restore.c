@@ -258,6 +258,14 @@ static void no_send_queue(struct tcp *t, struct tcp_conn *c)
     tcp_writeq_init(&c->writeq, c->write_seq);
 }
 
+/* Nothing is under way; an ACK that is owed, or whatever else comes of it, makes it ready by itself. */
+static bool is_quiet(const struct tcp_conn *c)
+{
+    return c->state == TCP_STATE_ESTABLISHED && !c->sndq.packets_out && !tcp_unsent_bytes(c) && !c->fin_queued &&
+           !c->fin_waits && !c->probes_out && !c->rst_pending && !c->syn_pending &&
+           !c->want_writable;
+}
+
 /* It lives: c is whole and in the table. */
 static void begin_life(struct tcp *t, struct tcp_conn *c, const struct tcp_record *r, uint64_t now)
 {
@@ -267,7 +275,8 @@ static void begin_life(struct tcp *t, struct tcp_conn *c, const struct tcp_recor
         restore_timers(t, c, r, now);
     if (c->state != TCP_STATE_CLOSE && (c->sndq.packets_out || tcp_unsent_bytes(c)))
         tcp_chrono_start(c, TCP_CHRONO_BUSY, now);
-    tcp_mark_ready(t, c);
+    if (!is_quiet(c))
+        tcp_mark_ready(t, c);
 }
 
 static int restore_queues(struct tcp *t, struct tcp_conn *c, const struct tcp_record_payload *payload,
@@ -573,6 +582,7 @@ static int revive(struct tcp *t, const struct tcp_record *r, struct finder *f, c
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
     if (c->in_accept_queue)
         tcp_raise(t, c, TCP_EVENT_ACCEPT);
+    tcp_conn_reap(t, c);
     return 0;
 }
 
@@ -626,14 +636,6 @@ static void restore_rest(struct tcp *t, struct tcp_restored *ret)
     ret->time_wait = tcp_tw_restore(t);
     tcp_table_restored(t);
     tcp_md5_sweep(t);
-    for (uint32_t slot = 0; slot < tcp_table_slots(t); slot++) {
-        enum tcp_kind kind;
-        tcp_id id;
-        void *entry = tcp_table_at(t, slot, &kind, &id);
-
-        if (entry && kind == TCP_KIND_CONN)
-            tcp_conn_reap(t, entry);
-    }
 }
 
 /*

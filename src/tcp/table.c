@@ -68,10 +68,13 @@ int tcp_table_init(struct tcp *t)
 {
     struct tcp_table *b = calloc(1, sizeof *b);
     uint32_t n = t->params.max_conns < SLOTS_MAX ? t->params.max_conns : SLOTS_MAX;
-    uint32_t chains = power_of_two(n < FIRST_CHAINS_MAX ? n : FIRST_CHAINS_MAX);
+    uint32_t first = FIRST_CHAINS_MAX, chains;
 
     if (!b)
         return -ENOMEM;
+    if (t->params.kept && t->params.kept->records_touched > first)
+        first = t->params.kept->records_touched; /* so many will be restored: growing would move each several times */
+    chains = power_of_two(n < first ? n : first);
     t->table = b;
     b->n_slots = n ? n : 1;
     b->mask = chains - 1;

@@ -991,8 +991,6 @@ static void draw_config(struct sim *s, struct tcp_config *c)
     c->tcp_slow_start_after_idle = chance(s, 500000);
     c->tcp_timewait_len = 10;
     c->tcp_no_ssthresh_metrics_save = s->seed % 2 == 0;
-    c->tcp_retries2 = 255; /* as in seeds.c: whoever closed first must not give up where the other would not */
-    c->tcp_orphan_retries = 255;
     c->tcp_congestion_control = (int32_t)rng_below(&s->rng, 4);
     c->tcp_ecn = (int32_t)rng_below(&s->rng, 3);
     c->tcp_hystart = (int32_t)rng_below(&s->rng, 3);
@@ -1071,6 +1069,8 @@ static void draw(struct sim *s)
         else
             p->close_at = rng_below(&s->rng, 50000);
     }
+    for (int i = 0; i < 2 && !s->may_reset; i++) /* whoever closed first must not give up where the other would not */
+        s->side[i].cfg.tcp_retries2 = s->side[i].cfg.tcp_orphan_retries = 255;
     s->simultaneous = chance(s, 80000);
     if (chance(s, 150000))
         s->suspend_ppm = (uint32_t)rng_below(&s->rng, 50000);

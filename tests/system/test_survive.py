@@ -741,11 +741,11 @@ def test_cost(net):
     net.tautd('[daemon]\nsurvive = no\n' + services, name='taut1', host4='10.79.0.1', stack4='10.79.0.2')
     for _ in range(3):  # what others do on this machine in one of them is no cost
         ratios = {}
-        for name, move in (('in', upload), ('out', download)):
+        for name, move, megabytes in (('in', upload, 192), ('out', download, 512)):
             rates = {STACK4: [], '10.79.0.2': []}
             for i in range(9 if not FULL else 21):
                 for address in sorted(rates, reverse=bool(i % 2)):
-                    rates[address].append(move(address, 192))
+                    rates[address].append(move(address, megabytes))
             on, off = (percentile(rates[a], 50) for a in (STACK4, '10.79.0.2'))
             ratios[name] = on / off
             net.say(f'{name}: {on:.0f} MB/s with survive, {off:.0f} without, ratio {on / off:.2f}')

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 
+#include "daemon/arena.h"
 #include "daemon/pump.h"
 
 #define PORT 80
@@ -937,6 +938,74 @@ static void test_no_chunk_to_read_into(void **state)
     env_free(e);
 }
 
+static void take(int fd, char *got, size_t *n, size_t bytes)
+{
+    ssize_t r = read(fd, got + *n, bytes - 1 - *n);
+
+    *n += r > 0 ? (size_t)r : 0;
+}
+
+/* A pump on what a dead worker knew of the descriptor. */
+static void attach_restored(struct env *e, struct link_slot fields)
+{
+    struct pump_params p = {.owner = "test", .ended = on_ended, .user = e, .restored = true};
+    int fd[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+    fcntl(fd[1], F_SETFL, O_NONBLOCK);
+    e->fd = fd[1];
+    fields.fd = fd[0];
+    fields.program_fd = -1;
+    fields.conn = sock_conn_id(e->accepted);
+    p.link = link_new(&e->n->d, LINK_FORWARD, &fields);
+    e->pump = pump_new(&e->n->d, e->accepted, fd[0], &p);
+    assert_non_null(e->pump);
+}
+
+/* The last worker died somewhere in the preface: what the witness says that the kernel took is not sent again. */
+static void test_preface_goes_on(void **state)
+{
+    static const struct {
+        unsigned at, moved;
+        const char *rest;
+    } died[] = {{0, 0, "PROXY line"}, {0, 4, "Y line"}, {4, 3, "ine"}, {4, 6, ""}};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof died / sizeof *died; i++) {
+        struct env *e = env_connected(ARENA);
+        struct link_slot fields = {.preface_bytes = 10, .preface = "PROXY line"};
+        char got[64] = "", want[32];
+        size_t n = 0;
+
+        fields.sent.selector = 7;
+        fields.sent.slot[1].at = died[i].at;
+        fields.sent.slot[1].call.msg_len = died[i].moved;
+        attach_restored(e, fields);
+        assert_int_equal(peer_write(e->peer, "data", 4), 4);
+        snprintf(want, sizeof want, "%sdata", died[i].rest);
+        WAIT(e->n, (take(e->fd, got, &n, sizeof got), strstr(got, "data")));
+        assert_string_equal(got, want);
+        env_free(e);
+    }
+}
+
+/* What SO_ERROR said once, to the last worker: a backend that failed, not one that ended. */
+static void test_error_is_remembered(void **state)
+{
+    (void)state;
+    for (int failed = 0; failed < 2; failed++) {
+        struct env *e = env_connected(ARENA);
+        uint64_t bytes;
+
+        attach_restored(e, (struct link_slot){.so_error = failed ? ECONNRESET : 0});
+        close(e->fd);
+        e->fd = -1;
+        pump_look(e->pump, daemon_now());
+        assert_int_equal(peer_read_pattern(e->n, e->peer, 0, &bytes), failed ? -ECONNRESET : 0);
+        env_free(e);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -968,6 +1037,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_starved_and_gone),
         cmocka_unit_test(test_spent_pool),
         cmocka_unit_test(test_no_chunk_to_read_into),
+        cmocka_unit_test(test_preface_goes_on),
+        cmocka_unit_test(test_error_is_remembered),
     };
 
     if (argc > 1)

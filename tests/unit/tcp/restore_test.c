@@ -462,12 +462,65 @@ static void reserved_bytes_survive(void **state)
     reserved(100, 5000, false);  /* nobody says where they lie: lost and said so, not made up */
 }
 
+/* Written and committed, never sent: it leaves at once. What is quiet has nothing to say. */
+static void unsent_leaves(void **state)
+{
+    struct host h;
+    struct tcp_out o;
+    tcp_id id;
+
+    (void)state;
+    setup(&h);
+    established(&h, &id);
+    crash(&h);
+    assert_false(tcp_next_ready(h.t, &o));
+    assert_int_equal(tcp_send(h.t, id, "unsent", 6, 0, h.now), 6);
+    tcp_commit(h.t);
+    crash(&h);
+    assert_int_equal(out(&h).seg.len, 6);
+    teardown(&h);
+}
+
+/* Read by the program, which the engine had not committed: the peer, whose window may be closed, is told. */
+static void read_opens_the_window(void **state)
+{
+    struct tcp_restore_hint hint = {.has_read = true};
+    uint8_t bytes[1000] = {0};
+    struct tcp_path path = {.mtu = 1500};
+    struct tcp_seg seg = {.src = peer, .dst = us, .src_port = 40000, .dst_port = 80, .seq = 1001, .flags = TCP_ACK,
+                          .wnd = 60000, .len = 1000, .n_slices = 1, .slice = {{.data = bytes, .len = 1000}}};
+    struct host h;
+    uint32_t written;
+
+    (void)state;
+    setup(&h);
+    seg.ack = established(&h, &hint.id);
+    tcp_input(h.t, &seg, &path, h.now);
+    while (out(&h).seg.flags)
+        ;
+    h.now += NSEC_PER_SEC; /* the delayed ACK */
+    tcp_expire(h.t, h.now);
+    while (out(&h).seg.flags)
+        ;
+    tcp_commit(h.t);
+    assert_int_equal(tcp_stream_at(h.t, hint.id, &written, &hint.copied_seq), 0);
+    crash_with(&h, &hint); /* nothing was read since */
+    assert_int_equal(out(&h).seg.flags, 0);
+    hint.copied_seq += 1000;
+    crash_with(&h, &hint);
+    assert_true(out(&h).seg.flags & TCP_ACK);
+    assert_int_equal(tcp_stream_at(h.t, hint.id, &written, &hint.copied_seq), 0);
+    assert_int_equal(hint.copied_seq, 2001);
+    teardown(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
         cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table), cmocka_unit_test(timeout_goes_on),
         cmocka_unit_test(timeout_that_passed), cmocka_unit_test(probe_after_restore), cmocka_unit_test(reserved_bytes_survive),
+        cmocka_unit_test(unsent_leaves), cmocka_unit_test(read_opens_the_window),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
