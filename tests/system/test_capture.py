@@ -43,10 +43,12 @@ def test_frames(net):
         equal(p.wait(5), 0, 'exit status')
         check(', 0 missed' in p.output(), p.output())
         rows = [x.split('\t') for x in tshark(out, 'tcp.srcport', 'tcp.len', 'tcp.checksum.status', 'ip.checksum.status',
-                                              'frame.comment', display='tcp')]
+                                              'frame.comment', 'tcp.analysis.retransmission',
+                                              'tcp.analysis.spurious_retransmission', display='tcp')]
         equal({(r[2], r[3]) for r in rows}, {('1', '1')}, 'checksums')
+        once = [r for r in rows if not any(r[5:7])]  # a busy machine makes probes of both ends fire
         for out_of_7 in (True, False):
-            equal(sum(int(r[1]) for r in rows if (r[0] if out_of_7 else '7') == '7' and (r[0] == '7') == out_of_7), 120000,
+            equal(sum(int(r[1]) for r in once if (r[0] if out_of_7 else '7') == '7' and (r[0] == '7') == out_of_7), 120000,
                   'payload')
         comments = [r[4] for r in rows]
         check(all(comments), 'a comment each')
