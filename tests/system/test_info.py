@@ -64,6 +64,7 @@ def compare(taut, kernel, taut_opened):
 
 
 def test_kernel_opens(net):
+    """Every figure beside what the kernel says of its end; the kernel opens. runs alone"""
     d = net.tautd()
     with tcp(cubic=True) as s:
         data = pattern(4 << 20)
@@ -77,6 +78,7 @@ def test_kernel_opens(net):
 
 
 def test_taut_opens(net):
+    """The same where taut opens. runs alone"""
     d = net.tautd()
     seen, done = [], threading.Event()
 
