@@ -107,7 +107,8 @@ def test_interrupted(net):
         raise Skip('figures of a sanitized build say nothing')
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         p = subprocess.Popen([BENCH, '--quick', '--no-install', '--build', BUILD], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, start_new_session=True)
+                             stderr=subprocess.STDOUT, start_new_session=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background ignores it
         line = p.stdout.readline().decode()
         if not line.startswith('['):
             p.communicate(timeout=20)

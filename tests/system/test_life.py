@@ -267,7 +267,7 @@ def test_busy_poll(net):
             s.sendall(b'y')
             read_exactly(s, 1)
         after = polls()
-    check(after[1] - before[1] <= 25, f'{after[1] - before[1]} times in vain for 50 bytes, one every 10 ms')
+    check(after[1] - before[1] <= 45, f'{after[1] - before[1]} times in vain for 50 bytes, one every 10 ms')
     before = cpu_seconds(d)
     time.sleep(1)
     used = cpu_seconds(d) - before
