@@ -326,6 +326,7 @@ void tcp_check_space(struct tcp *t, struct tcp_conn *c, uint64_t now)
     if (!writeable(t, c, then.nxt, then.skbs))
         return;
     c->want_writable = false;
+    tcp_rec_wants(t, c);
     tcp_raise(t, c, TCP_EVENT_WRITABLE);
     tcp_chrono_stop(c, TCP_CHRONO_SNDBUF_LIMITED, now);
 }
