@@ -77,7 +77,7 @@ static uint64_t cache_bytes(const struct daemon_config *config)
 static void region_sizes(const struct arena_head *h, uint64_t caches_bytes, uint64_t buffer_bytes,
                          uint64_t ret[ARENA_REGIONS])
 {
-    ret[ARENA_RECORDS] = (uint64_t)h->max_conns * tcp_record_slot_bytes_of(h->record_bytes);
+    ret[ARENA_RECORDS] = tcp_records_bytes_of(h->max_conns, h->record_bytes);
     ret[ARENA_REQUESTS] = (uint64_t)h->max_half_open * tcp_request_bytes();
     ret[ARENA_TIME_WAIT] = (uint64_t)h->max_time_wait * tcp_time_wait_bytes();
     ret[ARENA_KEYS] = (uint64_t)h->n_keys * tcp_md5_slot_bytes();
@@ -104,7 +104,7 @@ static void lay_out(struct arena_head *h, uint64_t caches_bytes, uint64_t buffer
 /* What changes is not summed: it must at least lie within. */
 static bool counts_fit(const struct arena_head *h)
 {
-    return h->links_touched <= h->n_links && h->kept.records_touched <= h->max_conns &&
+    return h->links_touched <= h->n_links && h->kept.records_touched <= h->max_conns && h->kept.cells_touched <= h->max_conns &&
            h->kept.requests_touched <= h->max_half_open && h->kept.time_wait_touched <= h->max_time_wait;
 }
 
@@ -284,6 +284,52 @@ static void convert_records(const struct arena *from, struct arena *to)
     }
 }
 
+/* One that has a record was woken: its cell is of old. */
+static bool has_record(const struct arena *to, const uint32_t *record_of, uint32_t slot, uint64_t id)
+{
+    const struct tcp_record *r = record_of[slot] ? tcp_record_published(arena_at(to, ARENA_RECORDS), record_of[slot] - 1) : NULL;
+
+    return r && r->id == id;
+}
+
+/* Parked ones get records where there are none yet; record_of: by slot of the id, place + 1. */
+static void convert_parked(const struct arena *from, struct arena *to, void *old, uint32_t *record_of)
+{
+    uint32_t bytes = from->head->record_bytes, n = from->head->max_conns, place = 0;
+    void *slots = arena_at(to, ARENA_RECORDS);
+    const struct tcp_record *other;
+    struct tcp_record r;
+
+    for (uint32_t i = 0; i < n && i < from->head->kept.records_touched; i++)
+        if ((other = tcp_record_published(slots, i)) != NULL && (other->id & 0xffffff) < n)
+            record_of[other->id & 0xffffff] = i + 1;
+    for (uint32_t i = 0; i < from->head->kept.cells_touched && i < n; i++) {
+        if (tcp_record_parked_of(arena_at(from, ARENA_RECORDS), n, i, bytes, old) ||
+            tcp_record_translate(arena_at(from, ARENA_SCHEMA), old, bytes, &r) || has_record(to, record_of, i, r.id))
+            continue;
+        while (place < n && tcp_record_published(slots, place))
+            place++;
+        if (place < n)
+            tcp_record_put(slots, place++, &r);
+    }
+    if (to->head->kept.records_touched < place)
+        to->head->kept.records_touched = place;
+}
+
+static int convert_cells(const struct arena *from, struct arena *to)
+{
+    uint32_t *record_of = calloc(from->head->max_conns ? from->head->max_conns : 1, sizeof *record_of);
+    void *old = malloc(from->head->record_bytes);
+    int r = old && record_of ? 0 : -ENOMEM;
+
+    if (r == 0)
+        convert_parked(from, to, old, record_of);
+    to->head->kept.cells_touched = 0;
+    free(record_of);
+    free(old);
+    return r;
+}
+
 /* Only bytes that a note names: untouched pages stay so. */
 static void copy_payload(const struct arena *from, struct arena *to)
 {
@@ -314,7 +360,7 @@ static void copy_caches(const struct arena *from, struct arena *to)
         keep_copy(old, arena_at(to, ARENA_CACHES), to->forgotten, sizeof to->forgotten);
 }
 
-static void fill_from(const struct arena *from, struct arena *to)
+static int fill_from(const struct arena *from, struct arena *to)
 {
     const struct arena_head *h = from->head;
     const struct chunk_journal *journal = arena_at(from, ARENA_JOURNAL);
@@ -331,12 +377,15 @@ static void fill_from(const struct arena *from, struct arena *to)
     to->head->supervisor_at = h->supervisor_at;
     to->head->attempts = h->attempts;
     convert_records(from, to);
+    if (convert_cells(from, to) < 0)
+        return -ENOMEM;
     copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
     copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);
     copy_used(from, to, ARENA_KEYS, (uint64_t)h->n_keys * h->key_bytes);
     copy_used(from, to, ARENA_JOURNAL, chunk_journal_bytes(journal->touched));
     copy_used(from, to, ARENA_LINKS, (uint64_t)h->links_touched * h->link_bytes);
     copy_payload(from, to);
+    return 0;
 }
 
 static void tell_unknown(void *user, const char *section, const char *key, const char *value)
@@ -398,8 +447,13 @@ static int convert(const struct arena *from, const struct daemon_config *config,
     *sized = *config;
     sized->tcp.tcp_max_tw_buckets = (int32_t)from->head->max_time_wait; /* may have been set since */
     if (arena_create(sized, ret, error, bytes) == 0) {
-        fill_from(from, ret);
-        r = 0;
+        r = fill_from(from, ret);
+        if (r < 0) {
+            snprintf(error, bytes, "out of memory");
+            munmap(ret->base, ret->head->bytes);
+            close(ret->fd);
+            ret->base = NULL;
+        }
     }
     explicit_bzero(sized->md5, sizeof sized->md5);
     free(sized);

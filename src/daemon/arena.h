@@ -19,9 +19,9 @@
 #include "daemon/witness.h"
 
 #ifdef TAUT_ARENA_NEXT /* a build of tests */
-#define ARENA_VERSION 2u
+#define ARENA_VERSION 3u
 #else
-#define ARENA_VERSION 1u
+#define ARENA_VERSION 2u
 #endif
 #define ARENA_SCHEMA_BYTES 16384u
 #define LINK_PREFACE_MAX 52

@@ -128,10 +128,10 @@ static json_t *totals_json(const struct daemon *d)
     struct tcp_totals t;
 
     tcp_get_totals(d->tcp, &t);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connections", (json_int_t)t.conns, "established",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connections", (json_int_t)t.conns, "established",
                      (json_int_t)t.established, "half_open", (json_int_t)t.half_open, "time_wait",
                      (json_int_t)t.time_wait, "orphans", (json_int_t)t.orphans, "listeners",
-                     (json_int_t)t.listeners, "ready", (json_int_t)t.ready);
+                     (json_int_t)t.listeners, "ready", (json_int_t)t.ready, "parked", (json_int_t)t.parked);
 }
 
 enum control_outcome method_server_status(struct control_call *call)

@@ -47,7 +47,7 @@ static const struct control_field status_result[] = {
     {"addresses", "array", "objects {address, prefix, state, origin, valid_s, preferred_s}; null: for ever"},
     {"routes", "array",
      "objects {prefix, gateway (null: on the link), mtu, advmss, initcwnd, initrwnd, from_ra}"},
-    {"totals", "object", "connections, established, half_open, time_wait, orphans, listeners, ready"},
+    {"totals", "object", "connections, established, half_open, time_wait, orphans, listeners, ready, parked (of the established ones: idle, their working memory was given back)"},
     {"memory", "object", "chunk_bytes_used and chunk_bytes_budget: payload of all buffers"},
     {"forwards", "array", "objects {name, listen, to, connections, connecting, accepted, failed}"},
     {"services", "array", "objects {name, port, connections, accepted}"},

@@ -243,12 +243,12 @@ void stack_expire(struct stack *st, uint64_t now)
     st_check(st);
 }
 
-uint32_t stack_commit(struct stack *st)
+uint32_t stack_commit(struct stack *st, uint64_t now)
 {
     /* A batch may lie between output and its writes (design section 5): what its frames point at stays. */
     st_check(st);
     st_keep_commit(st);
-    return tcp_commit(st->tcp);
+    return tcp_commit(st->tcp, now);
 }
 
 uint64_t stack_deadline(const struct stack *st)

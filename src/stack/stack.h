@@ -122,7 +122,7 @@ struct stack_rx {
 };
 void stack_input(struct stack *st, const struct stack_rx *rx, uint64_t now);
 void stack_expire(struct stack *st, uint64_t now);
-uint32_t stack_commit(struct stack *st);
+uint32_t stack_commit(struct stack *st, uint64_t now);
 
 #define STACK_TX_HEADER_MAX 256
 struct stack_tx {

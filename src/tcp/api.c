@@ -127,7 +127,7 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
 
 const char *tcp_congestion_name(const struct tcp *t, tcp_id id)
 {
-    const struct tcp_conn *c = id ? tcp_conn_by_id(t, id) : NULL;
+    const struct tcp_conn *c = id ? tcp_conn_view(t, id) : NULL;
 
     if (id && !c)
         return NULL;
@@ -219,9 +219,13 @@ size_t tcp_send_space(struct tcp *t, tcp_id id)
 
 bool tcp_send_writable(struct tcp *t, tcp_id id)
 {
-    struct tcp_conn *c = owned_conn(t, id);
+    const struct tcp_conn *as_is = tcp_conn_view(t, id); /* a parked one isn't woken to say yes */
+    struct tcp_conn *c;
 
-    if (!c || tcp_stream_is_writeable(t, c))
+    if (!as_is || !as_is->owned || tcp_stream_is_writeable(t, as_is))
+        return true;
+    c = owned_conn(t, id);
+    if (!c)
         return true;
     wait_writable(t, c);
     tcp_rec_wants(t, c);
@@ -350,10 +354,14 @@ static uint32_t iov_bytes(const struct tcp_iov *iov, int n)
 
 int tcp_recv_peek(struct tcp *t, tcp_id id, struct tcp_iov *iov, int max, bool *ret_eof)
 {
-    struct tcp_conn *c = owned_conn(t, id);
+    struct tcp_conn *c;
     bool ended;
     int n, error;
 
+    *ret_eof = false;
+    if (tcp_is_parked(t, id))
+        return 0; /* nothing is unread, no end has come, no error: nobody is woken to say so */
+    c = owned_conn(t, id);
     if (!c)
         return -ENOENT;
     n = tcp_rcvq_peek(&c->rcvq, 0, iov, max);

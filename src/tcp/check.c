@@ -133,7 +133,7 @@ static const char *check_conn(const struct tcp_conn *c)
 
 const char *tcp_check(const struct tcp *t, tcp_id id)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
 
     if (!c)
         return NULL;
@@ -141,7 +141,7 @@ const char *tcp_check(const struct tcp *t, tcp_id id)
 }
 
 struct sums {
-    uint32_t conns, established, orphans, ready, accept_queue;
+    uint32_t conns, parked, established, orphans, ready, accept_queue;
 };
 
 static const char *check_slots(const struct tcp *t, struct sums *s)
@@ -152,12 +152,15 @@ static const char *check_slots(const struct tcp *t, struct sums *s)
         const struct tcp_conn *c = tcp_table_at(t, slot, &kind, &id);
         const char *wrong;
 
-        if (!c || kind != TCP_KIND_CONN)
+        if (!c || (kind != TCP_KIND_CONN && kind != TCP_KIND_PARKED))
             continue;
+        if (kind == TCP_KIND_PARKED && !(c = tcp_view(t, c)))
+            return "parked connection can't be read";
+        s->parked += kind == TCP_KIND_PARKED;
         wrong = tcp_check(t, id);
         if (wrong)
             return wrong;
-        if (c->state != TCP_STATE_CLOSE && tcp_lookup_tuple(t, &c->tuple, &found) != c)
+        if (c->state != TCP_STATE_CLOSE && tcp_lookup_tuple(t, &c->tuple, &found) != tcp_table_at(t, slot, &kind, &id))
             return "connection isn't found by its tuple";
         s->conns++;
         s->established += c->state == TCP_STATE_ESTABLISHED || c->state == TCP_STATE_CLOSE_WAIT;
@@ -212,6 +215,8 @@ const char *tcp_check_all(const struct tcp *t)
         return "n_conns is wrong";
     if (s.established != t->n_established)
         return "n_established is wrong";
+    if (s.parked != t->n_parked || list_length(&t->warm) != t->n_warm)
+        return "n_parked or n_warm is wrong";
     if (s.orphans != t->orphans)
         return "orphans is wrong";
     if (s.ready != t->n_ready || list_length(&t->ready_urgent) + list_length(&t->ready_bulk) != t->n_ready)

@@ -23,6 +23,7 @@ static void init_lists(struct tcp *t)
     list_init(&t->ready_bulk);
     list_init(&t->events);
     list_init(&t->dirty);
+    list_init(&t->warm);
 }
 
 struct tcp *tcp_create(const struct tcp_params *params)
@@ -32,6 +33,7 @@ struct tcp *tcp_create(const struct tcp_params *params)
     if (!t)
         return NULL;
     t->params = *params;
+    t->now = params->now;
     t->config = params->config;
     t->pool = params->pool;
     t->log = params->log;
@@ -92,20 +94,37 @@ void tcp_destroy(struct tcp *t)
 
 /* ---- a connection's life ---- */
 
+void tcp_conn_init_links(struct tcp_conn *c)
+{
+    list_init(&c->ready);
+    list_init(&c->event);
+    list_init(&c->dirty);
+    list_init(&c->warm);
+    list_init(&c->listener_link);
+    wheel_timer_init(&c->timer);
+}
+
 struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now)
 {
+    uint32_t block = t->n_conns < t->params.max_conns ? tcp_record_take_block(t) : UINT32_MAX;
+    struct tcp_conn *c = block == UINT32_MAX ? NULL : tcp_conn_new_at(t, block, now);
+
+    if (block != UINT32_MAX && !c)
+        tcp_record_give_block(t, block);
+    return c;
+}
+
+struct tcp_conn *tcp_conn_new_at(struct tcp *t, uint32_t block, uint64_t now)
+{
     const struct tcp_config *config = t->config;
-    struct tcp_conn *c = t->n_conns < t->params.max_conns ? calloc(1, sizeof *c) : NULL;
+    struct tcp_conn *c = calloc(1, sizeof *c);
 
     if (!c)
         return NULL;
     t->n_conns++;
     c->state = TCP_STATE_CLOSE;
-    list_init(&c->ready);
-    list_init(&c->event);
-    list_init(&c->dirty);
-    list_init(&c->listener_link);
-    wheel_timer_init(&c->timer);
+    c->block = block;
+    tcp_conn_init_links(c);
     for (unsigned i = 0; i < TCP_TIMER_MAX; i++)
         c->timer_at[i] = TIME_NEVER;
     c->mss_clamp = TCP_MSS_DEFAULT;
@@ -149,6 +168,7 @@ void tcp_conn_free(struct tcp *t, struct tcp_conn *c)
     tcp_unmark_ready(t, c);
     list_del(&c->event);
     list_del(&c->dirty);
+    tcp_park_leave(t, c);
     wheel_disarm(&t->wheel, &c->timer);
     if (c->orphan)
         t->orphans--;
@@ -161,9 +181,10 @@ void tcp_conn_free(struct tcp *t, struct tcp_conn *c)
     tcp_ackowed_release(&c->ackowed);
     tcp_md5_release(t, c);
     if (c->id && tcp_lookup_id(t, c->id, &kind) == c) {
-        tcp_record_clear(t, c->id);
+        tcp_record_clear(t, c);
         tcp_table_leave(t, c->id);
     }
+    tcp_record_give_block(t, c->block);
     t->n_conns--;
     free(c);
 }

@@ -90,6 +90,9 @@ void tcp_icmp(struct tcp *t, const struct tcp_icmp *icmp, uint64_t now)
     enum tcp_kind kind = TCP_KIND_FREE;
     void *entry = tcp_lookup_tuple(t, &icmp->tuple, &kind);
 
+    t->now = now;
+    if (entry && kind == TCP_KIND_PARKED)
+        entry = tcp_wake_entry(t, entry, &kind);
     tcp_rec_verb(t, NULL, now);
     if (entry && kind == TCP_KIND_CONN)
         conn_icmp(t, entry, icmp, now);

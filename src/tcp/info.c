@@ -175,6 +175,8 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
         tcp_tw_info(t, entry, now, ret);
         return 0;
     }
+    if (kind == TCP_KIND_PARKED && !(c = tcp_view(t, entry)))
+        return -EIO;
     ret->state = c->state;
     ret->options = info_options(c);
     ret->fastopen_client_fail = c->fastopen_client_fail;
@@ -198,7 +200,9 @@ int tcp_get_brief(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_brief
 
     if (!entry)
         return -ENOENT;
-    if (kind == TCP_KIND_CONN) {
+    if (kind == TCP_KIND_PARKED && !(c = tcp_view(t, entry)))
+        return -EIO;
+    if (kind == TCP_KIND_CONN || kind == TCP_KIND_PARKED) {
         uint64_t at = c->lsndtime ? c->lsndtime : c->created_at;
 
         at = at > c->last_data_recv_at ? at : c->last_data_recv_at;
@@ -237,6 +241,7 @@ void tcp_get_totals(const struct tcp *t, struct tcp_totals *ret)
         .orphans = t->orphans,
         .listeners = t->n_listeners,
         .ready = t->n_ready,
+        .parked = t->n_parked,
     };
 }
 

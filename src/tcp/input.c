@@ -731,6 +731,8 @@ static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
     void *entry = tcp_lookup_tuple(t, &tuple, &kind);
     struct tcp_conn *c;
 
+    if (entry && kind == TCP_KIND_PARKED)
+        entry = tcp_wake_entry(t, entry, &kind);
     tcp_rec_verb(t, NULL, now);
     tcp_rec_seg_in(t, entry && kind == TCP_KIND_CONN ? entry : NULL, seg, now);
     if (!entry)
@@ -750,6 +752,9 @@ static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
         return true;
     case TCP_KIND_TW:
         return !tcp_tw_input(t, entry, seg, now);
+    case TCP_KIND_PARKED: /* it sends that again */
+        tcp_drop(t, NULL, TCP_DROP_WAKE_NO_MEMORY);
+        return true;
     case TCP_KIND_FREE:
     default:
         return false;
@@ -760,6 +765,7 @@ void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *
 {
     struct tcp_listener *l;
 
+    t->now = now;
     t->counters.in_frames++;
     t->counters.in_segs += segments_of(seg);
     if (!entry_input(t, seg, now)) {

@@ -331,7 +331,7 @@ bool tcp_md5_available(const struct tcp *t)
 
 bool tcp_md5_is_on(const struct tcp *t, tcp_id id)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
 
     return c && c->md5_key[0];
 }

@@ -416,7 +416,7 @@ int tcp_set_opt(struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t value, uint6
 
 int tcp_get_opt(const struct tcp *t, tcp_id id, enum tcp_opt opt, int32_t *ret)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
 
     if (!c || !c->owned)
         return -ENOENT;

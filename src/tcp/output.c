@@ -1076,6 +1076,7 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
 
     if (!c)
         return false;
+    t->now = now;
     tcp_unmark_ready(t, c);
     if (c->suspended)
         return false;

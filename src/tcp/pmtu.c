@@ -239,9 +239,13 @@ void tcp_follow_path(struct tcp *t, struct tcp_conn *c)
 
 void tcp_path_mtu(struct tcp *t, tcp_id id, uint16_t mtu)
 {
-    struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *as_is = tcp_conn_view(t, id); /* whom it doesn't concern isn't woken */
+    struct tcp_conn *c;
 
-    if (!c || c->path.mtu == mtu || tcp_handshaking(c) || c->state == TCP_STATE_CLOSE)
+    if (!as_is || as_is->path.mtu == mtu || tcp_handshaking(as_is) || as_is->state == TCP_STATE_CLOSE)
+        return;
+    c = tcp_conn_by_id(t, id);
+    if (!c)
         return;
     c->path.mtu = mtu;
     if (mtu < c->pmtu)

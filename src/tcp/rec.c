@@ -824,6 +824,12 @@ void tcp_rec_put_freed(struct tcp *t, struct tcp_conn *c)
     r->n_boxes++;
 }
 
+void tcp_rec_put_parked(struct tcp *t, const struct tcp_conn *c)
+{
+    if (t->rec->current == c)
+        t->rec->current = NULL;
+}
+
 void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, const char *name, const struct ip_addr *local,
                      const struct ip_addr *remote, uint64_t now)
 {

@@ -4,7 +4,10 @@
  *
  * The arena is an array of
  *
- *     struct slot { selector; record[2]; }       indexed by the slot number of the connection's id
+ *     struct slot { selector; record[2]; }       indexed by the connection's working block
+ *
+ * and behind it the cells of parked connections (park.c). A block is a place here and nothing else; it goes from one
+ * connection to the next, so that as many places are touched as connections were ever at work at once.
  *
  * selector 0: nothing published; else record[selector & 1] is whole. Only tcp_commit() and tcp_record_clear()
  * store selectors, with release order; nothing else writes to the arena. Records of one turn are published
@@ -17,6 +20,8 @@
 #include "tcp/tcp_record.h"
 
 #define SLOT_MASK      0xffffffu
+#define PAGE           4096u
+#define CELL           0x80000000u /* in tcp_records.gone: a slot's cell, not a block's record */
 #define MTUP_MAX       131072u /* bytes: the largest MSS with headers, and to spare */
 
 struct slot {
@@ -28,7 +33,9 @@ struct tcp_records {
     struct slot *slots;
     uint32_t layout; /* tcp_record_layout(), once */
     bool own;
-    /* Slots whose connection is gone since the last commit: until then a crash brings it back. */
+    uint32_t touched; /* blocks >= touched were never used */
+    uint32_t *free_blocks, n_free; /* the last one given is taken first: it is in the cache */
+    /* Blocks, and cells (with CELL), whose connection is gone since the last commit: until then a crash brings it back. */
     uint32_t *gone;
     uint32_t n_gone, gone_size;
 };
@@ -97,7 +104,7 @@ static bool state_possible(unsigned state)
            state != TCP_STATE_TIME_WAIT && state != TCP_STATE_NEW_SYN_RECV;
 }
 
-static const char *values_check(const struct tcp_record *r)
+const char *tcp_record_values(const struct tcp_record *r)
 {
     if (!state_possible(r->state))
         return "state is none of a connection's";
@@ -133,7 +140,7 @@ const char *tcp_record_check_as(const struct tcp_record *r, uint32_t layout)
         return "record of another layout";
     if (r->sum != record_sum(r))
         return "sum is wrong";
-    return values_check(r);
+    return tcp_record_values(r);
 }
 
 /* Layouts of old, newest first: how to make a present record of them. None yet: version 1 is the first. */
@@ -199,7 +206,7 @@ int tcp_record_dump(const struct tcp_record *r, char *text, size_t size)
 /* ---- save
  * ----------------------------------------------------------------------------------------------------- */
 
-static void save(const struct tcp_conn *c, struct tcp_record *r, uint32_t layout)
+void tcp_record_fill(const struct tcp_conn *c, struct tcp_record *r)
 {
     memset(r, 0, sizeof *r);
 #define V(type, name, member) r->name = (type)c->member;
@@ -209,12 +216,17 @@ static void save(const struct tcp_conn *c, struct tcp_record *r, uint32_t layout
 #undef B
     if (c->cc)
         memcpy(r->cc_name, c->cc->name, strnlen(c->cc->name, sizeof r->cc_name - 1));
+}
+
+static void save(const struct tcp_conn *c, struct tcp_record *r, uint32_t layout)
+{
+    tcp_record_fill(c, r);
     seal(r, layout);
 }
 
 int tcp_record_save(const struct tcp *t, tcp_id id, struct tcp_record *ret)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
 
     if (!c)
         return -ENOENT;
@@ -224,7 +236,7 @@ int tcp_record_save(const struct tcp *t, tcp_id id, struct tcp_record *ret)
 
 bool tcp_record_send_range(const struct tcp *t, tcp_id id, uint32_t i, struct tcp_record_range *ret)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
     const struct tcp_snd_piece *p;
 
     if (!c || i >= c->sndbuf.count)
@@ -236,7 +248,7 @@ bool tcp_record_send_range(const struct tcp *t, tcp_id id, uint32_t i, struct tc
 
 bool tcp_record_recv_range(const struct tcp *t, tcp_id id, uint32_t i, struct tcp_record_range *ret)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
 
     return c && tcp_rcvq_piece(&c->rcvq, i, c->copied_seq, &ret->seq, &ret->data, &ret->len);
 }
@@ -244,34 +256,75 @@ bool tcp_record_recv_range(const struct tcp *t, tcp_id id, uint32_t i, struct tc
 /* ---- commit
  * --------------------------------------------------------------------------------------------------- */
 
-size_t tcp_record_slot_bytes(void)
+size_t tcp_record_slot_bytes_of(uint32_t record_bytes)
 {
-    return sizeof(struct slot);
+    return sizeof(uint64_t) + 2 * (size_t)record_bytes;
+}
+
+static size_t slots_bytes(uint32_t max_conns, uint32_t record_bytes)
+{
+    return (max_conns * tcp_record_slot_bytes_of(record_bytes) + PAGE - 1) / PAGE * PAGE;
+}
+
+size_t tcp_records_bytes_of(uint32_t max_conns, uint32_t record_bytes)
+{
+    return slots_bytes(max_conns, record_bytes) + tcp_park_bytes(max_conns);
+}
+
+size_t tcp_records_bytes(uint32_t max_conns)
+{
+    return tcp_records_bytes_of(max_conns, sizeof(struct tcp_record));
 }
 
 int tcp_records_init(struct tcp *t)
 {
     struct tcp_records *rs = calloc(1, sizeof *rs);
+    uint32_t n = t->params.max_conns ? t->params.max_conns : 1;
 
     if (!rs)
         return -ENOMEM;
     t->records = rs;
     rs->layout = tcp_record_layout();
     rs->own = !t->params.record_arena;
-    rs->slots = rs->own ? calloc(t->params.max_conns ? t->params.max_conns : 1, sizeof *rs->slots)
-                        : t->params.record_arena;
-    return rs->slots ? 0 : -ENOMEM;
+    rs->slots = rs->own ? calloc(1, tcp_records_bytes(n)) : t->params.record_arena;
+    rs->free_blocks = malloc(n * sizeof *rs->free_blocks);
+    if (!rs->slots || !rs->free_blocks)
+        return -ENOMEM;
+    return tcp_park_init(t, (uint8_t *)rs->slots + slots_bytes(n, sizeof(struct tcp_record)));
 }
 
 void tcp_records_destroy(struct tcp *t)
 {
+    tcp_park_destroy(t);
     if (!t->records)
         return;
     if (t->records->own)
         free(t->records->slots);
+    free(t->records->free_blocks);
     free(t->records->gone);
     free(t->records);
     t->records = NULL;
+}
+
+/* ---- blocks ---- */
+
+uint32_t tcp_record_take_block(struct tcp *t)
+{
+    struct tcp_records *rs = t->records;
+
+    if (rs->n_free)
+        return rs->free_blocks[--rs->n_free];
+    return rs->touched < t->params.max_conns ? rs->touched++ : UINT32_MAX;
+}
+
+void tcp_record_give_block(struct tcp *t, uint32_t block)
+{
+    t->records->free_blocks[t->records->n_free++] = block;
+}
+
+void tcp_record_blocks_touched(struct tcp *t, uint32_t touched)
+{
+    t->records->touched = touched;
 }
 
 static void publish(struct slot *s, const struct tcp_conn *c, uint32_t layout)
@@ -282,10 +335,14 @@ static void publish(struct slot *s, const struct tcp_conn *c, uint32_t layout)
     __atomic_store_n(&s->selector, next, __ATOMIC_RELEASE);
 }
 
-static void clear(struct tcp_records *rs, uint32_t slot)
+static void clear(struct tcp *t, uint32_t what)
 {
-    if (rs->slots[slot].selector)
-        __atomic_store_n(&rs->slots[slot].selector, 0, __ATOMIC_RELEASE);
+    struct slot *s = &t->records->slots[what & ~CELL];
+
+    if (what & CELL)
+        tcp_cell_forget(t, what & ~CELL);
+    else if (s->selector)
+        __atomic_store_n(&s->selector, 0, __ATOMIC_RELEASE);
 }
 
 /* Where its bytes lie, before the record that says that they count. */
@@ -296,30 +353,41 @@ static void note_payload(struct tcp *t, struct tcp_conn *c)
 }
 
 /* Nothing survives of a slot between here and publish() but what a crash would lose anyway. */
-static void commit_gone(struct tcp_records *rs)
+static void commit_gone(struct tcp *t)
 {
+    struct tcp_records *rs = t->records;
+
     while (rs->n_gone)
-        clear(rs, rs->gone[--rs->n_gone]);
+        clear(t, rs->gone[--rs->n_gone]);
 }
 
-uint32_t tcp_commit(struct tcp *t)
+static void commit_conn(struct tcp *t, struct tcp_conn *c, bool journal)
+{
+    if (journal)
+        note_payload(t, c);
+    publish(&t->records->slots[c->block], c, t->records->layout);
+    if (t->params.kept && t->params.kept->records_touched <= c->block)
+        t->params.kept->records_touched = c->block + 1;
+    if (c->celled)
+        tcp_cell_forget(t, (uint32_t)c->id & SLOT_MASK);
+    c->celled = false;
+}
+
+uint32_t tcp_commit(struct tcp *t, uint64_t now)
 {
     bool journal = chunk_pool_has_journal(t->pool);
     struct list_node *node;
     uint32_t n = 0;
 
-    commit_gone(t->records);
+    t->now = now;
+    commit_gone(t);
     while ((node = list_pop(&t->dirty)) != NULL) {
         struct tcp_conn *c = list_entry(node, struct tcp_conn, dirty);
-        uint32_t slot = (uint32_t)c->id & SLOT_MASK;
 
         if (!c->id)
             continue;
-        if (journal)
-            note_payload(t, c);
-        publish(&t->records->slots[slot], c, t->records->layout);
-        if (t->params.kept && t->params.kept->records_touched <= slot)
-            t->params.kept->records_touched = slot + 1;
+        commit_conn(t, c, journal);
+        tcp_park_committed(t, c);
         n++;
     }
     tcp_requests_commit(t);
@@ -329,34 +397,49 @@ uint32_t tcp_commit(struct tcp *t)
     chunk_pool_commit(t->pool);
     t->counters.commits += n;
     tcp_kept_commit(t);
+    if (t->params.park_eager)
+        tcp_park_all(t);
     return n;
 }
 
-void tcp_record_clear(struct tcp *t, tcp_id id)
+/* Without memory to remember it, or in an arena of our own, at once. */
+static void gone(struct tcp *t, uint32_t what)
 {
     struct tcp_records *rs = t->records;
-    uint32_t slot = (uint32_t)id & SLOT_MASK;
 
-    if (!rs->slots[slot].selector)
-        return;
     if (!rs->own && rs->n_gone == rs->gone_size) {
         uint32_t size = rs->gone_size ? 2 * rs->gone_size : 64;
-        uint32_t *gone = realloc(rs->gone, size * sizeof *gone);
+        uint32_t *more = realloc(rs->gone, size * sizeof *more);
 
-        if (gone) {
-            rs->gone = gone;
+        if (more) {
+            rs->gone = more;
             rs->gone_size = size;
         }
     }
     if (!rs->own && rs->n_gone < rs->gone_size)
-        rs->gone[rs->n_gone++] = slot;
+        rs->gone[rs->n_gone++] = what;
     else
-        clear(rs, slot);
+        clear(t, what);
+}
+
+void tcp_record_clear(struct tcp *t, const struct tcp_conn *c)
+{
+    if (t->records->slots[c->block].selector)
+        gone(t, c->block);
+    if (c->celled)
+        gone(t, ((uint32_t)c->id & SLOT_MASK) | CELL);
+}
+
+void tcp_record_retire(struct tcp *t, uint32_t block)
+{
+    if (t->records->slots[block].selector)
+        gone(t, block);
+    tcp_record_give_block(t, block);
 }
 
 void tcp_record_forget(struct tcp *t, uint32_t slot)
 {
-    clear(t->records, slot);
+    clear(t, slot);
 }
 
 const struct tcp_record *tcp_record_published(const void *arena, uint32_t slot)
@@ -365,11 +448,6 @@ const struct tcp_record *tcp_record_published(const void *arena, uint32_t slot)
     uint64_t selector = __atomic_load_n(&s->selector, __ATOMIC_ACQUIRE);
 
     return selector ? &s->record[selector & 1] : NULL;
-}
-
-size_t tcp_record_slot_bytes_of(uint32_t record_bytes)
-{
-    return sizeof(uint64_t) + 2 * (size_t)record_bytes;
 }
 
 const void *tcp_record_published_of(const void *slot, uint32_t record_bytes)

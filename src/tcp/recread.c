@@ -89,7 +89,7 @@ static uint32_t find_dead(const struct tcp_rec *r, uint64_t id)
 /* The ring of a connection, or what is left of one; *ret_c: the connection, if it is there. */
 static uint32_t find_ring(const struct tcp *t, uint64_t id, const struct tcp_conn **ret_c)
 {
-    const struct tcp_conn *c = id != TCP_TRACE_ENGINE ? tcp_conn_by_id(t, id) : NULL;
+    const struct tcp_conn *c = id != TCP_TRACE_ENGINE ? tcp_conn_view(t, id) : NULL;
 
     *ret_c = c;
     if (!t->rec)
@@ -275,7 +275,7 @@ bool tcp_trace_next(const struct tcp *t, uint32_t *inout_at, struct tcp_trace_ro
             memcpy(ret->tuple.remote.b, h.remote, 16);
             ret->tuple.local.family = ret->tuple.remote.family = h.family;
         } else {
-            const struct tcp_conn *c = tcp_conn_by_id(t, ring->id);
+            const struct tcp_conn *c = tcp_conn_view(t, ring->id);
 
             if (c)
                 ret->tuple = c->tuple;

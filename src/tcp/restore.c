@@ -19,7 +19,7 @@
 #define DESC_BYTES_MAX 65536u /* descriptors of restored data: so large, in multiples of mss */
 #define HINT_MAX       (64u << 20) /* bytes that a hint may lie ahead */
 
-static void load(struct tcp_conn *c, const struct tcp_record *r)
+void tcp_record_load(struct tcp_conn *c, const struct tcp_record *r)
 {
 #define V(type, name, member) c->member = (__typeof__(c->member))r->name;
 #define B(name, member, n)    memcpy(&c->member, r->name, n);
@@ -306,7 +306,7 @@ int tcp_record_restore(struct tcp *t, const struct tcp_record *r, const struct t
     c = tcp_conn_new(t, now);
     if (!c)
         return -ENOMEM;
-    load(c, r);
+    tcp_record_load(c, r);
     c->state = TCP_STATE_CLOSE; /* until it is whole */
     error = take_keys(t, c) ? restore_queues(t, c, payload, r->state) : -EINVAL;
     if (!error && !tcp_table_restore(t, r->id, TCP_KIND_CONN, c, &c->tuple))
@@ -329,35 +329,33 @@ struct found {
     uint32_t index; /* of the note */
 };
 
-/* Notes by the slot of their owner's id: chains of index + 1. */
+/* Notes by the slot of their owner's id, modulo the number of chains: of index + 1. */
 struct finder {
     uint32_t layout; /* of records */
     uint32_t *first, *next;
-    uint32_t slots;
+    uint32_t chains;
     struct found *found;
     uint32_t n_found, size;
 };
 
-static bool finder_init(struct finder *f, const struct chunk_pool *pool, uint32_t slots)
+static bool finder_init(struct finder *f, const struct chunk_pool *pool, uint32_t at_work)
 {
     uint32_t n = chunk_notes_touched(pool);
 
-    *f = (struct finder){.layout = tcp_record_layout(), .slots = slots};
-    f->first = calloc(slots ? slots : 1, sizeof *f->first);
+    *f = (struct finder){.layout = tcp_record_layout(), .chains = at_work ? at_work : 1};
+    f->first = calloc(f->chains, sizeof *f->first);
     f->next = calloc(n ? n : 1, sizeof *f->next);
     if (!f->first || !f->next)
         return false;
     for (uint32_t i = 0; i < n; i++) {
         struct chunk_note note;
-        uint32_t slot;
+        uint32_t chain;
 
         if (!chunk_note_get(pool, i, &note))
             continue;
-        slot = (uint32_t)note.owner & SLOT_MASK;
-        if (slot >= slots)
-            continue;
-        f->next[i] = f->first[slot];
-        f->first[slot] = i + 1;
+        chain = ((uint32_t)note.owner & SLOT_MASK) % f->chains;
+        f->next[i] = f->first[chain];
+        f->first[chain] = i + 1;
     }
     return true;
 }
@@ -383,7 +381,7 @@ static int by_seq(const void *a, const void *b)
 static int gather(struct finder *f, const struct chunk_pool *pool, tcp_id id, unsigned kind)
 {
     f->n_found = 0;
-    for (uint32_t at = f->first[(uint32_t)id & SLOT_MASK]; at; at = f->next[at - 1]) {
+    for (uint32_t at = f->first[((uint32_t)id & SLOT_MASK) % f->chains]; at; at = f->next[at - 1]) {
         struct chunk_note note;
 
         if (!chunk_note_get(pool, at - 1, &note) || note.owner != id || note.kind != kind)
@@ -551,17 +549,20 @@ static void fresh_start(struct tcp_conn *c, unsigned state)
     c->retrans_stamp = 0;
 }
 
-static int revive(struct tcp *t, const struct tcp_record *r, struct finder *f, const struct tcp_restore_params *p,
-                  uint64_t now)
+/* block: of its record in the arena. */
+static int revive(struct tcp *t, uint32_t block, const struct tcp_record *r, struct finder *f,
+                  const struct tcp_restore_params *p, uint64_t now)
 {
     const struct tcp_restore_hint *h = find_hint(p, r->id);
-    struct tcp_conn *c = tcp_conn_new(t, now);
+    struct tcp_conn *c = tcp_conn_new_at(t, block, now);
     bool read = false;
     int error;
 
-    if (!c)
+    if (!c) {
+        tcp_record_give_block(t, block);
         return -ENOMEM;
-    load(c, r);
+    }
+    tcp_record_load(c, r);
     c->state = TCP_STATE_CLOSE; /* until it is whole */
     find_listener(t, c);
     fresh_start(c, r->state);
@@ -578,6 +579,7 @@ static int revive(struct tcp *t, const struct tcp_record *r, struct finder *f, c
     begin_life(t, c, r, now);
     if (c->write_seq == r->write_seq && c->copied_seq == r->copied_seq)
         list_del(&c->dirty); /* its record says all that: nothing to commit */
+    tcp_park_committed(t, c);
     if (read && c->state != TCP_STATE_CLOSE && !tcp_handshaking(c))
         tcp_owe_ack(t, c, TCP_CAUSE_ACK_QUICK);
     if (c->in_accept_queue)
@@ -602,30 +604,100 @@ static const char *why_not(int error)
     }
 }
 
-static void restore_slot(struct tcp *t, uint32_t slot, struct finder *f, const struct tcp_restore_params *p,
-                         struct tcp_restored *ret, uint64_t now)
+static void tell(const struct tcp_restore_params *p, struct tcp_restored *ret, uint32_t at, const struct tcp_record *r,
+                 const char *why)
 {
-    const struct tcp_record *r = tcp_record_published(t->params.record_arena, slot);
-    const char *why;
-    int error = 0;
-
-    if (!r)
-        return;
-    why = tcp_record_check_as(r, f->layout);
-    if (!why && ((uint32_t)r->id & SLOT_MASK) != slot)
-        why = "record in another's place";
-    if (!why) {
-        error = cc_find(r->cc_name) ? revive(t, r, f, p, now) : -EINVAL;
-        why = error ? why_not(error) : NULL;
-    }
     if (!why) {
         ret->conns++;
         return;
     }
     ret->lost++;
     if (p->lost)
-        p->lost(p->ctx, slot, r, why);
-    tcp_record_forget(t, slot);
+        p->lost(p->ctx, at, r, why);
+}
+
+/* One that was at work. Its block is taken or given back, whatever comes of it. */
+static void restore_block(struct tcp *t, uint32_t block, struct finder *f, const struct tcp_restore_params *p,
+                          struct tcp_restored *ret, uint64_t now)
+{
+    const struct tcp_record *r = tcp_record_published(t->params.record_arena, block);
+    const char *why = r ? tcp_record_check_as(r, f->layout) : NULL;
+    int error;
+
+    if (!r || why) {
+        tcp_record_give_block(t, block);
+    } else if (!cc_find(r->cc_name)) {
+        tcp_record_give_block(t, block);
+        why = why_not(-EINVAL);
+    } else {
+        error = revive(t, block, r, f, p, now);
+        why = error ? why_not(error) : NULL;
+    }
+    if (r)
+        tell(p, ret, block, r, why);
+    if (why)
+        tcp_record_forget(t, block);
+}
+
+/* What is parked stays so, unless the shell knows of bytes, or a timer is to run. */
+static bool stays_parked(const struct tcp_record *r, const struct tcp_restore_hint *h)
+{
+    return !r->keepalive && (!h || ((!h->has_write || h->write_seq == r->write_seq) &&
+                                    (!h->has_read || h->copied_seq == r->copied_seq)));
+}
+
+/* Its cell goes when its record is published. */
+static void supersede(struct tcp *t, tcp_id id)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    c->celled = true;
+    tcp_mark_dirty(t, c);
+}
+
+static int restore_parked(struct tcp *t, uint32_t slot, const struct tcp_record *r, struct finder *f,
+                          const struct tcp_restore_params *p, uint64_t now)
+{
+    uint32_t block;
+    int error;
+
+    if (!cc_find(r->cc_name))
+        return -EINVAL;
+    if (stays_parked(r, find_hint(p, r->id)))
+        return tcp_cell_place(t, slot, r) ? 0 : -EADDRINUSE;
+    block = tcp_record_take_block(t);
+    if (block == UINT32_MAX)
+        return -ENOMEM;
+    error = revive(t, block, r, f, p, now);
+    if (!error)
+        supersede(t, r->id);
+    return error;
+}
+
+/* A record of the same connection is the newer one: it was woken. */
+static void restore_cell(struct tcp *t, uint32_t slot, struct finder *f, const struct tcp_restore_params *p,
+                         struct tcp_restored *ret, uint64_t now)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    struct tcp_record r;
+    const char *why = tcp_cell_read(t, slot, &r);
+    int error = 0;
+
+    if (!r.id)
+        return;
+    if (!why && tcp_lookup_id(t, r.id, &kind) && kind == TCP_KIND_CONN) {
+        tcp_cell_forget(t, slot);
+        return;
+    }
+    if (!why && ((uint32_t)r.id & SLOT_MASK) != slot)
+        why = "record in another's place";
+    if (!why)
+        error = restore_parked(t, slot, &r, f, p, now);
+    if (error)
+        why = why_not(error);
+    tell(p, ret, slot, &r, why);
+    if (why)
+        tcp_cell_forget(t, slot);
 }
 
 /* The half-open and TIME-WAIT entries, and what follows from all of them. */
@@ -645,12 +717,14 @@ static void restore_rest(struct tcp *t, struct tcp_restored *ret)
 int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now, struct tcp_restored *ret)
 {
     struct tcp_kept *kept = t->params.kept;
-    uint32_t slots = kept->records_touched < t->params.max_conns ? kept->records_touched : t->params.max_conns;
+    uint32_t blocks = kept->records_touched < t->params.max_conns ? kept->records_touched : t->params.max_conns;
+    uint32_t cells = kept->cells_touched < t->params.max_conns ? kept->cells_touched : t->params.max_conns;
     struct tcp_rec *rec = t->rec;
     struct finder f;
 
     *ret = (struct tcp_restored){0};
-    if (!finder_init(&f, t->pool, slots)) {
+    t->now = now;
+    if (!finder_init(&f, t->pool, blocks)) {
         finder_free(&f);
         return -ENOMEM;
     }
@@ -659,17 +733,27 @@ int tcp_restore(struct tcp *t, const struct tcp_restore_params *p, uint64_t now,
     for (unsigned i = 0; t->cookie_sent_at && i < 64; i++)
         list_for_each(node, &t->listeners[i]) list_entry(node, struct tcp_listener, link)->overflow_at =
             t->cookie_sent_at;
-    for (uint32_t slot = 0; slot < slots; slot++)
-        restore_slot(t, slot, &f, p, ret, now);
+    tcp_record_blocks_touched(t, blocks);
+    for (uint32_t block = 0; block < blocks; block++)
+        restore_block(t, block, &f, p, ret, now);
+    for (uint32_t slot = 0; slot < cells; slot++)
+        restore_cell(t, slot, &f, p, ret, now);
     finder_free(&f);
     restore_rest(t, ret);
     t->rec = rec;
     return 0;
 }
 
+void tcp_record_woken(struct tcp *t, struct tcp_conn *c, const struct tcp_record *r, uint64_t now)
+{
+    find_listener(t, c);
+    fresh_start(c, r->state);
+    restore_timers(t, c, r, now);
+}
+
 int tcp_stream_at(const struct tcp *t, tcp_id id, uint32_t *ret_write_seq, uint32_t *ret_copied_seq)
 {
-    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+    const struct tcp_conn *c = tcp_conn_view(t, id);
 
     if (!c)
         return -ENOENT;

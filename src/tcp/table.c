@@ -24,7 +24,7 @@
 #define MOVE_PER_CHANGE  4u
 
 /*
- * The tuple is the entry's own, which begins with it (TCP_ENTRY): a slot is three words, many of them share a cache line,
+ * The tuple is the entry's own, which begins with it (TCP_ENTRY; a parked one's is packed): a slot is three words, many of them share a cache line,
  * and a look-up touches the entry that it is about to use anyway.
  */
 struct tcp_slot {
@@ -50,10 +50,6 @@ static_assert(sizeof(struct ip_tuple) == 44, "a tuple is hashed as bytes and has
 static_assert(sizeof(struct tcp_slot) == 24, "a slot is small");
 TCP_ENTRY(struct tcp_conn);
 
-static const struct ip_tuple *tuple_of(const struct tcp_slot *s)
-{
-    return s->entry;
-}
 
 static uint32_t power_of_two(uint32_t at_least)
 {
@@ -72,8 +68,9 @@ int tcp_table_init(struct tcp *t)
 
     if (!b)
         return -ENOMEM;
-    if (t->params.kept && t->params.kept->records_touched > first)
-        first = t->params.kept->records_touched; /* so many will be restored: growing would move each several times */
+    /* So many will be restored: growing would move each several times. */
+    if (t->params.kept && t->params.kept->records_touched + t->params.kept->cells_touched > first)
+        first = t->params.kept->records_touched + t->params.kept->cells_touched;
     chains = power_of_two(n < first ? n : first);
     t->table = b;
     b->n_slots = n ? n : 1;
@@ -125,7 +122,11 @@ struct tcp_conn *tcp_conn_by_id(const struct tcp *t, tcp_id id)
 {
     struct tcp_slot *s = slot_of(t, id);
 
-    return s && s->kind == TCP_KIND_CONN ? s->entry : NULL;
+    if (!s)
+        return NULL;
+    if (s->kind == TCP_KIND_PARKED)
+        return tcp_wake((struct tcp *)t, s->entry); /* the same connection in another place: for its caller nothing changed */
+    return s->kind == TCP_KIND_CONN ? s->entry : NULL;
 }
 
 void *tcp_table_at(const struct tcp *t, uint32_t slot, enum tcp_kind *ret_kind, tcp_id *ret_id)
@@ -154,6 +155,11 @@ static bool same_tuple(const struct ip_tuple *a, const struct ip_tuple *b)
     memcpy(x, a, sizeof *a);
     memcpy(y, b, sizeof *b);
     return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]));
+}
+
+static bool has_tuple(const struct tcp *t, const struct tcp_slot *s, const struct ip_tuple *tuple)
+{
+    return s->kind == TCP_KIND_PARKED ? tcp_cell_is(t, s->entry, tuple) : same_tuple(s->entry, tuple);
 }
 
 static uint32_t hash_tuple(const struct tcp *t, const struct ip_tuple *tuple)
@@ -219,12 +225,12 @@ static struct tcp_slot *find_tuple(const struct tcp *t, const struct ip_tuple *t
     struct tcp_slot *s = b->found ? &b->slots[b->found - 1] : NULL;
     uint32_t hash;
 
-    if (s && s->hashed && same_tuple(tuple_of(s), tuple))
+    if (s && s->hashed && has_tuple(t, s, tuple))
         return s;
     hash = hash_tuple(t, tuple);
     for (uint32_t at = *chain_of(b, hash); at; at = s->next) {
         s = &b->slots[at - 1];
-        if (s->hash == hash && same_tuple(tuple_of(s), tuple)) {
+        if (s->hash == hash && has_tuple(t, s, tuple)) {
             b->found = at;
             return s;
         }
@@ -278,7 +284,6 @@ static void occupy(struct tcp *t, uint32_t slot, enum tcp_kind kind, void *entry
     struct tcp_table *b = t->table;
     struct tcp_slot *s = &b->slots[slot];
 
-    assert(same_tuple(entry, tuple));
     s->entry = entry;
     s->kind = (uint8_t)kind;
     s->hash = hash_tuple(t, tuple);
@@ -409,8 +414,8 @@ void tcp_table_rebind(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry)
     struct tcp_slot *s = slot_of(t, id);
 
     assert(s);
-    if (s->kind == TCP_KIND_CONN && kind != TCP_KIND_CONN)
-        tcp_record_clear(t, id);
+    if (s->kind == TCP_KIND_CONN && kind == TCP_KIND_TW)
+        tcp_record_clear(t, s->entry);
     s->kind = (uint8_t)kind;
     s->entry = entry;
 }

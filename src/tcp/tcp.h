@@ -70,7 +70,7 @@ struct tcp_crypto {
 
 /* How much of the arenas was ever used, and what else an engine hands down. */
 struct tcp_kept {
-    uint32_t records_touched, requests_touched, time_wait_touched, unused;
+    uint32_t records_touched, requests_touched, time_wait_touched, cells_touched;
     uint64_t cookie_sent_at;
     tcp_id busy; /* whose segment, timer or output is being worked on, 0: none */
 };
@@ -94,13 +94,14 @@ struct tcp_params {
      * Memory that outlives the engine, zeroed for the first one, for tcp_commit() and tcp_restore() (tcp_record.h); the
      * first and that of the keys may be alone, the others only come together. NULL: own memory, nothing can be restored.
      */
-    void *record_arena;        /* max_conns * tcp_record_slot_bytes() */
+    void *record_arena;        /* tcp_records_bytes(max_conns) */
     void *request_arena;       /* max_half_open * tcp_request_bytes() */
     void *time_wait_arena;     /* max_time_wait * tcp_time_wait_bytes() */
     void *md5_arena;           /* max_md5_keys * tcp_md5_slot_bytes(); tcp_md5_sweep() once all have their keys */
     struct tcp_kept *kept;
     void *keep; /* tables of tcp_keep_specs() (base/keep.h), checked: metrics and counters that outlive it; NULL: none */
     uint16_t crash_port;       /* tests of crashes: a segment with URG for this port of ours aborts; 0: none */
+    bool park_eager;           /* tests: park what is at rest at the end of every commit */
     bool check;                /* run tcp_check() after every verb and assert it: tests, fuzzing, debugging */
 };
 
@@ -394,7 +395,7 @@ int tcp_get_brief(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_brief
 tcp_id tcp_next_id(const struct tcp *t, tcp_id after);
 
 struct tcp_totals {
-    uint32_t conns, established, half_open, time_wait, orphans, listeners, ready;
+    uint32_t conns, established, half_open, time_wait, orphans, listeners, ready, parked;
 };
 void tcp_get_totals(const struct tcp *t, struct tcp_totals *ret);
 
@@ -427,12 +428,12 @@ uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 
 /* ---- Records -------------------------------------------------------------------------------------------------- */
 
-/* Bytes of one double-buffered record with its selector in the record arena. */
-size_t tcp_record_slot_bytes(void);
+/* The record arena: of each connection a double-buffered record with its selector, and the cell where it is parked. */
+size_t tcp_records_bytes(uint32_t max_conns);
 size_t tcp_request_bytes(void);
 size_t tcp_time_wait_bytes(void);
 /* Publishes the records of all connections changed since the last call; returns their number. */
-uint32_t tcp_commit(struct tcp *t);
+uint32_t tcp_commit(struct tcp *t, uint64_t now);
 
 /* ---- Checking ------------------------------------------------------------------------------------------------- */
 

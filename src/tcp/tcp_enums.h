@@ -117,6 +117,7 @@ enum tcp_cause {
     X(DEFER_ACCEPT, "bare ACK while the listener waits for data")                                              \
     X(SYN_COOKIE, "invalid or outdated SYN cookie")                                                            \
     X(PEER_NOT_PROVEN, "last quarter of the SYN queue: only for peers known to be alive")                      \
+    X(WAKE_NO_MEMORY, "no memory to wake the parked connection")                                               \
     X(MD5_NOT_FOUND, "no TCP-MD5 signature, but there is a key for this peer")                                 \
     X(MD5_UNEXPECTED, "a TCP-MD5 signature, but there is no key for this peer")                                \
     X(MD5_FAILURE, "wrong TCP-MD5 signature")
@@ -267,6 +268,9 @@ enum tcp_event_bit {
     X(md5_not_found, "TCPMD5NotFound", "segments dropped: TCP-MD5 expected but not found")                     \
     X(md5_unexpected, "TCPMD5Unexpected", "segments dropped: TCP-MD5 found but not expected")                  \
     X(md5_failure, "TCPMD5Failure", "segments dropped: TCP-MD5 signature wrong")                               \
+    X(parked, "TCPParked", "idle connections parked: their working memory was given back")                     \
+    X(woken, "TCPWoken", "parked connections woken")                                                           \
+    X(park_no_room, "TCPParkNoRoom", "idle connections not parked: more than a cell holds is to be remembered") \
     X(commits, "TCPRecordCommits", "connection records committed")
 
 struct tcp_counters {

@@ -4,6 +4,7 @@
  * Where things are:
  *
  *   table.c     slots and ids, hash lookup, listeners by port and number
+ *   park.c      connections to which nothing happens: a cell instead of a working block
  *   engine.c    engine and connection life cycle, READY, EVENT and dirty lists, the choke points (state change, drop,
  *               event, counters)
  *   config.c, enums.c   the configuration table, names
@@ -109,7 +110,7 @@ enum tcp_chrono {
 };
 
 /* Every entry that has an id begins with this. */
-enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
+enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW, TCP_KIND_PARKED };
 #define TCP_ENTRY(type) static_assert(offsetof(type, tuple) == 0, "table.c finds the tuple at the begin of an entry")
 
 /* A Fast Open cookie as an option has it: bytes < 0: no option, 0: a request. */
@@ -137,6 +138,10 @@ struct tcp_conn {
     struct list_node event;     /* t->events */
     struct list_node dirty;     /* t->dirty: its record changed */
     struct list_node listener_link; /* not yet accepted ones, in their listener */
+    struct list_node warm;      /* t->warm: may be parked when its time comes */
+    uint64_t warm_at, warm_due; /* last committed; when t->warm looks at it */
+    uint32_t block;             /* of its record in the arena */
+    bool celled;                /* woken since the last commit: its cell is still published */
     unsigned event_bits;
     int error;                  /* sk_err: reported once */
     int error_soft;             /* sk_err_soft */
@@ -353,6 +358,7 @@ struct tcp_timewaits;           /* timewait.c */
 struct tcp_replies;             /* reply.c */
 struct tcp_table;               /* table.c: slots and hash */
 struct tcp_records;             /* record.c */
+struct tcp_park;                /* park.c */
 struct tcp_metrics_cache;       /* metrics.c */
 
 struct tcp {
@@ -375,6 +381,10 @@ struct tcp {
     struct list_node ready_urgent, ready_bulk, events, dirty;
     uint32_t gso_max_bytes;
     uint32_t orphans, n_conns, n_ready;
+    struct list_node warm;           /* connections with a working block that may be parked */
+    uint32_t n_warm, n_parked;
+    uint64_t now;                    /* of the last verb that has one */
+    struct tcp_park *park;
     uint32_t n_established;          /* ESTABLISHED and CLOSE_WAIT: Linux's CurrEstab */
     struct tcp_metrics_cache *metrics;
     struct tcp_md5_table *md5;
@@ -420,6 +430,7 @@ void tcp_listener_remove(struct tcp_listener *l);
 
 /* Any entry with an id; NULL for a stale one. The kind says what it is. */
 void *tcp_lookup_id(const struct tcp *t, tcp_id id, enum tcp_kind *ret_kind);
+/* A connection, woken if it was parked. NULL: none, or no memory to wake it. */
 struct tcp_conn *tcp_conn_by_id(const struct tcp *t, tcp_id id);
 /* By tuple (our side is local). */
 void *tcp_lookup_tuple(const struct tcp *t, const struct ip_tuple *tuple, enum tcp_kind *ret_kind);
@@ -440,6 +451,10 @@ void tcp_table_rebind(struct tcp *t, tcp_id id, enum tcp_kind kind, void *entry)
 
 /* A zeroed connection in CLOSE with its sub-structures initialised, entered in no table; NULL: limit or no memory. */
 struct tcp_conn *tcp_conn_new(struct tcp *t, uint64_t now);
+/* The same under that place in the record arena. */
+struct tcp_conn *tcp_conn_new_at(struct tcp *t, uint32_t block, uint64_t now);
+/* In no list, no timer armed. */
+void tcp_conn_init_links(struct tcp_conn *c);
 /* Releases all memory, chunks, timers and list places; the id goes unless it was rebound. */
 void tcp_conn_free(struct tcp *t, struct tcp_conn *c);
 /* At the end of a verb: frees what is dead, else checks it. Every public entry that may have ended one calls it. */
@@ -979,8 +994,15 @@ void tcp_set_offers(struct tcp *t, struct tcp_conn *c);
 /* ---- record.c, check.c --------------------------------------------------------------------------------------- */
 int tcp_records_init(struct tcp *t);
 void tcp_records_destroy(struct tcp *t);
-/* A connection's slot is free again; told to the arena with the next commit. */
-void tcp_record_clear(struct tcp *t, tcp_id id);
+/* A place in the arena for a connection's record, UINT32_MAX: none; and it is free again. */
+uint32_t tcp_record_take_block(struct tcp *t);
+void tcp_record_give_block(struct tcp *t, uint32_t block);
+/* What is published of a connection (record and cell) goes with the next commit. */
+void tcp_record_clear(struct tcp *t, const struct tcp_conn *c);
+/* The record goes with the next commit and the place is free: what it says is published elsewhere. */
+void tcp_record_retire(struct tcp *t, uint32_t block);
+/* A scan of all places (restoring): what was touched before, and is not taken by tcp_conn_new_at(), is given. */
+void tcp_record_blocks_touched(struct tcp *t, uint32_t touched);
 /* A record's sum, by words of 8 bytes behind the sum itself. */
 struct tcp_record;
 struct tcp_record_sum {
@@ -1004,6 +1026,14 @@ static inline uint64_t tcp_record_sum_end(const struct tcp_record_sum *s)
 
     return l[0] ^ (l[1] << 1 | l[1] >> 63) ^ (l[2] << 2 | l[2] >> 62) ^ (l[3] << 3 | l[3] >> 61);
 }
+/* All but layout, bytes and sum. */
+void tcp_record_fill(const struct tcp_conn *c, struct tcp_record *ret);
+/* The reverse, and what follows from the numbers alone; queues are the caller's. */
+void tcp_record_load(struct tcp_conn *c, const struct tcp_record *r);
+/* A connection that another engine parked has a block again: its listener, its timers. */
+void tcp_record_woken(struct tcp *t, struct tcp_conn *c, const struct tcp_record *r, uint64_t now);
+/* NULL, or which value is impossible. */
+const char *tcp_record_values(const struct tcp_record *r);
 /* Fills layout, bytes and sum. */
 void tcp_record_seal(struct tcp_record *r);
 /* At once: it can't be used. */
@@ -1011,9 +1041,42 @@ void tcp_record_forget(struct tcp *t, uint32_t slot);
 /* Debug builds: asserts tcp_check(); called at the end of every verb for the connection it touched. */
 void tcp_assert(const struct tcp *t, const struct tcp_conn *c);
 
+/* ---- park.c: parked connections -------------------------------------------------------------------------------- */
+size_t tcp_park_bytes(uint32_t max_conns);
+int tcp_park_init(struct tcp *t, void *arena);
+void tcp_park_destroy(struct tcp *t);
+/* A parked entry becomes a connection with a working block, to be committed. NULL: no memory; it stays parked. */
+struct tcp_conn *tcp_wake(struct tcp *t, void *parked);
+/* The same for an entry that was looked up; without memory both stay as they are. */
+void *tcp_wake_entry(struct tcp *t, void *parked, enum tcp_kind *inout_kind);
+/* A connection, or a copy of a parked one, valid until the next such call, which can be read but not worked on. */
+const struct tcp_conn *tcp_conn_view(const struct tcp *t, tcp_id id);
+const struct tcp_conn *tcp_view(const struct tcp *t, const void *parked);
+bool tcp_is_parked(const struct tcp *t, tcp_id id);
+/* Does this parked entry have that tuple? */
+bool tcp_cell_is(const struct tcp *t, const void *parked, const struct ip_tuple *tuple);
+/* Committed just now: it is warm. And it goes. */
+void tcp_park_committed(struct tcp *t, struct tcp_conn *c);
+void tcp_park_leave(struct tcp *t, struct tcp_conn *c);
+/* Parks all that are at rest (tcp_params.park_eager). */
+void tcp_park_all(struct tcp *t);
+void tcp_park_expire(struct tcp *t);
+uint64_t tcp_park_deadline(const struct tcp *t);
+/* Restoring: the record in that cell (id 0: none), NULL or why it can't be used; it is parked again; it is nobody's. */
+const char *tcp_cell_read(const struct tcp *t, uint32_t slot, struct tcp_record *ret);
+bool tcp_cell_place(struct tcp *t, uint32_t slot, const struct tcp_record *r);
+void tcp_cell_forget(struct tcp *t, uint32_t slot);
+
 /* ---- rec.c: the hooks of the flight recorder ------------------------------------------------------------------ */
 void tcp_rec_put_error(struct tcp *t, struct tcp_conn *c, int error);
 void tcp_rec_put_reset(struct tcp_conn *c, enum tcp_cause cause);
+void tcp_rec_put_parked(struct tcp *t, const struct tcp_conn *c);
+/* Its block goes, its ring stays its own. */
+static inline void tcp_rec_parked(struct tcp *t, const struct tcp_conn *c)
+{
+    if (t->rec)
+        tcp_rec_put_parked(t, c);
+}
 /* A verb begins, for that connection or for none. */
 static inline void tcp_rec_verb(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {

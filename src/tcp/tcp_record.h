@@ -6,7 +6,8 @@
  * caller of tcp_record_restore() says where. What is learned anew is left out: sent-segment descriptors with their
  * times and SACK marks, RACK and rate samples, ACKs owed, READY and EVENT places.
  *
- * tcp_commit() publishes records in the record arena: per slot two records and a selector word. The record that the
+ * tcp_commit() publishes records in the record arena: per working block two records and a selector word; what is parked
+ * has a cell there instead (park.c). The record that the
  * selector doesn't name is filled, then the selector is stored with release order; a reader that finds a selector
  * finds a whole record, whenever the writer died.
  */
@@ -238,6 +239,12 @@ const char *tcp_record_schema_check(const char *schema, uint32_t record_bytes);
 int tcp_record_translate(const char *schema, const void *bytes, size_t n, struct tcp_record *ret);
 /* Bytes of one slot of a build whose record has so many; and the published record in it, NULL: none. */
 size_t tcp_record_slot_bytes_of(uint32_t record_bytes);
+size_t tcp_records_bytes_of(uint32_t max_conns, uint32_t record_bytes);
+/*
+ * The record of the connection that is parked in that slot of an arena, as that build laid it out, into record_bytes bytes.
+ * 0, -ENOENT: none, -EILSEQ: damaged. For tcp_record_translate(); it names no layout.
+ */
+int tcp_record_parked_of(const void *arena, uint32_t max_conns, uint32_t slot, uint32_t record_bytes, void *ret);
 const void *tcp_record_published_of(const void *slot, uint32_t record_bytes);
 /* Publishes a record in a slot that nobody else uses. */
 void tcp_record_put(void *arena, uint32_t slot, const struct tcp_record *r);

@@ -48,7 +48,8 @@ void tcp_timers_off(struct tcp *t, struct tcp_conn *c)
 
 uint64_t tcp_deadline(const struct tcp *t)
 {
-    return time_min(wheel_deadline(&t->wheel), time_min(tcp_req_deadline(t), tcp_tw_deadline(t)));
+    return time_min(time_min(wheel_deadline(&t->wheel), tcp_park_deadline(t)),
+                    time_min(tcp_req_deadline(t), tcp_tw_deadline(t)));
 }
 
 /* ---- giving up
@@ -331,9 +332,11 @@ void tcp_expire(struct tcp *t, uint64_t now)
 {
     struct wheel_timer *timer;
 
+    t->now = now;
     tcp_rec_verb(t, NULL, now);
     while ((timer = wheel_expire(&t->wheel, now)) != NULL)
         tcp_conn_expire(t, list_entry(timer, struct tcp_conn, timer), now);
     tcp_req_expire(t, now);
     tcp_tw_expire(t, now);
+    tcp_park_expire(t);
 }

@@ -164,7 +164,7 @@ static bool tw_enter(struct tcp *t, struct tcp_tw *w, struct tcp_conn *c)
         return w->id != 0;
     }
     w->id = c->id;
-    tcp_record_clear(t, c->id);
+    tcp_record_clear(t, c);
     tcp_table_rebind(t, c->id, TCP_KIND_TW, w);
     c->id = 0;
     return true;

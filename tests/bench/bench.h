@@ -59,6 +59,7 @@ struct peers *peers_create(const struct bench_options *o, uint32_t n, enum peers
 void peers_destroy(struct peers *p);
 /* So many exchanges, each with one of the first `active` peers by chance: a request comes, a response leaves. */
 void peers_exchange(struct peers *p, uint32_t active, uint64_t exchanges);
+void peers_rest(struct peers *p);
 /* Bytes of each that malloc gave, tables included; and of resident memory. */
 void peers_memory(const struct peers *p, uint64_t *ret_malloc, uint64_t *ret_rss);
 void peers_work(const struct peers *p, struct bench_work *ret);

@@ -193,6 +193,8 @@ static void scenario(const struct scenario *s)
     if (s->memory) {
         uint64_t bytes, rss;
 
+        if (s->state == PEERS_ESTABLISHED)
+            peers_rest(r.peers);
         peers_memory(r.peers, &bytes, &rss);
         tell("malloc_bytes", (double)bytes, false);
         tell("rss_bytes", (double)rss, true);

@@ -311,7 +311,7 @@ static void turn(struct pair *p, struct side *me, struct side *other)
         }
         events(me);
         program(p, me);
-        tcp_commit(me->t);
+        tcp_commit(me->t, p->now);
         output(p, me, other);
         p->now += NSEC_PER_USEC;
     } while (me->in.count);

@@ -111,7 +111,7 @@ static void pull(struct fuzz *f)
     unsigned frames = 0;
 
     for (unsigned i = 0;; i++) {
-        stack_commit(f->st);
+        stack_commit(f->st, f->now);
         while (stack_output(f->st, f->now, &tx)) {
             check_frame(f, &tx);
             CHECK(++frames < 20000);

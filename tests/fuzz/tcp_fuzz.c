@@ -313,7 +313,7 @@ static void do_output(struct fuzz *f, unsigned max)
     struct tcp_out o;
     unsigned n = 0;
 
-    tcp_commit(f->t);
+    tcp_commit(f->t, f->now);
     while (n < max && tcp_next_reply(f->t, f->now, &o)) {
         took(f, &o);
         n++;
@@ -573,6 +573,7 @@ static void set_up(struct fuzz *f, void *arena)
     p.crypto = &toy_crypto;
     p.max_md5_keys = 2;
     p.trace_bytes = how & 16 ? 48 << 10 : 1 << 20; /* the former is never enough */
+    p.park_eager = how & 8;
     f->t = tcp_create(&p);
     do_listener(f);
     if (how & 128)

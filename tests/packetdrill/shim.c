@@ -82,6 +82,7 @@ static bool create_engine(struct drill *d, uint64_t seed)
     struct socks_params sp = {.config = &d->config, .net = {.ctx = d, .route = route, .is_local = is_local}};
     struct rng rng;
 
+    p.park_eager = getenv("TAUT_PARK") != NULL;
     rng_seed(&rng, seed);
     p.secrets.isn = draw_key(&rng);
     p.secrets.ts_offset = draw_key(&rng);
@@ -280,7 +281,7 @@ static bool pull_segments(struct drill *d)
 {
     bool any = false;
 
-    (void)tcp_commit(d->tcp);
+    (void)tcp_commit(d->tcp, d->now);
     while (tcp_next_reply(d->tcp, d->now, &d->scratch)) {
         send_out(d);
         any = true;
@@ -367,7 +368,7 @@ int drill_pull(struct drill *d, bool again)
 {
     int made = 1;
 
-    (void)tcp_commit(d->tcp);
+    (void)tcp_commit(d->tcp, d->now);
     if (!tcp_next_reply(d->tcp, d->now, &d->scratch)) {
         if (tcp_next_ready(d->tcp, &d->scratch))
             d->asked = d->scratch.id;

@@ -361,7 +361,7 @@ static void look(struct side *me, uint64_t now, struct known *ret)
 
 static void commit(struct sim *s, struct side *me)
 {
-    tcp_commit(me->t);
+    tcp_commit(me->t, s->now);
     look(me, s->now, &me->known);
     me->committed = (struct view){.id = me->id, .connected = me->connected, .shut = me->shut, .eof = me->eof,
                                   .closed = me->closed, .error = me->error};
@@ -556,7 +556,7 @@ static void arenas_init(struct side *me)
     if (me->arena == MAP_FAILED)
         abort();
     me->keeps = (struct arena){.journal = zeroed(chunk_journal_bytes(NOTES)),
-                               .records = zeroed(SLOTS * tcp_record_slot_bytes()),
+                               .records = zeroed(tcp_records_bytes(SLOTS)),
                                .requests = zeroed(SLOTS * tcp_request_bytes()),
                                .time_wait = zeroed(SLOTS * tcp_time_wait_bytes()),
                                .keys = zeroed(KEYS * tcp_md5_slot_bytes()),
@@ -631,6 +631,7 @@ static void engine_init(struct sim *s, int i)
     p.now = s->now;
     p.max_conns = p.max_half_open = p.max_time_wait = p.max_metrics = SLOTS;
     p.generation = ++me->generation;
+    p.park_eager = s->seed % 2 == 0;
     me->t = tcp_create(&p);
     tcp_set_gso_max(me->t, me->gso_max);
 }
@@ -655,7 +656,7 @@ static void die(struct side *me)
     struct tcp_kept kept = k->kept;
     size_t journal_bytes = chunk_journal_bytes(chunk_notes_touched(me->pool));
     void *journal = copy_of(k->journal, journal_bytes);
-    void *records = copy_of(k->records, SLOTS * tcp_record_slot_bytes());
+    void *records = copy_of(k->records, tcp_records_bytes(SLOTS));
     void *requests = copy_of(k->requests, SLOTS * tcp_request_bytes());
     void *time_wait = copy_of(k->time_wait, SLOTS * tcp_time_wait_bytes());
     void *keys = copy_of(k->keys, KEYS * tcp_md5_slot_bytes());
@@ -665,7 +666,7 @@ static void die(struct side *me)
     tcp_destroy(me->t);
     chunk_pool_destroy(me->pool);
     put_back(k->journal, journal, journal_bytes);
-    put_back(k->records, records, SLOTS * tcp_record_slot_bytes());
+    put_back(k->records, records, tcp_records_bytes(SLOTS));
     put_back(k->requests, requests, SLOTS * tcp_request_bytes());
     put_back(k->time_wait, time_wait, SLOTS * tcp_time_wait_bytes());
     put_back(k->keys, keys, KEYS * tcp_md5_slot_bytes());
@@ -709,7 +710,7 @@ static void damage(struct sim *s, struct side *me)
     struct {
         uint8_t *at;
         size_t bytes;
-    } where[] = {{k->records, SLOTS * tcp_record_slot_bytes()},
+    } where[] = {{k->records, tcp_records_bytes(SLOTS)},
                  {k->journal, chunk_journal_bytes(chunk_notes_touched(me->pool))},
                  {k->requests, SLOTS * tcp_request_bytes()},
                  {k->time_wait, SLOTS * tcp_time_wait_bytes()},
@@ -1158,7 +1159,7 @@ static bool next_connection(struct sim *s)
 
             while (tcp_next_reply(me->t, s->now, &o) || (tcp_next_ready(me->t, &o) && tcp_output(me->t, o.id, s->now, &o)))
                 tcp_input(peer->t, &o.seg, &peer->path, s->now);
-            tcp_commit(me->t);
+            tcp_commit(me->t, s->now);
             s->now += NSEC_PER_MSEC;
         }
     if (info.state != TCP_STATE_ESTABLISHED)

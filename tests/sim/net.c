@@ -477,7 +477,7 @@ static bool turn(struct net *n, struct node *node)
     for (int round = 0; round < 2; round++) {
         if (!app_events(n, node))
             return false;
-        tcp_commit(node->t);
+        tcp_commit(node->t, n->now);
         if (!output(n, node))
             return false;
     }
@@ -704,6 +704,7 @@ bool net_engine(struct net *n, struct node *node)
     p.max_conns = p.max_half_open = p.max_time_wait = p.max_metrics = 32;
     p.generation = ++node->generation;
     p.trace_bytes = 256 << 10;
+    p.park_eager = n->seed % 3 == 0;
     node->t = tcp_create(&p);
     tcp_set_gso_max(node->t, node->gso_max);
     node->dirty = true;

@@ -7,13 +7,15 @@ the daemon's loop stands still is seen by an echo that a thread bounces all the 
 import json
 import os
 import re
+import signal
 import threading
 import time
 
-from harness import (BUILD, FULL, Failure, HOST4, IFNAME, SANITIZED, STACK4, STACK_MAC, TAUT, TAUT_WEB, check, equal, read_exactly, sh, tcp,
+from harness import (BUILD, Control, FULL, Failure, HOST4, IFNAME, SANITIZED, STACK4, STACK_MAC, TAUT, TAUT_WEB, check, equal, read_exactly, sh, tcp,
                      wait_for)
 
 COUNT = 3000 if SANITIZED else 100000  # with sanitizers each turn checks every connection
+EACH_BYTES = 1300
 MANYCONNS = os.path.join(BUILD, 'tests/system/manyconns')
 CONFIG = (f'[network]\nroute = 172.16.0.0/12 via {HOST4}\n'
           '[limits]\nmax_connections = 131072\nbuffers = 512M\n')
@@ -53,15 +55,18 @@ class Pulse:
         self.sock.close()
 
 
-def fill(net):
+def start(net):
     check(os.access(MANYCONNS, os.X_OK), f'{MANYCONNS} is built')
     d = net.tautd(CONFIG)
     tcp().close()  # the router is a neighbour now: no SYN-ACK waits for ARP
     wait_for(lambda: d.call('server.status')['totals']['established'] == 0, 5, 'none is left')
+    return d
+
+
+def fill(net, d):
     out = sh(MANYCONNS, IFNAME, STACK_MAC, STACK4, 9, '172.16.0.1', COUNT, 100, timeout=120)
     equal(int(out), COUNT, 'handshakes')
     wait_for(lambda: d.call('server.status')['totals']['established'] == COUNT, 5, f'{COUNT} connections')
-    return d
 
 
 def timed(function):
@@ -86,7 +91,8 @@ def lines(path):
 
 def test_ss_top_and_page(net):
     """Each whole look, and the longest that an echo had to wait meanwhile. runs alone, limit: 400 s"""
-    d = fill(net)
+    d = start(net)
+    fill(net, d)
     pulse = Pulse()
     time.sleep(1)
     figures = [f'idle: echo at most {pulse.take():.1f} ms']
@@ -132,7 +138,8 @@ def test_ss_top_and_page(net):
 def test_bounded_work(net):
     """One call answers after about a millisecond's work, however much there is; all pages together are all.
     runs alone, limit: 300 s"""
-    d = fill(net)
+    d = start(net)
+    fill(net, d)
     pages, seen, after, most = 0, set(), None, 0.0
     while True:
         params = {'limit': 5000, 'fields': ['*']}
@@ -151,3 +158,34 @@ def test_bounded_work(net):
     check(len(json.dumps(answer)) < 300, 'nothing was found')
     net.say(f'{pages} pages of all fields, the longest call {most * 1e3:.1f} ms; a search that finds nothing '
             f'{seconds * 1e3:.1f} ms, next {answer["next"]}')
+
+def memory_bytes(d):
+    """Of all its processes; what they share counts once."""
+    total = 0
+    for pid in {d.pid, d.stack_pid}:
+        with open(f'/proc/{pid}/smaps_rollup', encoding='ascii') as f:
+            total += sum(int(line.split()[1]) for line in f if line.startswith('Pss:'))
+    return total * 1024
+
+
+def test_memory(net):
+    """Idle connections are parked: what each costs, all told; and a crash among 100,000 of them. runs alone, limit: 300 s"""
+    d = start(net)
+    before = memory_bytes(d)
+    fill(net, d)
+    wait_for(lambda: d.call('server.status')['totals']['parked'] == COUNT, 15, 'all are parked')
+    each = (memory_bytes(d) - before) / COUNT
+    s = tcp()
+    began = time.monotonic()
+    os.kill(d.stack_pid, signal.SIGKILL)
+    s.sendall(b'x')
+    read_exactly(s, 1)
+    restored = time.monotonic() - began
+    d.control = Control(d.dir)
+    totals = d.call('server.status')['totals']
+    equal(totals['established'], COUNT + 1, 'all are there')
+    equal(totals['parked'], COUNT, 'and parked')
+    after = (memory_bytes(d) - before) / COUNT
+    net.say(f'{each:.0f} bytes a connection; kill -9 to the first byte {restored * 1e3:.0f} ms; {after:.0f} bytes then')
+    check(SANITIZED or each <= EACH_BYTES, f'{each:.0f} bytes a connection')
+    check(SANITIZED or after <= EACH_BYTES, f'{after:.0f} bytes a connection after the crash')

@@ -80,7 +80,7 @@ def test_refused(net):
         ('a device', 'it is no sealed memory', lambda a: os.open('/dev/null', os.O_RDWR)),
         ('a pipe', 'it is no sealed memory', lambda a: os.pipe()[0]),
         ('magic', 'it is no arena', lambda a: flipped(a, 3)),
-        ('version', r'it is of version \d+\.\d+, this program reads 1\.', lambda a: flipped(a, 8, 4)),
+        ('version', r'it is of version \d+\.\d+, this program reads 2\.', lambda a: flipped(a, 8, 4)),
         ('head', 'the sum of its header is wrong', lambda a: flipped(a, 40)),
     )
     for name, says, make in cases:

@@ -92,7 +92,7 @@ def test_bad_binaries(net):
         equal(read_exactly(s, 10), b'still here', 'echo')
 
     replace_binary(path, with_file=FAR)
-    refused(d, r'the arena is of|it is of version 1\.\d+, this program reads 2\.\d+')
+    refused(d, r'the arena is of|it is of version 2\.\d+, this program reads 3\.\d+')
     goes_on()
     replace_binary(path, text='#!/bin/sh\necho of no use\nexit 1\n')
     refused(d, 'of no use')

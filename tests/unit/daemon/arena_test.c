@@ -206,8 +206,8 @@ static void test_other_builds(void **state)
     (void)state;
     small(&config);
     assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
-    bad[n++] = (typeof(*bad)){&a.head->version, ARENA_VERSION + 1, true, "this program reads 1."};
-    bad[n++] = (typeof(*bad)){&a.head->head_bytes, 8, true, "it is of version 1.8"};
+    bad[n++] = (typeof(*bad)){&a.head->version, ARENA_VERSION + 1, true, "this program reads 2."};
+    bad[n++] = (typeof(*bad)){&a.head->head_bytes, 8, true, "it is of version 2.8"};
     bad[n++] = (typeof(*bad)){&a.head->link_bytes, 8, true, "its entries are of another version"};
     bad[n++] = (typeof(*bad)){&a.head->config_bytes, 8, true, "its entries are of another version"};
     bad[n++] = (typeof(*bad)){&a.head->max_conns, 9999, false, "the sum of its header is wrong"};

@@ -142,7 +142,7 @@ static void turn(struct env *e)
     d->on_turn(d, daemon_now());
     while (stack_output(d->stack, daemon_now(), &tx))
         ;
-    stack_commit(d->stack);
+    stack_commit(d->stack, daemon_now());
     daemon_run_deferred(d);
 }
 

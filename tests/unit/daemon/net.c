@@ -220,7 +220,7 @@ void net_turn(struct net *n)
         ;
     while (stack_next_event(n->peer, &ke))
         ;
-    stack_commit(n->peer);
+    stack_commit(n->peer, daemon_now());
     peer_out(n);
 }
 

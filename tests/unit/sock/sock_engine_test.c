@@ -48,7 +48,7 @@ static int route(void *ctx, const struct ip_addr *dst, struct ip_addr *inout_src
 static void host_init(struct host *h, unsigned n, uint64_t now)
 {
     struct tcp_params p = {.config = &h->config, .now = now, .max_conns = 256, .max_half_open = 64, .max_time_wait = 64,
-                           .generation = 1, .check = true};
+                           .generation = 1, .check = true, .park_eager = getenv("TAUT_PARK") != NULL};
     struct socks_params sp = {.config = &h->config, .net = {.ctx = h, .route = route, .is_local = is_local},
                               .port_key = {SEED, n}, .rng_seed = SEED};
     uint8_t b6[16] = {0x20, 1, 0x0d, 0xb8, [15] = (uint8_t)(n + 1)};
@@ -110,7 +110,7 @@ static bool flush(struct net *n, int from)
     bool any = false;
 
     socks_drain(n->h[from].ss);
-    tcp_commit(t);
+    tcp_commit(t, n->now);
     while (tcp_next_reply(t, n->now, &out)) {
         cross(n, 1 - from, &out);
         any = true;

@@ -153,14 +153,14 @@ void env_pull(struct env *e)
 {
     struct stack_tx tx;
 
-    stack_commit(e->st);
+    stack_commit(e->st, e->now);
     while (stack_output(e->st, e->now, &tx))
         keep_frame(e, &tx);
     /* After an input timers may be due already; the shell calls expire then. */
     for (int i = 0; stack_deadline(e->st) <= e->now; i++) {
         assert_true(i < 100);
         stack_expire(e->st, e->now);
-        stack_commit(e->st);
+        stack_commit(e->st, e->now);
         while (stack_output(e->st, e->now, &tx))
             keep_frame(e, &tx);
     }

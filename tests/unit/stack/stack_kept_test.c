@@ -432,7 +432,7 @@ static void idle(void **state)
     env_pull(e);
     memcpy(copy, env_before.keep, bytes);
     for (int i = 0; i < 10; i++)
-        stack_commit(e->st);
+        stack_commit(e->st, e->now);
     assert_memory_equal(copy, env_before.keep, bytes);
     free(copy);
     end(e);

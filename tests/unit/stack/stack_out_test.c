@@ -201,7 +201,7 @@ static void cuts_itself(void **state)
                 assert_int_equal(id, (uint16_t)(first_id + i));
             at += got.len;
             if (i == 10) { /* a turn ends; the owner lets go of the chunk */
-                stack_commit(e->st);
+                stack_commit(e->st, e->now);
                 stack_expire(e->st, e->now);
                 chunk_unref(e->pool, c);
                 assert_int_equal(chunk_pool_used_bytes(e->pool), used);
@@ -209,7 +209,7 @@ static void cuts_itself(void **state)
         }
         assert_int_equal(at, 30000);
         assert_false(stack_output(e->st, e->now, &tx));
-        stack_commit(e->st); /* the batch is written after it: what frames point at stays */
+        stack_commit(e->st, e->now); /* the batch is written after it: what frames point at stays */
         assert_int_equal(chunk_pool_used_bytes(e->pool), used);
         stack_expire(e->st, e->now);
         assert_int_equal(chunk_pool_used_bytes(e->pool), 0);

@@ -195,7 +195,7 @@ static void turn(struct world *w, unsigned number)
     while (h->n_in && h->in[h->head % WIRE_MAX].at <= w->now)
         from_wire(w, h);
     program(h, w->now);
-    stack_commit(h->st);
+    stack_commit(h->st, w->now);
     while (stack_output(h->st, w->now, &tx))
         to_wire(w, h, &w->host[1 - number], &tx);
 }

@@ -8,6 +8,8 @@
 #include <openssl/evp.h>
 #include "daemon/crypto.h"
 
+#include "tcp/tcp_priv.h"
+
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +126,7 @@ struct harness *h_new_args(const struct h_args *args)
     p.crypto = args->no_crypto ? NULL : daemon_crypto();
     p.max_md5_keys = args->max_md5_keys;
     p.trace_bytes = args->trace_bytes ? args->trace_bytes : 1 << 20;
+    p.park_eager = getenv("TAUT_PARK") != NULL;
     h->t = tcp_create(&p);
     assert_non_null(h->t);
     for (int k = 0; k < H_FLOWS; k++)
@@ -383,19 +386,20 @@ static void drain_output(struct harness *h, const char *file, int line)
 
 void h_step(struct harness *h, const char *file, int line)
 {
-    struct tcp_out o;
+    const struct tcp_conn *c;
 
     check_all(h, "after a verb", file, line);
     if (!h->hold_events)
         drain_events(h);
     if (h->hold)
         return;
-    tcp_commit(h->t);
+    tcp_commit(h->t, h->now);
     drain_output(h, file, line);
     check_all(h, "after output", file, line);
     if (!h->hold_events)
         drain_events(h);
-    if (h_flow(h)->id && tcp_output(h->t, h_flow(h)->id, h->now, &o))
+    c = tcp_conn_view(h->t, h_flow(h)->id);
+    if (c && c->state != TCP_STATE_CLOSE && !c->suspended && !list_linked(&c->ready) && tcp_may_send(h->t, c, h->now))
         h_fail(h, file, line, "a connection that is not READY has output");
     if (tcp_deadline(h->t) <= h->now)
         h_fail(h, file, line, "deadline %lld ns in the past: busy loop",

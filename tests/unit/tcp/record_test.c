@@ -59,10 +59,10 @@ static void restart(struct pair *p, struct side *s)
     struct tcp_record again;
     struct saved *v;
 
-    tcp_commit(s->t);
+    tcp_commit(s->t, p->now);
     v = take(s);
     side_destroy(s);
-    memset(s->records, 0, 16 * tcp_record_slot_bytes());
+    memset(s->records, 0, tcp_records_bytes(16));
     side_create(s, ++p->generation, p->now);
     assert_int_equal(tcp_record_restore(s->t, &v->record, &v->payload, p->now), 0);
     assert_int_equal(tcp_record_restore(s->t, &v->record, &v->payload, p->now), -EADDRINUSE);
@@ -215,7 +215,7 @@ static void payload_must_fit(void **unused)
     pair_connect(&p);
     side_write(&p, &p.a, 20000);
     side_output(&p, &p.a);
-    tcp_commit(p.a.t);
+    tcp_commit(p.a.t, p.now);
     v = take(&p.a);
     assert_int_equal(tcp_abort(p.a.t, p.a.id, p.now), 0);
     pair_turn(&p);
@@ -240,10 +240,10 @@ static void commit_publishes(void **unused)
     pair_init(&p);
     pair_connect(&p);
     slot = (uint32_t)p.a.id & 0xffffff;
-    assert_int_equal(tcp_commit(p.a.t), 0); /* pair_run() did */
+    assert_int_equal(tcp_commit(p.a.t, p.now), 0); /* pair_run() did */
     side_write(&p, &p.a, 100);
-    assert_int_equal(tcp_commit(p.a.t), 1);
-    assert_int_equal(tcp_commit(p.a.t), 0);
+    assert_int_equal(tcp_commit(p.a.t, p.now), 1);
+    assert_int_equal(tcp_commit(p.a.t, p.now), 0);
     {
         const struct tcp_record *r = tcp_record_published(p.a.records, slot);
         uint32_t write_seq = r->write_seq;
@@ -251,7 +251,7 @@ static void commit_publishes(void **unused)
 
         side_write(&p, &p.a, 200);
         assert_int_equal(r->write_seq, write_seq); /* not before the commit */
-        tcp_commit(p.a.t);
+        tcp_commit(p.a.t, p.now);
         assert_int_equal(tcp_record_published(p.a.records, slot)->write_seq, write_seq + 100);
         assert_int_equal(r->write_seq, write_seq); /* the other buffer */
         assert_true(tcp_record_dump(r, text, sizeof text) < (int)sizeof text);

@@ -59,7 +59,7 @@ static void boot(struct host *h)
 
 static void setup(struct host *h)
 {
-    const size_t bytes[5] = {BUFFERS, chunk_journal_bytes(NOTES), SLOTS * tcp_record_slot_bytes(),
+    const size_t bytes[5] = {BUFFERS, chunk_journal_bytes(NOTES), tcp_records_bytes(SLOTS),
                              SLOTS * tcp_request_bytes(), SLOTS * tcp_time_wait_bytes()};
 
     memset(h, 0, sizeof *h);
@@ -172,7 +172,7 @@ static void half_open_survives(void **state)
     in(&h, TCP_SYN, 1000, 0);
     o = out(&h);
     assert_true(o.seg.flags & TCP_SYN);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     r = crash(&h);
     assert_int_equal(r.requests, 1);
     /* The ACK came, but the turn was not committed: the entry is still there, its place was not given away. */
@@ -183,7 +183,7 @@ static void half_open_survives(void **state)
     assert_int_equal(r.requests, 2);
     assert_int_equal(r.conns, 0);
     in(&h, TCP_ACK, 1001, o.seg.seq + 1);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     r = crash(&h); /* committed, not accepted: it waits in the accept queue again */
     assert_int_equal(r.requests, 1);
     assert_int_equal(r.conns, 1);
@@ -201,7 +201,7 @@ static void synack_timer_goes_on(void **state)
     setup(&h);
     in(&h, TCP_SYN, 1000, 0);
     out(&h);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     at = tcp_deadline(h.t);
     h.now += 100 * NSEC_PER_MSEC;
     crash(&h);
@@ -223,7 +223,7 @@ static uint32_t established(struct host *h, tcp_id *ret)
     in(h, TCP_ACK, 1001, o.seg.seq + 1);
     *ret = accepted(h);
     assert_int_not_equal(*ret, 0);
-    tcp_commit(h->t);
+    tcp_commit(h->t, h->now);
     return o.seg.seq + 1;
 }
 
@@ -241,14 +241,14 @@ static void time_wait_survives(void **state)
     assert_int_equal(tcp_close(h.t, id, h.now), 0);
     o = out(&h);
     assert_true(o.seg.flags & TCP_FIN);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     /* The peer's FIN came, but the turn was not committed: it is in FIN-WAIT again, and the peer sends it again. */
     in(&h, TCP_FIN | TCP_ACK, 1001, next + 1);
     r = crash(&h);
     assert_int_equal(r.conns, 1);
     assert_int_equal(r.time_wait, 0);
     in(&h, TCP_FIN | TCP_ACK, 1001, next + 1);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     r = crash(&h);
     assert_int_equal(r.conns, 0);
     assert_int_equal(r.time_wait, 1);
@@ -300,7 +300,7 @@ static void full_table(void **state)
 
         assert_int_equal(tcp_connect(h.t, &a, h.now, &id), i < SLOTS ? 0 : -ENFILE);
     }
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     r = crash(&h);
     assert_int_equal(r.conns, SLOTS);
     assert_int_equal(r.lost, 0);
@@ -314,7 +314,7 @@ static uint64_t until_timeout(struct host *h, tcp_id id, bool dies)
 
     assert_int_equal(tcp_send(h->t, id, "unanswered", 10, 0, h->now), 10);
     assert_int_equal(out(h).seg.len, 10);
-    tcp_commit(h->t);
+    tcp_commit(h->t, h->now);
     do { /* the loss probe is no timeout */
         h->now = tcp_deadline(h->t);
         tcp_expire(h->t, h->now);
@@ -323,7 +323,7 @@ static uint64_t until_timeout(struct host *h, tcp_id id, bool dies)
         h->now = tcp_deadline(h->t);
         tcp_expire(h->t, h->now);
     } while (!out(h).seg.len);
-    tcp_commit(h->t);
+    tcp_commit(h->t, h->now);
     at = tcp_deadline(h->t);
     h->now += (at - h->now) / 3;
     if (dies)
@@ -343,6 +343,7 @@ static void timeout_goes_on(void **state)
 
         setup(&h);
         h.config.tcp_early_retrans = 0;
+        h.config.tcp_park_after = 0; /* deadlines are the timeout's alone */
         established(&h, &id);
         at[dies][0] = until_timeout(&h, id, dies);
         for (int i = 1; i < 4; i++) {
@@ -350,7 +351,7 @@ static void timeout_goes_on(void **state)
             assert_int_equal(h.now, at[dies][i - 1]);
             tcp_expire(h.t, h.now);
             assert_int_equal(out(&h).seg.len, 10);
-            tcp_commit(h.t);
+            tcp_commit(h.t, h.now);
             at[dies][i] = tcp_deadline(h.t);
         }
         teardown(&h);
@@ -395,7 +396,7 @@ static void probe_after_restore(void **state)
     in(&h, TCP_ACK, 1001, next + 8);
     assert_int_equal(tcp_send(h.t, id, "in flight", 9, 0, h.now), 9);
     assert_int_equal(out(&h).seg.len, 9);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     rto_at = h.now + 200 * NSEC_PER_MSEC;
     h.now += NSEC_PER_MSEC;
     crash(&h);
@@ -428,7 +429,7 @@ static void reserved(size_t before, size_t bytes, bool noted)
         assert_true(took > 0);
         left -= (size_t)took;
     }
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     n = tcp_send_reserve(h.t, hint.id, bytes, iov, 8);
     assert_true(n > 0);
     if (noted)
@@ -475,7 +476,7 @@ static void unsent_leaves(void **state)
     crash(&h);
     assert_false(tcp_next_ready(h.t, &o));
     assert_int_equal(tcp_send(h.t, id, "unsent", 6, 0, h.now), 6);
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     crash(&h);
     assert_int_equal(out(&h).seg.len, 6);
     teardown(&h);
@@ -502,7 +503,7 @@ static void read_opens_the_window(void **state)
     tcp_expire(h.t, h.now);
     while (out(&h).seg.flags)
         ;
-    tcp_commit(h.t);
+    tcp_commit(h.t, h.now);
     assert_int_equal(tcp_stream_at(h.t, hint.id, &written, &hint.copied_seq), 0);
     crash_with(&h, &hint); /* nothing was read since */
     assert_int_equal(out(&h).seg.flags, 0);
@@ -514,10 +515,217 @@ static void read_opens_the_window(void **state)
     teardown(&h);
 }
 
+/* ---- Parked ones ---- */
+
+static uint32_t n_parked(const struct host *h)
+{
+    struct tcp_totals t;
+
+    tcp_get_totals(h->t, &t);
+    return t.parked;
+}
+
+static void let_it_park(struct host *h)
+{
+    h->now += 3 * NSEC_PER_SEC;
+    tcp_expire(h->t, h->now);
+    assert_int_equal(n_parked(h), 1);
+}
+
+/* Places in the record arena: the templates, and the first cell. */
+static uint8_t *park_at(const struct host *h)
+{
+    size_t slots = (SLOTS * tcp_record_slot_bytes_of(sizeof(struct tcp_record)) + 4095) / 4096 * 4096;
+
+    return (uint8_t *)h->part[2].at + slots;
+}
+
+static size_t cell_bytes(void)
+{
+    return tcp_records_bytes(2) - tcp_records_bytes(1);
+}
+
+static uint8_t *cell_at(const struct host *h)
+{
+    return park_at(h) + 4096;
+}
+
+static void data_in(struct host *h, uint32_t seq, uint32_t ack)
+{
+    struct tcp_seg seg = {.src = peer, .dst = us, .src_port = 40000, .dst_port = 80, .seq = seq, .ack = ack,
+                          .flags = TCP_ACK, .wnd = 60000, .len = 4, .n_slices = 1};
+    struct tcp_path path = {.mtu = 1500};
+
+    seg.slice[0] = (struct tcp_slice){.data = (const uint8_t *)"data", .len = 4};
+    tcp_input(h->t, &seg, &path, h->now);
+}
+
+/* The program takes it, and it is acknowledged. */
+static void exchange(struct host *h, tcp_id id, uint32_t seq, uint32_t ack)
+{
+    struct tcp_event e;
+
+    data_in(h, seq, ack);
+    while (tcp_next_event(h->t, &e))
+        ;
+    tcp_recv_consume(h->t, id, 4, h->now);
+    tcp_commit(h->t, h->now);
+    while (out(h).seg.flags)
+        ;
+    h->now += 300 * NSEC_PER_MSEC; /* a delayed ACK */
+    tcp_expire(h->t, h->now);
+    while (out(h).seg.flags)
+        ;
+    tcp_commit(h->t, h->now);
+}
+
+static void parked_stays_parked(void **state)
+{
+    struct host h;
+    struct tcp_restored r;
+    struct tcp_info before, after;
+    uint32_t next;
+    tcp_id id;
+
+    (void)state;
+    setup(&h);
+    next = established(&h, &id);
+    for (uint32_t n = 0; n < 4; n++) {
+        let_it_park(&h);
+        tcp_commit(h.t, h.now);
+        assert_null(tcp_record_published(h.part[2].at, 0)); /* once, not twice */
+        tcp_get_info(h.t, id, h.now, &before);
+        r = crash(&h);
+        assert_int_equal(r.conns, 1);
+        assert_int_equal(r.lost, 0);
+        assert_int_equal(n_parked(&h), 1);
+        tcp_get_info(h.t, id, h.now, &after);
+        assert_int_equal(after.rcv_nxt, before.rcv_nxt);
+        assert_int_equal(after.bytes_received, before.bytes_received);
+        assert_int_equal(after.accepted, true);
+        assert_int_equal(before.bytes_received, 4 * n);
+        exchange(&h, id, 1001 + 4 * n, next);
+        assert_int_equal(n_parked(&h), 0);
+        r = crash(&h); /* woken and committed: as a record */
+        assert_int_equal(r.conns, 1);
+        assert_int_equal(n_parked(&h), 0);
+    }
+    teardown(&h);
+}
+
+/* Between two stores of one change: parked twice, or parked and awake. */
+static void parked_halfway(void **state)
+{
+    uint8_t *cell = malloc(cell_bytes());
+    struct host h;
+    struct tcp_restored r;
+    struct tcp_info info;
+    uint32_t next;
+    tcp_id id;
+
+    (void)state;
+    setup(&h);
+    next = established(&h, &id);
+    let_it_park(&h);
+    r = crash(&h); /* the record was to go with the next commit */
+    assert_int_equal(r.conns + 16 * r.lost, 1);
+    assert_int_equal(n_parked(&h), 0);
+    tcp_commit(h.t, h.now);
+    let_it_park(&h);
+    tcp_commit(h.t, h.now);
+    data_in(&h, 1001, next);
+    r = crash(&h); /* woken, and not committed: the peer sends it again */
+    assert_int_equal(r.conns + 16 * r.lost, 1);
+    assert_int_equal(n_parked(&h), 1);
+    memcpy(cell, cell_at(&h), cell_bytes());
+    exchange(&h, id, 1001, next);
+    memcpy(cell_at(&h), cell, cell_bytes());
+    r = crash(&h); /* committed, its cell still there: the record is newer */
+    assert_int_equal(r.conns + 16 * r.lost, 1);
+    tcp_get_info(h.t, id, h.now, &info);
+    assert_int_equal(info.bytes_received, 4);
+    teardown(&h);
+    free(cell);
+}
+
+static void parked_damage(void **state)
+{
+    const size_t templates = 2;
+    struct host h;
+    struct tcp_restored r;
+    uint32_t next;
+    tcp_id id;
+
+    (void)state;
+    for (size_t byte = 8; byte < 28; byte++) { /* the sum, who wrote the rest, the sizes, the packed record */
+        bool matters = byte < 12 || byte == 14 || byte >= 16;
+
+        setup(&h);
+        next = established(&h, &id);
+        let_it_park(&h);
+        tcp_commit(h.t, h.now);
+        exchange(&h, id, 1001, next); /* no longer as the first one, the template, was */
+        let_it_park(&h);
+        tcp_commit(h.t, h.now);
+        cell_at(&h)[byte] ^= 0x20;
+        r = crash(&h);
+        if (r.conns + 16 * r.lost != (matters ? 16 : 1))
+            fail_msg("byte %zu: %u restored, %u lost", byte, r.conns, r.lost);
+        teardown(&h);
+    }
+    for (size_t damaged = 0; damaged <= templates; damaged++) {
+        size_t bytes = sizeof(struct tcp_record) + 16;
+
+        setup(&h);
+        established(&h, &id);
+        let_it_park(&h);
+        tcp_commit(h.t, h.now);
+        for (size_t i = 0; i < damaged; i++)
+            park_at(&h)[i * bytes + 100] ^= 1;
+        r = crash(&h);
+        assert_int_equal(r.lost, damaged == templates);
+        if (r.lost)
+            assert_non_null(strstr(h.why, "have in common"));
+        assert_int_equal(n_parked(&h), !r.lost);
+        teardown(&h);
+    }
+}
+
+/* Its alarm is another process's: it is awake afterwards, with its timer. */
+static void parked_with_keepalive(void **state)
+{
+    struct host h;
+    struct tcp_restored r;
+    tcp_id id;
+    uint64_t at;
+
+    (void)state;
+    setup(&h);
+    established(&h, &id);
+    assert_int_equal(tcp_set_opt(h.t, id, TCP_OPT_KEEPALIVE, 1, h.now), 0);
+    assert_int_equal(tcp_set_opt(h.t, id, TCP_OPT_KEEPIDLE, 100, h.now), 0);
+    tcp_commit(h.t, h.now);
+    at = h.now + 100 * NSEC_PER_SEC;
+    let_it_park(&h);
+    tcp_commit(h.t, h.now);
+    assert_int_equal(tcp_deadline(h.t), at);
+    r = crash(&h);
+    assert_int_equal(r.conns, 1);
+    assert_int_equal(n_parked(&h), 0);
+    tcp_commit(h.t, h.now);
+    let_it_park(&h);
+    assert_int_equal(tcp_deadline(h.t), at);
+    h.now = at;
+    tcp_expire(h.t, h.now);
+    assert_int_equal(out(&h).cause, TCP_CAUSE_PROBE_KEEPALIVE);
+    teardown(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
+        cmocka_unit_test(parked_stays_parked), cmocka_unit_test(parked_halfway), cmocka_unit_test(parked_damage),
+        cmocka_unit_test(parked_with_keepalive), cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
         cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table), cmocka_unit_test(timeout_goes_on),
         cmocka_unit_test(timeout_that_passed), cmocka_unit_test(probe_after_restore), cmocka_unit_test(reserved_bytes_survive),
         cmocka_unit_test(unsent_leaves), cmocka_unit_test(read_opens_the_window),

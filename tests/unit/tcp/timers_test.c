@@ -196,6 +196,7 @@ static void lazy_wheel(void **unused)
     printf("seed 3\n");
     rng_seed(&rng, 3);
     pair_init(&p);
+    p.a.config.tcp_park_after = 0; /* c stays where it is */
     pair_connect(&p);
     c = tcp_conn_by_id(p.a.t, p.a.id);
     for (unsigned i = 0; i < 20000; i++) {
