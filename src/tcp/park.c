@@ -10,7 +10,8 @@
  *
  *     head, addresses | the packed record, as a restart needs it | what the working block had beyond that record
  *
- * Both parts are packed (base/pack.h): the record against the template, which is the record of the first connection that
+ * Both parts are packed (base/pack.h): the record against a template, which is the record of the first connection with that
+ * congestion control that
  * was ever parked in this arena; the rest against a working block that was made of the record alone. So a woken block is
  * the parked one bit for bit (links and memory apart), whatever fields it has; tests park all connections after every
  * commit and see the same segments. Only the engine that wrote the second part reads it: another one, after a crash,
@@ -30,10 +31,11 @@
 #include "tcp/tcp_record.h"
 
 #define SLOT_MASK  0xffffffu
-#define CELL_BYTES 256u
+#define CELL_BYTES 192u
 #define OUTSIDE    255u /* rest_bytes: the rest lies in memory of its own, as struct outside */
-#define PARK_PAGE  4096u /* the templates', before the cells */
-#define TEMPLATES  2u    /* copies: one may be damaged */
+#define PARK_PAGE  8192u /* the templates', before the cells */
+#define TEMPLATES  4u    /* of the first connection with each congestion control; further ones share the first */
+#define COPIES     2u    /* one may be damaged */
 #define CROWDED_NS (20 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
 #define LOOKS      2u    /* at the oldest warm ones, for each that joins a crowd */
 
@@ -42,9 +44,10 @@ struct park_cell {
     uint32_t sum;        /* of the id and the packed record */
     uint16_t generation; /* of the engine that wrote the rest */
     uint8_t record_bytes, rest_bytes;
-    uint8_t data[CELL_BYTES - 16]; /* the packed record, then the rest */
+    uint8_t template;
+    uint8_t data[CELL_BYTES - 17]; /* the packed record, then the rest */
 };
-static_assert(sizeof(struct park_cell) == CELL_BYTES && CELL_BYTES - 16 < OUTSIDE, "cells lie side by side, sizes fit a byte");
+static_assert(sizeof(struct park_cell) == CELL_BYTES && CELL_BYTES < OUTSIDE, "cells lie side by side, sizes fit a byte");
 
 /* Where a cell is too small for the rest, or a keepalive timer runs; the last bytes of its data point here. */
 struct outside {
@@ -60,13 +63,15 @@ struct template {
     uint32_t bytes; /* stored last, 0: none yet */
     uint32_t reserved;
 };
-static_assert(TEMPLATES * (sizeof(struct template) + sizeof(struct tcp_record)) <= PARK_PAGE, "they fit before the cells");
+static_assert(TEMPLATES * COPIES * (sizeof(struct template) + sizeof(struct tcp_record)) <= PARK_PAGE,
+              "they fit before the cells");
 
 struct tcp_park {
     uint8_t *templates;
     struct park_cell *cells;
-    bool has_template;
-    struct tcp_record template; /* a copy */
+    struct tcp_record template[TEMPLATES]; /* copies of what the arena has, where has_template */
+    bool has_template[TEMPLATES];
+    unsigned n_templates; /* whole or damaged */
     struct tcp_record record;   /* of the cell that is being read or written */
     struct tcp_conn base;       /* made of it, and of what the first one parked had beyond its record */
     struct tcp_conn beyond;     /* that, XOR; in this engine only */
@@ -96,13 +101,18 @@ static uint64_t sum_of(const void *from, size_t bytes)
     return tcp_record_sum_end(&s);
 }
 
-/* A whole template for records of that size, NULL: none. */
-static const void *find_template(const void *park, uint32_t record_bytes)
+static struct template *template_at(void *park, uint32_t record_bytes, unsigned which, unsigned copy)
 {
-    size_t step = sizeof(struct template) + record_bytes;
+    return (void *)((uint8_t *)park + (which * COPIES + copy) * (sizeof(struct template) + record_bytes));
+}
 
-    for (unsigned i = 0; i < TEMPLATES && TEMPLATES * step <= PARK_PAGE; i++) {
-        const struct template *m = (const void *)((const uint8_t *)park + i * step);
+/* A whole copy of that template for records of that size, NULL: none. */
+static const void *find_template(const void *park, uint32_t record_bytes, unsigned which)
+{
+    size_t all = TEMPLATES * COPIES * (sizeof(struct template) + record_bytes);
+
+    for (unsigned i = 0; i < COPIES && which < TEMPLATES && all <= PARK_PAGE; i++) {
+        const struct template *m = template_at((void *)(uintptr_t)park, record_bytes, which, i);
 
         if (__atomic_load_n(&m->bytes, __ATOMIC_ACQUIRE) == record_bytes && m->sum == sum_of(m + 1, record_bytes))
             return m + 1;
@@ -113,7 +123,6 @@ static const void *find_template(const void *park, uint32_t record_bytes)
 int tcp_park_init(struct tcp *t, void *arena)
 {
     struct tcp_park *p = calloc(1, sizeof *p);
-    const void *found = find_template(arena, sizeof p->template);
 
     if (!p)
         return -ENOMEM;
@@ -121,9 +130,15 @@ int tcp_park_init(struct tcp *t, void *arena)
     wheel_init(&p->alarms, t->params.now);
     p->templates = arena;
     p->cells = (void *)((uint8_t *)arena + PARK_PAGE);
-    p->has_template = found != NULL;
-    if (found)
-        memcpy(&p->template, found, sizeof p->template);
+    for (unsigned i = 0; i < TEMPLATES; i++) {
+        const void *found = find_template(arena, sizeof p->template[i], i);
+
+        p->has_template[i] = found != NULL;
+        if (found)
+            memcpy(&p->template[i], found, sizeof p->template[i]);
+        if (found || template_at(arena, sizeof p->template[i], i, 0)->bytes)
+            p->n_templates = i + 1; /* what is damaged is not used again */
+    }
     return 0;
 }
 
@@ -163,15 +178,15 @@ void tcp_park_destroy(struct tcp *t)
     t->park = NULL;
 }
 
-/* Once in an arena's life: cells that another one says what they mean would be lost. */
+/* Once in an arena's life: it says what cells mean. */
 static void make_template(struct tcp_park *p, const struct tcp_record *r)
 {
-    size_t step = sizeof(struct template) + sizeof *r;
+    unsigned which = p->n_templates++;
 
-    p->template = *r;
-    p->has_template = true;
-    for (unsigned i = 0; i < TEMPLATES; i++) {
-        struct template *m = (void *)(p->templates + i * step);
+    p->template[which] = *r;
+    p->has_template[which] = true;
+    for (unsigned i = 0; i < COPIES; i++) {
+        struct template *m = template_at(p->templates, sizeof *r, which, i);
 
         memcpy(m + 1, r, sizeof *r);
         m->sum = sum_of(m + 1, sizeof *r);
@@ -188,7 +203,8 @@ static struct park_cell *cell_of(const struct tcp *t, tcp_id id)
 
 static uint32_t cell_sum(const struct park_cell *cell, tcp_id id)
 {
-    uint64_t sum = sum_of(cell->data, cell->record_bytes) ^ id ^ (uint64_t)cell->record_bytes << 56;
+    uint64_t sum = sum_of(cell->data, cell->record_bytes) ^ id ^ (uint64_t)cell->record_bytes << 56 ^
+                   (uint64_t)cell->template << 48;
 
     return (uint32_t)(sum ^ sum >> 32);
 }
@@ -205,7 +221,10 @@ static const char *read_record(const struct park_cell *cell, const void *like, v
 
 static const char *read_own(const struct tcp *t, const struct park_cell *cell, struct tcp_record *ret)
 {
-    return read_record(cell, t->park->has_template ? &t->park->template : NULL, ret, sizeof *ret);
+    const struct tcp_park *p = t->park;
+    bool there = cell->template < TEMPLATES && p->has_template[cell->template];
+
+    return read_record(cell, there ? &p->template[cell->template] : NULL, ret, sizeof *ret);
 }
 
 bool tcp_cell_is(const struct tcp *t, const void *cell, const struct ip_tuple *tuple)
@@ -229,7 +248,7 @@ int tcp_record_parked_of(const void *arena, uint32_t max_conns, uint32_t slot, u
 
     if (!__atomic_load_n(&cell->id, __ATOMIC_ACQUIRE))
         return -ENOENT;
-    if (read_record(cell, find_template(park, record_bytes), ret, record_bytes))
+    if (read_record(cell, find_template(park, record_bytes, cell->template), ret, record_bytes))
         return -EILSEQ;
     sum = sum_of((const uint8_t *)ret + from, record_bytes - from);
     memcpy((uint8_t *)ret + offsetof(struct tcp_record, sum), &sum, sizeof sum);
@@ -369,6 +388,23 @@ static bool at_rest(const struct tcp_conn *c)
            unlisted(c);
 }
 
+/* Of a connection with the same congestion control; made, if there is room for one more. */
+static uint8_t choose_template(struct tcp_park *p)
+{
+    const struct tcp_record *r = &p->record;
+
+    for (unsigned i = 0; i < p->n_templates; i++)
+        if (p->has_template[i] && !memcmp(p->template[i].cc_name, r->cc_name, sizeof r->cc_name))
+            return (uint8_t)i;
+    if (p->n_templates < TEMPLATES)
+        make_template(p, r);
+    else
+        for (unsigned i = 0; i < TEMPLATES; i++)
+            if (p->has_template[i])
+                return (uint8_t)i;
+    return (uint8_t)(p->n_templates - 1);
+}
+
 /* Once: what most will have beyond their records. */
 static void note_beyond(struct tcp_park *p, const struct tcp_conn *c)
 {
@@ -418,11 +454,12 @@ static bool fill_cell(struct tcp *t, struct park_cell *cell, const struct tcp_co
     size_t n;
 
     tcp_record_fill(c, &p->record);
-    if (!p->has_template)
-        make_template(p, &p->record);
     if (!p->has_beyond)
         note_beyond(p, c);
-    n = pack(&p->record, &p->template, sizeof p->record, cell->data, sizeof cell->data);
+    cell->template = choose_template(p);
+    if (!p->has_template[cell->template])
+        return false;
+    n = pack(&p->record, &p->template[cell->template], sizeof p->record, cell->data, sizeof cell->data);
     if (n == SIZE_MAX)
         return false;
     make_like(p);
@@ -441,7 +478,7 @@ static void check_cell(const struct tcp *t, const struct park_cell *cell, const 
 
     if (!t->params.check)
         return;
-    (void)unpack(cell->data, cell->record_bytes, &p->template, &p->record, sizeof p->record);
+    (void)unpack(cell->data, cell->record_bytes, &p->template[cell->template], &p->record, sizeof p->record);
     (void)read_block(t, cell, &p->view);
     assert(memcmp(&p->view, c, sizeof *c) == 0);
 }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <cmocka.h>
 #include "tcp/tcp.h"
+#include "tcp/tcp_priv.h"
 #include "tcp/tcp_record.h"
 
 #define BUFFERS (4u << 20)
@@ -27,7 +28,7 @@ struct host {
         void *at;
         size_t bytes;
     } part[5]; /* buffers, notes, records, half-open, TIME-WAIT */
-    uint32_t listener, generation;
+    uint32_t listener, other, generation;
     uint64_t now;
     unsigned lost;
     char why[128];
@@ -54,6 +55,11 @@ static void boot(struct host *h)
     p.pool = h->pool;
     h->t = tcp_create(&p);
     assert_non_null(h->t);
+    for (uint32_t i = 0; i < h->generation; i++) { /* numbers are others each time */
+        struct tcp_listen_args more = {.port = (uint16_t)(1000 + i), .backlog = 8};
+
+        assert_int_equal(tcp_listen(h->t, &more, &h->other), 0);
+    }
     assert_int_equal(tcp_listen(h->t, &l, &h->listener), 0);
 }
 
@@ -547,7 +553,7 @@ static size_t cell_bytes(void)
 
 static uint8_t *cell_at(const struct host *h)
 {
-    return park_at(h) + 4096;
+    return park_at(h) + 8192;
 }
 
 static void data_in(struct host *h, uint32_t seq, uint32_t ack)
@@ -604,8 +610,11 @@ static void parked_stays_parked(void **state)
         assert_int_equal(after.bytes_received, before.bytes_received);
         assert_int_equal(after.accepted, true);
         assert_int_equal(before.bytes_received, 4 * n);
+        for (unsigned i = 0; i < TCP_CAUSE_MAX; i++)
+            assert_int_equal(after.causes[i], 0); /* what the dead one had beyond the record is not read */
         exchange(&h, id, 1001 + 4 * n, next);
         assert_int_equal(n_parked(&h), 0);
+        assert_int_equal(tcp_conn_by_id(h.t, id)->listener, h.listener);
         r = crash(&h); /* woken and committed: as a record */
         assert_int_equal(r.conns, 1);
         assert_int_equal(n_parked(&h), 0);
@@ -658,7 +667,7 @@ static void parked_damage(void **state)
 
     (void)state;
     for (size_t byte = 8; byte < 28; byte++) { /* the sum, who wrote the rest, the sizes, the packed record */
-        bool matters = byte < 12 || byte == 14 || byte >= 16;
+        bool matters = byte < 12 || byte == 14 || byte >= 16; /* not 12, 13 and 15: whose rest that is, and its size */
 
         setup(&h);
         next = established(&h, &id);

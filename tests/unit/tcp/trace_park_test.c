@@ -240,6 +240,10 @@ static void looks(void **st)
     flush(h);
     expect(h, h_info(h).snd_mss, 1360);
     quiet(h, 3000);
+    expect(h, h_opt(h, TCP_OPT_MAX, 1), -EINVAL); /* woken for nothing */
+    expect(h, parked(h), 0);
+    quiet(h, 3000);
+    expect(h, parked(h), 1);
     h_icmp(h, 21, EHOSTUNREACH, false, 0); /* nothing is in flight */
     expect(h, h_drops(h, TCP_DROP_ICMP_BAD_SEQ), 1);
     h_free(h);
@@ -290,12 +294,57 @@ static void without_memory(void **st)
     h_free(h);
 }
 
+/* One that reads no more has an end to tell. */
+static void shut_for_reading(void **st)
+{
+    struct harness *h = established();
+    struct tcp_iov iov;
+    bool eof = false;
+
+    (void)st;
+    exchange(h, 0);
+    expect(h, tcp_shutdown_read(h->t, h_id(h), h->now), 0);
+    flush(h);
+    quiet(h, 3000);
+    expect(h, tcp_recv_peek(h->t, h_id(h), &iov, 1, &eof), 0);
+    assert_true(eof);
+    h_free(h);
+}
+
+/* Each congestion control has a template of its own, and each is woken as it was. */
+static void controllers(void **st)
+{
+    struct harness *h = h_new();
+
+    (void)st;
+    h_listen(h, 100);
+    for (int k = 0; k < 8; k++) {
+        h->cfg.tcp_congestion_control = k % 4;
+        flow(h, k);
+        in(h, "S 0:0(0) win 65535 <mss 1460,sackOK>");
+        skip_out(h);
+        in(h, ". 1:1(0) ack 1 win 65535");
+        h_accept(h);
+        exchange(h, 0);
+    }
+    pass_ms(h, 3000);
+    expect(h, parked(h), 8);
+    expect(h, tcp_get_counters(h->t)->park_no_room, 0);
+    for (int k = 0; k < 8; k++) {
+        flow(h, k);
+        assert_string_equal(tcp_congestion_name(h->t, h_id(h)), tcp_congestion_at((unsigned)k % 4));
+        exchange(h, 1);
+    }
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parks_and_wakes), cmocka_unit_test(never), cmocka_unit_test(not_at_rest),
         cmocka_unit_test(in_the_accept_queue), cmocka_unit_test(crowd), cmocka_unit_test(looks),
-        cmocka_unit_test(keepalive), cmocka_unit_test(without_memory),
+        cmocka_unit_test(keepalive), cmocka_unit_test(without_memory), cmocka_unit_test(shut_for_reading),
+        cmocka_unit_test(controllers),
     };
 
     unsetenv("TAUT_PARK");
