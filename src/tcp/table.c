@@ -24,8 +24,8 @@
 #define MOVE_PER_CHANGE  4u
 
 /*
- * The tuple is the entry's own, which begins with it (TCP_ENTRY): a slot is three words, many of them share a cache line,
- * and a look-up touches the entry that it is about to use anyway.
+ * The tuple is the entry's own, which begins with it (connections: TCP_ENTRY) or has it behind itself, in short form: a
+ * slot is three words, many of them share a cache line, and a look-up touches the entry that it is about to use anyway.
  */
 struct tcp_slot {
     void *entry;
@@ -34,6 +34,7 @@ struct tcp_slot {
     uint32_t generation; /* of its id: 12 bits of the engine's, 20 of uses (never 0 once used) */
     uint8_t kind;        /* enum tcp_kind */
     bool hashed;
+    bool v6;             /* its tuple */
 };
 
 struct tcp_table {
@@ -49,11 +50,6 @@ struct tcp_table {
 static_assert(sizeof(struct ip_tuple) == 44, "a tuple is hashed as bytes and has no padding");
 static_assert(sizeof(struct tcp_slot) == 24, "a slot is small");
 TCP_ENTRY(struct tcp_conn);
-
-static const struct ip_tuple *tuple_of(const struct tcp_slot *s)
-{
-    return s->entry;
-}
 
 static uint32_t power_of_two(uint32_t at_least)
 {
@@ -156,6 +152,16 @@ static bool same_tuple(const struct ip_tuple *a, const struct ip_tuple *b)
     return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]));
 }
 
+/* Is it the slot's tuple? */
+static bool is_tuple_of(const struct tcp_slot *s, const struct ip_tuple *tuple)
+{
+    const uint8_t *entry = s->entry;
+
+    if (s->kind == TCP_KIND_CONN)
+        return same_tuple(s->entry, tuple);
+    return small_tuple_eq((const void *)(entry + (s->kind == TCP_KIND_REQ ? TCP_REQ_BYTES : TCP_TW_BYTES)), s->v6, tuple);
+}
+
 static uint32_t hash_tuple(const struct tcp *t, const struct ip_tuple *tuple)
 {
     return (uint32_t)siphash(&t->secrets.hash, tuple, sizeof *tuple);
@@ -219,12 +225,12 @@ static struct tcp_slot *find_tuple(const struct tcp *t, const struct ip_tuple *t
     struct tcp_slot *s = b->found ? &b->slots[b->found - 1] : NULL;
     uint32_t hash;
 
-    if (s && s->hashed && same_tuple(tuple_of(s), tuple))
+    if (s && s->hashed && is_tuple_of(s, tuple))
         return s;
     hash = hash_tuple(t, tuple);
     for (uint32_t at = *chain_of(b, hash); at; at = s->next) {
         s = &b->slots[at - 1];
-        if (s->hash == hash && same_tuple(tuple_of(s), tuple)) {
+        if (s->hash == hash && is_tuple_of(s, tuple)) {
             b->found = at;
             return s;
         }
@@ -278,9 +284,10 @@ static void occupy(struct tcp *t, uint32_t slot, enum tcp_kind kind, void *entry
     struct tcp_table *b = t->table;
     struct tcp_slot *s = &b->slots[slot];
 
-    assert(same_tuple(entry, tuple));
     s->entry = entry;
     s->kind = (uint8_t)kind;
+    s->v6 = small_family(tuple);
+    assert(is_tuple_of(s, tuple));
     s->hash = hash_tuple(t, tuple);
     s->hashed = true;
     b->hashed++;
@@ -296,6 +303,8 @@ tcp_id tcp_table_enter(struct tcp *t, enum tcp_kind kind, void *entry, const str
     struct tcp_slot *s;
     uint32_t use;
 
+    if (slot == b->n_slots && kind != TCP_KIND_TW && tcp_tw_evict(t))
+        slot = take_slot(b);
     if (slot == b->n_slots)
         return 0;
     s = &b->slots[slot];

@@ -70,7 +70,8 @@ struct tcp_crypto {
 
 /* How much of the arenas was ever used, and what else an engine hands down. */
 struct tcp_kept {
-    uint32_t records_touched, requests_touched, time_wait_touched, unused;
+    uint32_t records_touched, requests_touched, time_wait_touched; /* the latter two of IPv4 */
+    uint32_t requests6_touched, time_wait6_touched, unused;
     uint64_t cookie_sent_at;
     tcp_id busy; /* whose segment, timer or output is being worked on, 0: none */
 };
@@ -429,8 +430,12 @@ uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 
 /* Bytes of one double-buffered record with its selector in the record arena. */
 size_t tcp_record_slot_bytes(void);
+/* Of the arena of half-open or TIME-WAIT entries, for each that there may be: one of IPv4 and one of IPv6. */
 size_t tcp_request_bytes(void);
 size_t tcp_time_wait_bytes(void);
+/* The parts of such an arena for `max` of them that were ever used, by family: for whoever copies it. */
+void tcp_requests_used(const struct tcp_kept *kept, uint32_t max, size_t ret_offset[2], size_t ret_bytes[2]);
+void tcp_time_wait_used(const struct tcp_kept *kept, uint32_t max, size_t ret_offset[2], size_t ret_bytes[2]);
 /* Publishes the records of all connections changed since the last call; returns their number. */
 uint32_t tcp_commit(struct tcp *t);
 
