@@ -228,6 +228,12 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
 /* True if a connection, half-open entry or TIME-WAIT entry that may not be reused has this tuple. */
 bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
 void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user);
+/*
+ * Marks the TIME-WAIT entry of this tuple by a small number > 0 of the caller's choice (sock's claims on ports); a restart
+ * forgets it. 0, -ENOENT, -ENOMEM. marked: how many there are with that mark.
+ */
+int tcp_tw_mark(struct tcp *t, const struct ip_tuple *tuple, uint32_t mark);
+uint32_t tcp_tw_marked(const struct tcp *t, uint32_t mark);
 
 /*
  * Fast Open (RFC 7413), active side, for a connection made with args.fastopen. May data go out with its SYN (there is a

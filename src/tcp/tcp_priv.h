@@ -117,7 +117,7 @@ enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW };
  * family (small.h), after so many bytes:
  */
 #define TCP_REQ_BYTES 56
-#define TCP_TW_BYTES  40
+#define TCP_TW_BYTES  44
 #define TCP_ENTRY(type) static_assert(offsetof(type, tuple) == 0, "table.c finds the tuple at the begin of an entry")
 
 /* A Fast Open cookie as an option has it: bytes < 0: no option, 0: a request. */

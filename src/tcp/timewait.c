@@ -2,7 +2,7 @@
  * tcp/timewait.c: TIME-WAIT entries (RFC 9293 section 3.10.7.4, RFC 1337, RFC 6191).
  *
  * What is left of a connection that closed first: enough to acknowledge the peer's FIN again and to tell old
- * segments from a new connection's SYN: 52 bytes of one slab (IPv6: 80; small.h) and a slot in the table. They lie in one
+ * segments from a new connection's SYN: 56 bytes of one slab (IPv6: 84; small.h) and a slot in the table. They lie in one
  * list by the time they end (all live equally long, so that is the order of entry; a restart of 2 MSL moves one to the end),
  * and are found through the connection table.
  *
@@ -25,6 +25,7 @@ struct tcp_tw {
     struct small_entry e;
     uint32_t rcv_nxt, snd_nxt;
     uint32_t ts_recent;
+    uint32_t mark;        /* tcp_tw_mark(), 0: none */
     uint16_t ts_recent_s; /* when it was set, in s */
     uint16_t invalid_at;  /* last limited ACK, in 16 ms, 0: none */
     uint16_t wnd;         /* as announced last, scaled */
@@ -38,6 +39,8 @@ static_assert(TCP_MD5_KEYS_MAX < 1 << 11, "md5_key holds every place of the key 
 
 struct tcp_timewaits {
     struct small_slab slab;
+    uint32_t *marked; /* entries by mark */
+    uint32_t n_marks;
     /* The entry that a SYN took over in this tcp_input(): where the new connection's numbers begin. */
     struct ip_tuple reused;
     uint32_t reused_iss;
@@ -73,6 +76,7 @@ void tcp_tw_destroy(struct tcp *t)
     if (!t->timewaits)
         return;
     small_destroy(&t->timewaits->slab);
+    free(t->timewaits->marked);
     free(t->timewaits);
     t->timewaits = NULL;
 }
@@ -101,6 +105,13 @@ static struct tcp_tw *tw_alloc(struct tcp *t, const struct ip_tuple *tuple)
     return (struct tcp_tw *)small_alloc(s, small_family(tuple));
 }
 
+static void unmark(struct tcp *t, struct tcp_tw *w)
+{
+    if (w->mark)
+        t->timewaits->marked[w->mark]--;
+    w->mark = 0;
+}
+
 static void tw_free(struct tcp *t, struct tcp_tw *w)
 {
     struct small_slab *s = &t->timewaits->slab;
@@ -109,6 +120,7 @@ static void tw_free(struct tcp *t, struct tcp_tw *w)
     if (small_id(&w->e))
         tcp_table_leave(t, small_id(&w->e));
     tcp_md5_unref(t, w->md5_key);
+    unmark(t, w);
     small_release(s, &w->e);
     small_give(s, &w->e);
 }
@@ -133,6 +145,37 @@ bool tcp_tw_evict(struct tcp *t)
     t->counters.tw_evicted++;
     tw_free(t, (struct tcp_tw *)e);
     return true;
+}
+
+/* ---- marks ---- */
+
+int tcp_tw_mark(struct tcp *t, const struct ip_tuple *tuple, uint32_t mark)
+{
+    struct tcp_timewaits *s = t->timewaits;
+    enum tcp_kind kind = TCP_KIND_FREE;
+    struct tcp_tw *w = tcp_lookup_tuple(t, tuple, &kind);
+
+    if (!w || kind != TCP_KIND_TW)
+        return -ENOENT;
+    if (mark >= s->n_marks) {
+        uint32_t n = mark + 1 > 2 * s->n_marks ? mark + 1 : 2 * s->n_marks;
+        uint32_t *more = realloc(s->marked, n * sizeof *more);
+
+        if (!more)
+            return -ENOMEM;
+        memset(more + s->n_marks, 0, (n - s->n_marks) * sizeof *more);
+        s->marked = more;
+        s->n_marks = n;
+    }
+    unmark(t, w);
+    w->mark = mark;
+    s->marked[mark]++;
+    return 0;
+}
+
+uint32_t tcp_tw_marked(const struct tcp *t, uint32_t mark)
+{
+    return mark < t->timewaits->n_marks ? t->timewaits->marked[mark] : 0;
 }
 
 static uint16_t seconds(uint64_t now)
@@ -370,6 +413,7 @@ static bool revive(struct tcp *t, struct tcp_tw *w)
     if (!id || (w->md5_key && !tcp_md5_known(t, w->md5_key)) || !tcp_table_place(t, id, TCP_KIND_TW, w, &tuple, true))
         return false;
     (void)tcp_md5_ref(t, w->md5_key);
+    w->mark = 0;
     small_add_tail(&t->timewaits->slab, BY_DUE, &w->e);
     return true;
 }
