@@ -288,6 +288,30 @@ static void test_left_behind_by_many(void **state)
     env_free(&e);
 }
 
+/* One of them without SO_REUSEADDR is enough to hold the port. */
+static void test_left_behind_without_reuse(void **state)
+{
+    int32_t off = 0;
+    struct sock *l;
+    struct env e;
+    int r;
+
+    (void)state;
+    env_init(&e);
+    l = bound(&e, "0.0.0.0", 80, true, &r);
+    sock_listen(l, 5);
+    accept_and_leave(&e, l, "10.0.0.1", 80, 1);
+    sock_setopt(l, SOCK_LEVEL_SOCKET, SOCK_SO_REUSEADDR, &off, sizeof off, 0);
+    accept_and_leave(&e, l, "10.0.0.1", 80, 2);
+    sock_close(l, 0);
+    (void)try_bind(&e, "10.0.0.2", 70, false);
+    assert_true(list_empty(&e.ss->left));
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, true), -EADDRINUSE);
+    fake_conn(e.tcp, 2)->used = false;
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, true), 0);
+    env_free(&e);
+}
+
 /* RFC 6056 algorithm 4: one destination counts up, others start elsewhere; taken tuples and bound ports are skipped. */
 static void test_ephemeral(void **state)
 {
@@ -347,7 +371,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conflicts),     cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_second_listener_loses), cmocka_unit_test(test_port_zero),
-        cmocka_unit_test(test_left_behind), cmocka_unit_test(test_left_behind_by_many),   cmocka_unit_test(test_ephemeral),
+        cmocka_unit_test(test_left_behind), cmocka_unit_test(test_left_behind_by_many),
+        cmocka_unit_test(test_left_behind_without_reuse), cmocka_unit_test(test_ephemeral),
         cmocka_unit_test(test_connect_bound_port),
     };
 
