@@ -1,9 +1,9 @@
 /*
  * sock/past.c: claims of connections in TIME-WAIT whose socket is gone.
  *
- * A server that closes first leaves thousands of them, and all that bind() has to know of each is which address and port of
- * ours it holds, and whether it was bound and with SO_REUSEADDR. So all that agree in this share one claim (struct
- * sock_past), by whose number (from 1) their TIME-WAIT entries are marked in the engine, which counts:
+ * A server that closes first leaves thousands of them, and all that bind() has to know of each is which address and
+ * port of ours it holds, and whether it was bound and with SO_REUSEADDR. So all that agree in this share one claim
+ * (struct sock_past), by whose number (from 1) their TIME-WAIT entries are marked in the engine, which counts:
  *
  *     a claim lives as long as tcp_tw_marked(number) > 0
  *

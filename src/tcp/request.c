@@ -5,8 +5,8 @@
  *
  * A SYN costs 68 bytes of one slab (IPv6: 96; small.h) and its slot in the table, never a connection block; that comes
  * with the completing ACK. An entry is in one of two lists: DUE (its SYN-ACK is to be made, tcp_req_next_synack()) or
- * WAITING + timeouts (made; the next time-out is its due time). All entries of one waiting list wait equally long, so it is
- * in order by due time; the first ones tell the deadline.
+ * WAITING + timeouts (made; the next time-out is its due time). All entries of one waiting list wait equally long, so
+ * it is in order by due time; the first ones tell the deadline.
  *
  *     count = entries in DUE and WAITING = sum of the listeners' half_open <= max_half_open
  *
@@ -709,7 +709,8 @@ static void answer_with_cookie(struct tcp *t, struct tcp_listener *l, const stru
     a.ts_ok = r->ts_ok;
     a.ecn_ok = r->ecn_ok && r->ts_ok; /* the timestamp remembers it */
     if (r->ts_ok)
-        a.tsval = tcp_cookie_tsval(t, &a.tuple, a.wscale_ok, a.wscale_ok ? r->snd_wscale : 0, r->sack_ok, r->ecn_ok, now);
+        a.tsval = tcp_cookie_tsval(t, &a.tuple, a.wscale_ok, a.wscale_ok ? r->snd_wscale : 0, r->sack_ok, r->ecn_ok,
+                                   now);
     a.tsecr = r->ts_recent;
     l->overflow_at = t->cookie_sent_at = now ? now : 1;
     t->counters.syncookies_sent++;

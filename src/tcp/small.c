@@ -117,7 +117,8 @@ static uint32_t scan(struct small_slab *s, uint64_t now, uint32_t longest, struc
             }
             if (e->due != SMALL_DUE_NOW && small_left(e->due, now) > (int64_t)longest)
                 small_set_due(e, small_due(now));
-            found[n++] = (struct timed){e->due == SMALL_DUE_NOW ? INT32_MIN : small_left(e->due, now), small_name(s, e)};
+            found[n].name = small_name(s, e);
+            found[n++].left = e->due == SMALL_DUE_NOW ? INT32_MIN : small_left(e->due, now);
         }
     return n;
 }

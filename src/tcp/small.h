@@ -1,18 +1,19 @@
 /*
  * tcp/small.h: memory of the small entries: half-open (request.c) and TIME-WAIT (timewait.c).
  *
- * A flood makes hundreds of thousands of them, so a byte counts. An entry is a struct that begins with struct small_entry,
- * and behind it the tuple in as many bytes as its family needs: 12 or 40 of the 44 of struct ip_tuple. Entries of IPv4 lie in
- * the first part of the memory, those of IPv6 in the second one, each packed without a gap:
+ * A flood makes hundreds of thousands of them, so a byte counts. An entry is a struct that begins with struct
+ * small_entry, and behind it the tuple in as many bytes as its family needs: 12 or 40 of the 44 of struct ip_tuple.
+ * Entries of IPv4 lie in the first part of the memory, those of IPv6 in the second one, each packed without a gap:
  *
  *     memory = size * (fixed + 12) bytes, size * (fixed + 40) bytes;   count <= size, over both
  *
- * Entries and the heads of lists are named by 32 bits: (offset in memory) / 4 + 1, and SMALL_HEAD(i). So a place in a doubly
- * linked circular list costs 8 bytes. Deadlines are ms in 32 bits, right for 24 days around a moment that is known.
+ * Entries and the heads of lists are named by 32 bits: (offset in memory) / 4 + 1, and SMALL_HEAD(i). So a place in a
+ * doubly linked circular list costs 8 bytes. Deadlines are ms in 32 bits, right for 24 days around a moment that is
+ * known.
  *
- * The memory may be an arena that outlives the process. `due` says whether an entry counts: it is stored last and cleared
- * first, so that a kill leaves the whole entry or none; links mean nothing to a successor, who makes them anew. How much of
- * the memory was ever used is written to *kept before it is used.
+ * The memory may be an arena that outlives the process. `due` says whether an entry counts: it is stored last and
+ * cleared first, so that a kill leaves the whole entry or none; links mean nothing to a successor, who makes them anew.
+ * How much of the memory was ever used is written to *kept before it is used.
  */
 #ifndef TAUT_TCP_SMALL_H
 #define TAUT_TCP_SMALL_H
@@ -84,9 +85,9 @@ void small_give(struct small_slab *s, struct small_entry *e);
 void small_add_by_due(struct small_slab *s, unsigned list, struct small_entry *e);
 
 /*
- * After a crash: the entries that count, by due time. Whoever can't use one calls small_give(); the rest is free already.
- * `longest`: no deadline is so many ms away, such a one is over. The caller's to free(); NULL: none, or no memory for it, then
- * all are free.
+ * After a crash: the entries that count, by due time. Whoever can't use one calls small_give(); the rest is free
+ * already. `longest`: no deadline is so many ms away, such a one is over. The caller's to free(); NULL: none, or no
+ * memory for it, then all are free.
  */
 struct small_entry **small_restore(struct small_slab *s, uint64_t now, uint32_t longest, uint32_t *ret_n);
 /* Where the used parts of such memory lie, for whoever copies it. */

@@ -159,7 +159,8 @@ static bool is_tuple_of(const struct tcp_slot *s, const struct ip_tuple *tuple)
 
     if (s->kind == TCP_KIND_CONN)
         return same_tuple(s->entry, tuple);
-    return small_tuple_eq((const void *)(entry + (s->kind == TCP_KIND_REQ ? TCP_REQ_BYTES : TCP_TW_BYTES)), s->v6, tuple);
+    entry += s->kind == TCP_KIND_REQ ? TCP_REQ_BYTES : TCP_TW_BYTES;
+    return small_tuple_eq((const void *)entry, s->v6, tuple);
 }
 
 static uint32_t hash_tuple(const struct tcp *t, const struct ip_tuple *tuple)

@@ -1,15 +1,15 @@
 /*
  * tcp/timewait.c: TIME-WAIT entries (RFC 9293 section 3.10.7.4, RFC 1337, RFC 6191).
  *
- * What is left of a connection that closed first: enough to acknowledge the peer's FIN again and to tell old
- * segments from a new connection's SYN: 56 bytes of one slab (IPv6: 84; small.h) and a slot in the table. They lie in one
- * list by the time they end (all live equally long, so that is the order of entry; a restart of 2 MSL moves one to the end),
+ * What is left of a connection that closed first: enough to acknowledge the peer's FIN again and to tell old segments
+ * from a new connection's SYN: 56 bytes of one slab (IPv6: 84; small.h) and a slot in the table. They lie in one list
+ * by the time they end (all live equally long, so that is the order of entry; a restart of 2 MSL moves one to the end),
  * and are found through the connection table.
  *
  *     count = entries in the list = slab places in use <= max_time_wait
  *
- * They are what can be spared: where the table has no slot left for a connection or a half-open entry, the oldest one goes
- * (tcp_tw_evict()). A new one is not made then, as in Linux where tcp_max_tw_buckets is reached.
+ * They are what can be spared: where the table has no slot left for a connection or a half-open entry, the oldest one
+ * goes (tcp_tw_evict()). A new one is not made then, as in Linux where tcp_max_tw_buckets is reached.
  *
  * Decides as Linux's tcp_timewait_state_process; answers by reply intents only.
  */
@@ -125,7 +125,7 @@ static void tw_free(struct tcp *t, struct tcp_tw *w)
     small_give(s, &w->e);
 }
 
-/* Starts 2 MSL: the last step of making an entry, too. In order of due time; only a changed configuration makes this walk. */
+/* Starts 2 MSL: the last step of making an entry, too. Only a changed configuration makes this walk. */
 static void tw_schedule(struct tcp *t, struct tcp_tw *w, uint64_t now)
 {
     struct small_slab *s = &t->timewaits->slab;

@@ -122,7 +122,7 @@ static struct keep_spec *spec_named(struct keep_spec *spec, unsigned n, const ch
     return NULL;
 }
 
-/* Half-open and TIME-WAIT entries of both families come along, each to its place; what was never used is not touched. */
+/* Half-open and TIME-WAIT entries of both families come along, each to its place; the unused part is not touched. */
 static void test_entries(void **state)
 {
     static struct daemon_config config;

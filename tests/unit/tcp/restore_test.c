@@ -1,6 +1,6 @@
 /*
- * tcp/restore.c: what an engine's arenas hold of half-open and TIME-WAIT entries and of damaged records; the engine dies at
- * chosen instants. (Connections and payload: tests/sim/arena_restarts.)
+ * tcp/restore.c: what an engine's arenas hold of half-open and TIME-WAIT entries and of damaged records; the engine
+ * dies at chosen instants. (Connections and payload: tests/sim/arena_restarts.)
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -139,8 +139,8 @@ static void in(struct host *h, unsigned flags, uint32_t seq, uint32_t ack)
 static void in6(struct host *h, uint16_t port, unsigned flags, uint32_t seq, uint32_t ack)
 {
     struct ip_addr local = {.family = IP_V6, .scope = 2, .b = {0xfe, 0x80, [15] = 1}}, remote = local;
-    struct tcp_seg seg = {.dst = local, .src_port = port, .dst_port = 80, .seq = seq, .ack = ack, .flags = (uint16_t)flags,
-                          .wnd = 60000};
+    struct tcp_seg seg = {.dst = local, .src_port = port, .dst_port = 80, .seq = seq, .ack = ack,
+                          .flags = (uint16_t)flags, .wnd = 60000};
     struct tcp_path path = {.mtu = 1500};
 
     remote.b[15] = 2;
@@ -275,8 +275,8 @@ static void time_wait_survives(void **state)
 }
 
 /*
- * Half-open entries of both families, made in the order of neither their places nor their timers: after a crash each has its
- * SYN-ACK's time, its numbers and its listener, and the places of those that had gone are used again.
+ * Half-open entries of both families, made in the order of neither their places nor their timers: after a crash each
+ * has its SYN-ACK's time, its numbers and its listener, and the places of those that had gone are used again.
  */
 static void families_survive(void **state)
 {
@@ -620,7 +620,8 @@ static void read_opens_the_window(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives), cmocka_unit_test(families_survive), cmocka_unit_test(time_wait6_survives),
+        cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
+        cmocka_unit_test(families_survive),   cmocka_unit_test(time_wait6_survives),
         cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table), cmocka_unit_test(timeout_goes_on),
         cmocka_unit_test(timeout_that_passed), cmocka_unit_test(probe_after_restore), cmocka_unit_test(reserved_bytes_survive),
         cmocka_unit_test(unsent_leaves), cmocka_unit_test(read_opens_the_window),

@@ -1,6 +1,6 @@
 /*
- * tcp/small.c: places of half-open and TIME-WAIT entries against a naive model, deadlines of 32 bits where they wrap, what a
- * successor finds; and what 100,000 entries of each kind and family add to this process, all told.
+ * tcp/small.c: places of half-open and TIME-WAIT entries against a naive model, deadlines of 32 bits where they wrap,
+ * what a successor finds; and what 100,000 entries of each kind and family add to this process, all told.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -169,7 +169,7 @@ static void deadlines_wrap(void **state)
     assert_int_equal(small_due(0), SMALL_DUE_FIRST);
 }
 
-/* Entries whose due time was stored are found, by due time, whatever links and lists said; the other places are free. */
+/* Entries whose due time was stored are found, by that time, whatever links said; the other places are free. */
 static void successor(void **state)
 {
     uint32_t kept[2] = {0}, n, order[] = {6, 1, 5, 2};
@@ -221,7 +221,8 @@ static void successor(void **state)
 
 static void used_parts(void **state)
 {
-    struct tcp_kept kept = {.requests_touched = 3, .requests6_touched = 5, .time_wait_touched = 7, .time_wait6_touched = 99};
+    struct tcp_kept kept = {.requests_touched = 3, .requests6_touched = 5, .time_wait_touched = 7,
+                            .time_wait6_touched = 99};
     size_t at[2], bytes[2];
 
     (void)state;
@@ -319,8 +320,8 @@ static size_t resident(void)
 static void half_open(struct many *m, uint32_t n, bool v6)
 {
     struct ip_tuple tuple = tuple_of(n, v6);
-    struct tcp_seg seg = {.src = tuple.remote, .dst = tuple.local, .src_port = (uint16_t)(n % 60000 + 1), .dst_port = 80,
-                          .flags = TCP_SYN, .seq = n, .wnd = 65535};
+    struct tcp_seg seg = {.src = tuple.remote, .dst = tuple.local, .src_port = (uint16_t)(n % 60000 + 1),
+                          .dst_port = 80, .flags = TCP_SYN, .seq = n, .wnd = 65535};
     static const struct tcp_path path = {.mtu = 1500};
     struct tcp_out out;
 

@@ -181,7 +181,8 @@ static void restored_ids(void **unused)
     (void)unused;
     assert_true(tcp_table_restore(t, old, TCP_KIND_REQ, fake(&one, TCP_KIND_REQ, &first), &first));
     assert_ptr_equal(tcp_lookup_id(t, old, &kind), &one);
-    assert_false(tcp_table_restore(t, old, TCP_KIND_REQ, fake(&two, TCP_KIND_REQ, &second), &second));     /* the slot is taken */
+    fake(&two, TCP_KIND_REQ, &second);
+    assert_false(tcp_table_restore(t, old, TCP_KIND_REQ, &two, &second));    /* the slot is taken */
     assert_false(tcp_table_restore(t, old + 1, TCP_KIND_REQ, &one, &first)); /* the tuple is */
     assert_false(tcp_table_restore(t, 0x0010000903000008ull, TCP_KIND_REQ, &two, &second)); /* out of range */
     for (unsigned i = 0; i < 7; i++)
