@@ -132,7 +132,7 @@ def idle(b, w, stack):
 def half_open(b, w, stack):
     port, warm = ECHO + w.need_program(), 0  # a backlog of its own: taut's services keep 4096
     if stack == 'taut':  # what is needed once is there; the same SYNs come again below
-        w.flood(100000, 20, 1000, port)
+        w.flood(100000, 20, b.half_open_n // 6, port)
         warm = w.totals()['half_open']
     before = settled(w)
     r = w.flood(100000, 20, min(FEW.get(stack, b.half_open_n), b.half_open_n), port)
