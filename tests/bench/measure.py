@@ -136,7 +136,8 @@ def half_open(b, w, stack):
         warm = w.totals()['half_open']
     before = settled(w)
     r = w.flood(100000, 20, min(FEW.get(stack, b.half_open_n), b.half_open_n), port)
-    return w.totals()['half_open'] - warm if stack == 'taut' else min(r['answered'], r['sent']), settled(w) - before
+    took = settled(w) - before  # before they are counted: a busy machine may still be working on them
+    return w.totals()['half_open'] - warm if stack == 'taut' else min(r['answered'], r['sent']), took
 
 
 def time_wait(b, w, stack):
