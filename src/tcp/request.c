@@ -930,6 +930,11 @@ void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, st
     ret->timer = due_now ? TCP_INFO_TIMER_OFF : TCP_INFO_TIMER_ON;
 }
 
+const char *tcp_req_check(const struct tcp *t)
+{
+    return small_check(&t->requests->slab, DUE, 1 + LEVELS);
+}
+
 /* ---- after a crash ---- */
 
 /* Its listener is made anew. */

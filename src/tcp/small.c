@@ -85,6 +85,41 @@ void small_add_by_due(struct small_slab *s, unsigned list, struct small_entry *e
     small_insert(s, e, prev, small_link_of(s, prev)->next);
 }
 
+/* ---- checking ---- */
+
+/* Adds the entries of a list to *inout_n. */
+static const char *check_list(struct small_slab *s, unsigned list, uint32_t *inout_n)
+{
+    uint32_t prev = SMALL_HEAD(list);
+    const struct small_entry *last = NULL;
+
+    for (struct small_entry *e = small_first(s, list); e; last = e, e = small_next(s, e)) {
+        if (e->link.prev != prev || ++*inout_n > s->count)
+            return "a list of small entries is broken";
+        if (e->due == SMALL_NOT_DUE)
+            return "a small entry in a list does not count";
+        if (last && (e->due == SMALL_DUE_NOW) != (last->due == SMALL_DUE_NOW))
+            return "a small entry that is due lies among those that wait";
+        if (last && e->due != SMALL_DUE_NOW && small_left(e->due, s->near) < small_left(last->due, s->near))
+            return "small entries are not in the order of their time";
+        prev = small_name(s, e);
+    }
+    return s->list[list].prev == prev ? NULL : "the end of a list of small entries is wrong";
+}
+
+const char *small_check(struct small_slab *s, unsigned first, unsigned n)
+{
+    uint32_t entries = 0;
+
+    for (unsigned list = first; list < first + n; list++) {
+        const char *wrong = check_list(s, list, &entries);
+
+        if (wrong)
+            return wrong;
+    }
+    return entries == s->count ? NULL : "small entries are in no list";
+}
+
 /* ---- after a crash ---- */
 
 struct timed {

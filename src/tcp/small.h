@@ -90,6 +90,8 @@ void small_add_by_due(struct small_slab *s, unsigned list, struct small_entry *e
  * memory for it, then all are free.
  */
 struct small_entry **small_restore(struct small_slab *s, uint64_t now, uint32_t longest, uint32_t *ret_n);
+/* Are `n` lists from `first` on whole, in order of time, and of `count` entries that count? NULL, or what not. */
+const char *small_check(struct small_slab *s, unsigned first, unsigned n);
 /* Where the used parts of such memory lie, for whoever copies it. */
 void small_used(uint32_t size, uint32_t fixed, const uint32_t touched[2], size_t ret_offset[2], size_t ret_bytes[2]);
 

@@ -526,6 +526,8 @@ uint16_t tcp_req_md5(const struct tcp *t, const struct tcp_req *r);
 void tcp_requests_commit(struct tcp *t);
 /* What the arena holds; their number. */
 uint32_t tcp_requests_restore(struct tcp *t);
+/* NULL, or what is wrong with their lists. */
+const char *tcp_req_check(const struct tcp *t);
 
 /* ---- timewait.c ---------------------------------------------------------------------------------------------- */
 int tcp_tw_init(struct tcp *t);
@@ -552,6 +554,7 @@ void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, stru
 uint32_t tcp_tw_count(const struct tcp *t);
 uint16_t tcp_tw_md5(const struct tcp_tw *w);
 uint32_t tcp_tw_restore(struct tcp *t);
+const char *tcp_tw_check(const struct tcp *t);
 /* table.c: a slot is needed, the oldest entry goes; false: there is none. */
 bool tcp_tw_evict(struct tcp *t);
 

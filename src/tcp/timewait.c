@@ -403,6 +403,11 @@ void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, stru
     ret->timer = TCP_INFO_TIMER_TIMEWAIT;
 }
 
+const char *tcp_tw_check(const struct tcp *t)
+{
+    return small_check(&t->timewaits->slab, BY_DUE, 1);
+}
+
 /* ---- after a crash ---- */
 
 static bool revive(struct tcp *t, struct tcp_tw *w)
@@ -410,7 +415,7 @@ static bool revive(struct tcp *t, struct tcp_tw *w)
     struct ip_tuple tuple = tuple_of(t, w);
     tcp_id id = small_id(&w->e);
 
-    if (!id || (w->md5_key && !tcp_md5_known(t, w->md5_key)) || !tcp_table_place(t, id, TCP_KIND_TW, w, &tuple, true))
+    if (!id || w->e.due == SMALL_DUE_NOW || (w->md5_key && !tcp_md5_known(t, w->md5_key)) || !tcp_table_place(t, id, TCP_KIND_TW, w, &tuple, true))
         return false;
     (void)tcp_md5_ref(t, w->md5_key);
     w->mark = 0;
