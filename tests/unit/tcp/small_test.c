@@ -396,8 +396,8 @@ static uint64_t cpu_ns(void)
 }
 
 /*
- * A successor takes over 40,000 entries in less time than five times that of making them; if each had to find its place in
- * the order of time among the others it would be more than fifty times that.
+ * A successor takes over 40,000 entries in less time than five times that of making them; if each had to find its place
+ * in the order of time among the others it would be more than fifty times that.
  */
 static void restoring_many(void **state)
 {
