@@ -107,7 +107,8 @@ static void change(struct model *m, struct rng *rng, uint32_t i)
         break;
     case 1:
     case 2:
-        m->kind[i] = rng_below(rng, 2) ? TCP_KIND_TW : TCP_KIND_CONN;
+        /* Of a connection that becomes TIME-WAIT more would be asked than a fake has. */
+        m->kind[i] = m->kind[i] != TCP_KIND_CONN && rng_below(rng, 2) ? TCP_KIND_TW : TCP_KIND_CONN;
         tcp_table_rebind(m->t, m->id[i], m->kind[i], fake(&m->entry[i], m->kind[i], &tuple));
         break;
     default:
