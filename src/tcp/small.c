@@ -150,7 +150,7 @@ static uint32_t scan(struct small_slab *s, uint64_t now, uint32_t longest, struc
                 small_give(s, e);
                 continue;
             }
-            if (e->due != SMALL_DUE_NOW && small_left(e->due, now) > (int64_t)longest)
+            if (e->due != SMALL_DUE_NOW && small_left(e->due, now) > (int64_t)longest + 1) /* rounded up */
                 small_set_due(e, small_due(now));
             found[n].name = small_name(s, e);
             found[n++].left = e->due == SMALL_DUE_NOW ? INT32_MIN : small_left(e->due, now);
