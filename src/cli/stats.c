@@ -44,7 +44,8 @@ static const char *const tcp_mib[] = {"ActiveOpens", "PassiveOpens", "AttemptFai
                                       "InSegs",      "OutSegs",      "RetransSegs",  "OutRsts", "InCsumErrors"};
 static const char *const own[] = {"TCPInBytes",  "TCPOutBytes", "TCPInFrames",    "TCPOutFrames",
                                   "TW",          "TCPReqTimeouts", "TCPICMPErrors", "TCPTxFailed",
-                                  "TCPFragment", "TCPSackShifted", "TCPRecordCommits", "TCPSACKWalked"};
+                                  "TCPFragment", "TCPSackShifted", "TCPRecordCommits", "TCPSACKWalked",
+                                  "TCPTimeWaitEvicted"};
 
 static bool among(const char *const *list, size_t n, const char *name)
 {

@@ -104,8 +104,10 @@ static void lay_out(struct arena_head *h, uint64_t caches_bytes, uint64_t buffer
 /* What changes is not summed: it must at least lie within. */
 static bool counts_fit(const struct arena_head *h)
 {
-    return h->links_touched <= h->n_links && h->kept.records_touched <= h->max_conns && h->kept.cells_touched <= h->max_conns &&
-           h->kept.requests_touched <= h->max_half_open && h->kept.time_wait_touched <= h->max_time_wait;
+    return h->links_touched <= h->n_links && h->kept.records_touched <= h->max_conns &&
+           h->kept.cells_touched <= h->max_conns && h->kept.requests_touched <= h->max_half_open &&
+           h->kept.time_wait_touched <= h->max_time_wait && h->kept.requests6_touched <= h->max_half_open &&
+           h->kept.time_wait6_touched <= h->max_time_wait;
 }
 
 /* All but the records and the configuration: whatever build reads them, this must be the same. */
@@ -350,6 +352,21 @@ static void copy_used(const struct arena *from, struct arena *to, enum arena_reg
     memcpy(arena_at(to, which), arena_at(from, which), bytes < most ? bytes : most);
 }
 
+/* Half-open and TIME-WAIT entries: those of either family begin at a place of their own. */
+static void copy_entries(const struct arena *from, struct arena *to)
+{
+    const struct arena_head *h = from->head;
+    const struct tcp_kept *kept = &h->kept;
+    size_t offset[2][2], bytes[2][2];
+
+    tcp_requests_used(kept, h->max_half_open, offset[0], bytes[0]);
+    tcp_time_wait_used(kept, h->max_time_wait, offset[1], bytes[1]);
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned v6 = 0; v6 < 2; v6++)
+            memcpy((uint8_t *)arena_at(to, i ? ARENA_TIME_WAIT : ARENA_REQUESTS) + offset[i][v6],
+                   (const uint8_t *)arena_at(from, i ? ARENA_TIME_WAIT : ARENA_REQUESTS) + offset[i][v6], bytes[i][v6]);
+}
+
 static void copy_caches(const struct arena *from, struct arena *to)
 {
     const void *old = arena_at(from, ARENA_CACHES);
@@ -379,8 +396,7 @@ static int fill_from(const struct arena *from, struct arena *to)
     convert_records(from, to);
     if (convert_cells(from, to) < 0)
         return -ENOMEM;
-    copy_used(from, to, ARENA_REQUESTS, (uint64_t)h->kept.requests_touched * h->request_bytes);
-    copy_used(from, to, ARENA_TIME_WAIT, (uint64_t)h->kept.time_wait_touched * h->time_wait_bytes);
+    copy_entries(from, to);
     copy_used(from, to, ARENA_KEYS, (uint64_t)h->n_keys * h->key_bytes);
     copy_used(from, to, ARENA_JOURNAL, chunk_journal_bytes(journal->touched));
     copy_used(from, to, ARENA_LINKS, (uint64_t)h->links_touched * h->link_bytes);

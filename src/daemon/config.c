@@ -62,7 +62,7 @@ static const struct row rows[] = {
     {"limits", "buffers", T_BYTES, AT(buffer_bytes), 4 << 20, 1ll << 40, "256M", "bytes", "start",
      "all payload in send and receive buffers together"},
     {"limits", "max_connections", T_U32, AT(max_conns), 16, 1 << 24, "65536", "", "start",
-     "connections, half-open and TIME-WAIT entries together"},
+     "connections, half-open and TIME-WAIT entries together; the oldest of the latter make room for new connections"},
     {"limits", "max_half_open", T_U32, AT(max_half_open), 16, 1 << 24, "16384", "", "start",
      "half-open entries of all listeners together"},
     {"limits", "drain", T_MS, AT(drain_ms), 0, 3600000, "5s", "", "start",

@@ -4,7 +4,8 @@
  * A claim (struct sock_bind) is what Linux keeps in its bind hash: one per socket that was bound, listens, is connected
  * or was accepted. It outlives its socket while the connection lives as an orphan or in TIME-WAIT, because these
  * conflict with bind() too. Two claims on a port conflict if their addresses overlap and not both have SO_REUSEADDR
- * with the older one not listening (inet_csk_bind_conflict()).
+ * with the older one not listening (inet_csk_bind_conflict()). Those in TIME-WAIT whose sockets are gone are claims of
+ * many at once (past.c).
  *
  * Invariant: every claim lies in ports[its local port], those with `bound` before the others; a claim without owner is
  * in `left`. Pure book-keeping: nothing here marks a connection.
@@ -87,6 +88,15 @@ static bool claim_alive(const struct socks *ss, const struct sock_bind *b)
     return tcp_tuple_in_use(ss->tcp, &b->tuple, ss->now);
 }
 
+/* It has no owner (any more). */
+static void claim_left(struct socks *ss, struct sock_bind *b)
+{
+    if (claim_alive(ss, b) && !sock_past_take(ss, b))
+        list_add_tail(&ss->left, &b->left_link);
+    else
+        sock_bind_free(b);
+}
+
 void sock_bind_release(struct sock *s)
 {
     struct sock_bind *b = s->bind;
@@ -95,22 +105,14 @@ void sock_bind_release(struct sock *s)
     if (!b)
         return;
     b->owner = NULL;
-    if (claim_alive(s->ss, b))
-        list_add_tail(&s->ss->left, &b->left_link);
-    else
-        sock_bind_free(b);
+    claim_left(s->ss, b);
 }
 
 void sock_bind_collect(struct socks *ss, unsigned steps)
 {
-    while (steps-- > 0 && !list_empty(&ss->left)) {
-        struct sock_bind *b = list_entry(list_pop(&ss->left), struct sock_bind, left_link);
-
-        if (claim_alive(ss, b))
-            list_add_tail(&ss->left, &b->left_link);
-        else
-            sock_bind_free(b);
-    }
+    sock_past_collect(ss);
+    while (steps-- > 0 && !list_empty(&ss->left))
+        claim_left(ss, list_entry(list_pop(&ss->left), struct sock_bind, left_link));
 }
 
 /* ---- Conflicts ------------------------------------------------------------------------------------------------- */
@@ -147,6 +149,9 @@ static bool conflicts(const struct sock *s, const struct ip_addr *addr, uint16_t
             return true;
         sock_bind_free(b);
     }
+    for (const struct sock_past *p = NULL; (p = sock_past_of_port(ss, port, p)) != NULL;)
+        if (addrs_overlap(addr, &p->local) && !(relax && s->reuse && p->reuse))
+            return true;
     return false;
 }
 
@@ -210,6 +215,19 @@ static uint32_t *perturb_of(struct socks *ss, uint32_t i)
     return &ss->perturb[i];
 }
 
+/* Did a bind() have this port? */
+static bool was_bound(struct socks *ss, uint16_t port)
+{
+    const struct list_node *first = list_first(port_claims(ss, port));
+
+    if (first && list_entry(first, struct sock_bind, port_link)->bound)
+        return true;
+    for (const struct sock_past *p = NULL; (p = sock_past_of_port(ss, port, p)) != NULL;)
+        if (p->bound)
+            return true;
+    return false;
+}
+
 /*
  * RFC 6056 section 3.3.4, algorithm 4 (double-hash): F and G are halves of one keyed hash over what is known of the
  * tuple. Ports that a bind() has are left alone; those of other connections are shared as long as the tuple is new.
@@ -225,11 +243,8 @@ uint16_t sock_bind_ephemeral(struct socks *ss, const struct ip_tuple *tuple)
     perturb = perturb_of(ss, (uint32_t)(hash >> 32) % SOCK_PERTURB);
     port_range(ss, &low, &n);
     for (uint32_t i = 0; i < n; i++) {
-        struct list_node *first;
-
         t.local_port = (uint16_t)(low + ((uint32_t)hash + (*perturb)++) % n);
-        first = list_first(port_claims(ss, t.local_port));
-        if (first && list_entry(first, struct sock_bind, port_link)->bound)
+        if (was_bound(ss, t.local_port))
             continue;
         if (!tcp_tuple_in_use(ss->tcp, &t, ss->now))
             return t.local_port;

@@ -23,9 +23,11 @@ struct socks *socks_create(const struct socks_params *params)
     ss->by_conn = malloc(ss->by_conn_size * sizeof *ss->by_conn);
     ss->perturb = calloc(SOCK_PERTURB, sizeof *ss->perturb);
     ss->ports = calloc(SOCK_PORTS, sizeof *ss->ports);
-    if (!ss->by_conn || !ss->perturb || !ss->ports) {
+    ss->past_first = calloc(SOCK_PORTS, sizeof *ss->past_first);
+    if (!ss->by_conn || !ss->perturb || !ss->ports || !ss->past_first) {
         free(ss->by_conn);
         free(ss->ports);
+        free(ss->past_first);
         free(ss->perturb);
         free(ss);
         return NULL;
@@ -53,6 +55,8 @@ void socks_destroy(struct socks *ss)
             sock_bind_free(list_entry(node, struct sock_bind, port_link));
     }
     free(ss->ports);
+    free(ss->past_first);
+    free(ss->past);
     free(ss->watch);
     free(ss->by_conn);
     free(ss->perturb);

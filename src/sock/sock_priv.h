@@ -96,6 +96,14 @@ struct sock_bind {
     bool bound;                 /* by bind() or listen(), or inherited from a listener: connect() picks other ports */
 };
 
+/* What many claims have in common whose connections are in TIME-WAIT: past.c. */
+struct sock_past {
+    struct ip_addr local;
+    uint16_t port;
+    bool reuse, bound, used;
+    uint32_t next; /* number of the next one on the port, or of the next free one; 0: none */
+};
+
 struct sock {
     struct socks *ss;
     void *user;
@@ -152,6 +160,9 @@ struct socks {
     uint64_t now;               /* the latest that a call brought: for those that bring none */
     struct list_node *ports;    /* claims by local port, zero until first used; those with `bound` come first */
     struct list_node left;      /* struct sock_bind.left_link, oldest first */
+    struct sock_past *past;     /* by number - 1 */
+    uint32_t *past_first;       /* by local port: a number, 0: none */
+    uint32_t n_past, past_size, past_free, past_at;
     struct list_node *by_conn;  /* by_conn_size buckets, a power of two */
     uint32_t by_conn_size, n_conns;
     struct list_node listeners; /* in the order of listen() */
@@ -189,6 +200,13 @@ void sock_bind_release(struct sock *s);
 /* Forgets claims of connections that are gone, a few at a time. */
 void sock_bind_collect(struct socks *ss, unsigned steps);
 void sock_bind_free(struct sock_bind *b);
+
+/* ---- past.c ---- */
+/* Nobody owns the claim: if its connection is in TIME-WAIT, that will be known without it. */
+bool sock_past_take(struct socks *ss, const struct sock_bind *b);
+/* The next of a port (after NULL: the first), all of them with a connection in TIME-WAIT; NULL: no more. */
+const struct sock_past *sock_past_of_port(struct socks *ss, uint16_t port, const struct sock_past *after);
+void sock_past_collect(struct socks *ss);
 
 /* ---- event.c ---- */
 void socks_drain(struct socks *ss);

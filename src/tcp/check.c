@@ -222,6 +222,10 @@ const char *tcp_check_all(const struct tcp *t)
     if (s.ready != t->n_ready || list_length(&t->ready_urgent) + list_length(&t->ready_bulk) != t->n_ready)
         return "n_ready is wrong";
     wrong = tcp_md5_check_refs(t);
+    if (!wrong)
+        wrong = tcp_req_check(t);
+    if (!wrong)
+        wrong = tcp_tw_check(t);
     return wrong ? wrong : check_listeners(t, &s);
 }
 

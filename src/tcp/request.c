@@ -3,51 +3,54 @@
  * section 3.10.7.2, third step, and 3.10.7.4 for SYN-RECEIVED, as Linux's tcp_conn_request and
  * tcp_check_req).
  *
- * A SYN costs 128 bytes of one slab, never a connection block; that comes with the completing ACK. An entry
- * is in one of two lists: `due` (its SYN-ACK is to be made, tcp_req_next_synack()) or `waiting[timeouts]`
- * (made; the next time-out is due_at). All entries of one waiting list wait equally long, so it is in order
- * by due_at; the first ones tell the deadline.
+ * A SYN costs 68 bytes of one slab (IPv6: 96; small.h) and its slot in the table, never a connection block; that comes
+ * with the completing ACK. An entry is in one of two lists: DUE (its SYN-ACK is to be made, tcp_req_next_synack()) or
+ * WAITING + timeouts (made; the next time-out is its due time). All entries of one waiting list wait equally long, so
+ * it is in order by due time; the first ones tell the deadline.
  *
- *     count = entries in due and waiting = sum of the listeners' half_open <= max_half_open
+ *     count = entries in DUE and WAITING = sum of the listeners' half_open <= max_half_open
  *
  * One of the three makers of struct tcp_out (SYN-ACKs).
  */
 #include "tcp/tcp_priv.h"
 
-#define LEVELS       8u /* time-outs whose lists differ; later ones share the last, by due_at */
+#define LEVELS       8u /* time-outs whose lists differ; later ones share the last, by due time */
 #define COOKIE_VALID (120 * NSEC_PER_SEC) /* Linux TCP_SYNCOOKIE_VALID: ACKs are tried as cookies so long */
+#define NO_WSCALE    15u /* as snd_wscale: not agreed */
+#define LIMIT_MS     4u  /* unit of invalid_at */
+#define RTO_MAX_MS   120000u /* the most that tcp_rto_max may be */
+
+enum { GONE = SMALL_FIRST_LIST, DUE, WAITING }; /* WAITING + time-outs */
+static_assert(WAITING + LEVELS <= SMALL_LISTS, "a list for each");
 
 struct tcp_req {
-    struct ip_tuple tuple;
+    struct small_entry e; /* SMALL_DUE_NOW while its SYN-ACK is due */
     uint32_t listener;
-    tcp_id id;
-    struct list_node link; /* due, waiting[], or the free list */
-    uint64_t due_at;       /* TIME_NEVER while its SYN-ACK is due */
-    uint64_t sent_at;      /* first SYN-ACK, 0: not yet */
-    uint64_t invalid_at;   /* last limited ACK or SYN-ACK */
     uint32_t irs, iss, ts_recent;
+    uint32_t sent_us; /* first SYN-ACK, 0: not yet; sent_at() */
     uint16_t mss_clamp, advmss, mtu, rcv_wnd;
+    uint16_t invalid_at; /* last limited ACK or SYN-ACK, in LIMIT_MS, 0: none */
     uint8_t initcwnd, initrwnd;
     uint8_t timeouts, retrans; /* timer runs; SYN-ACKs sent again for whatever reason */
     uint8_t snd_wscale : 4, rcv_wscale : 4;
-    bool ts_ok : 1, sack_ok : 1, wscale_ok : 1;
+    bool ts_ok : 1, sack_ok : 1, v6 : 1;
     bool acked : 1; /* its ACK came when the accept queue was full, or data is waited for */
     bool ecn_ok : 1, ect : 1; /* ECN was granted; the SYN-ACK is ECN-capable itself (DCTCP) */
     bool fastopen : 1, fastopen_exp : 1; /* its first SYN-ACK gives a cookie, by the experimental option */
-    bool live; /* stored last and cleared at the commit: a crash keeps it */
 };
 
-static_assert(sizeof(struct tcp_req) <= 128, "a SYN costs little");
-TCP_ENTRY(struct tcp_req);
+static_assert(sizeof(struct tcp_req) == TCP_REQ_BYTES, "a SYN costs little; table.c finds the tuple behind it");
+
+/* One that is in no slab: what a SYN cookie stands for. */
+struct cookie_req {
+    struct tcp_req r;
+    union small_tuple tuple;
+};
+
+static_assert(offsetof(struct cookie_req, tuple) == sizeof(struct tcp_req), "as in the slab");
 
 struct tcp_requests {
-    struct tcp_req *slab;
-    uint32_t size, touched, count;
-    bool own; /* else it lies in an arena */
-    struct list_node free;
-    struct list_node gone; /* since the last commit, if not own */
-    struct list_node due;
-    struct list_node waiting[LEVELS];
+    struct small_slab slab; /* GONE: since the last commit, if it lies in an arena */
 };
 
 /* ---- the slab ---- */
@@ -55,143 +58,176 @@ struct tcp_requests {
 int tcp_requests_init(struct tcp *t)
 {
     struct tcp_requests *s = calloc(1, sizeof *s);
+    struct tcp_kept *kept = t->params.kept;
 
     if (!s)
         return -ENOMEM;
     t->requests = s;
-    s->size = t->params.max_half_open;
-    list_init(&s->free);
-    list_init(&s->gone);
-    list_init(&s->due);
-    for (unsigned i = 0; i < LEVELS; i++)
-        list_init(&s->waiting[i]);
-    s->own = !t->params.request_arena;
-    s->slab = s->own ? calloc(s->size ? s->size : 1, sizeof *s->slab) : t->params.request_arena;
-    return s->slab ? 0 : -ENOMEM;
+    return small_init(&s->slab, t->params.max_half_open, sizeof(struct tcp_req), t->params.request_arena,
+                      kept ? &kept->requests_touched : NULL, kept ? &kept->requests6_touched : NULL);
 }
 
 size_t tcp_request_bytes(void)
 {
-    return sizeof(struct tcp_req);
+    return 2 * sizeof(struct tcp_req) + SMALL_TUPLE4_BYTES + SMALL_TUPLE6_BYTES;
+}
+
+void tcp_requests_used(const struct tcp_kept *kept, uint32_t max, size_t ret_offset[2], size_t ret_bytes[2])
+{
+    uint32_t touched[2] = {kept->requests_touched, kept->requests6_touched};
+
+    small_used(max, sizeof(struct tcp_req), touched, ret_offset, ret_bytes);
 }
 
 void tcp_requests_destroy(struct tcp *t)
 {
     if (!t->requests)
         return;
-    if (t->requests->own)
-        free(t->requests->slab);
+    small_destroy(&t->requests->slab);
     free(t->requests);
     t->requests = NULL;
 }
 
 uint32_t tcp_req_count(const struct tcp *t)
 {
-    return t->requests->count;
+    return t->requests->slab.count;
+}
+
+static struct ip_tuple tuple_of(const struct tcp_req *r)
+{
+    return small_tuple_get((const union small_tuple *)(r + 1), r->v6);
+}
+
+static tcp_id id_of(const struct tcp_req *r)
+{
+    return small_id(&r->e);
+}
+
+static bool wscale_ok(const struct tcp_req *r)
+{
+    return r->snd_wscale != NO_WSCALE;
 }
 
 uint16_t tcp_req_md5(const struct tcp *t, const struct tcp_req *r)
 {
     const struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
+    struct ip_tuple tuple = tuple_of(r);
 
-    return l ? tcp_md5_of_listener(l, &r->tuple.remote) : 0;
+    return l ? tcp_md5_of_listener(l, &tuple.remote) : 0;
 }
 
-static struct tcp_req *req_alloc(struct tcp *t)
+/* In us of 32 bits: more than an hour is only reached where tcp_synack_retries is far above what helps. */
+static void set_sent_at(struct tcp_req *r, uint64_t now)
 {
-    struct tcp_requests *s = t->requests;
-    struct list_node *node = list_pop(&s->free);
-    struct tcp_req *r;
+    uint32_t us = (uint32_t)(now / NSEC_PER_USEC);
 
-    if (!node && s->touched == s->size)
-        return NULL;
-    r = node ? list_entry(node, struct tcp_req, link) : &s->slab[s->touched++];
-    if (!s->own)
-        t->params.kept->requests_touched = s->touched;
-    memset(r, 0, sizeof *r);
-    list_init(&r->link);
-    s->count++;
-    return r;
+    r->sent_us = us ? us : 1;
 }
 
-/* The entry's memory only; its id lives on in a connection. */
+/* When its first SYN-ACK left, 0: not yet. */
+static uint64_t sent_at(const struct tcp_req *r, uint64_t now)
+{
+    uint64_t us = now / NSEC_PER_USEC;
+    uint32_t since = (uint32_t)us - r->sent_us;
+
+    if (!r->sent_us)
+        return 0;
+    return since < us ? (us - since) * NSEC_PER_USEC : 1;
+}
+
+/* As tcp_invalid_ack_allowed(). */
+static bool invalid_ack_allowed(const struct tcp *t, struct tcp_req *r, uint64_t now)
+{
+    uint16_t at = (uint16_t)(now / (LIMIT_MS * NSEC_PER_MSEC)), since = (uint16_t)(at - r->invalid_at);
+
+    if (r->invalid_at && since * LIMIT_MS < (uint32_t)t->config->tcp_invalid_ratelimit)
+        return false;
+    r->invalid_at = at ? at : 1;
+    return true;
+}
+
+/* The entry's memory only; its id lives on in a connection. What was published is so until the commit. */
 static void req_release(struct tcp *t, struct tcp_req *r)
 {
     struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
+    struct small_slab *s = &t->requests->slab;
 
     if (l && l->half_open)
         l->half_open--;
     if (l && l->young && !r->timeouts)
         l->young--;
-    list_del(&r->link);
-    list_add_head(r->live && !t->requests->own ? &t->requests->gone : &t->requests->free, &r->link);
-    t->requests->count--;
-}
-
-static void set_live(struct tcp_req *r, bool live)
-{
-    __atomic_store_n(&r->live, live, __ATOMIC_RELEASE);
+    small_release(s, &r->e);
+    if (s->own || r->e.due == SMALL_NOT_DUE)
+        small_give(s, &r->e);
+    else
+        small_add_head(s, GONE, &r->e);
 }
 
 void tcp_requests_commit(struct tcp *t)
 {
-    struct list_node *node;
+    struct small_entry *e;
 
-    while ((node = list_pop(&t->requests->gone)) != NULL) {
-        set_live(list_entry(node, struct tcp_req, link), false);
-        list_add_head(&t->requests->free, node);
-    }
+    while ((e = small_first(&t->requests->slab, GONE)) != NULL)
+        small_give(&t->requests->slab, e);
 }
 
 static void req_drop(struct tcp *t, struct tcp_req *r)
 {
-    tcp_table_leave(t, r->id);
+    tcp_table_leave(t, id_of(r));
     req_release(t, r);
 }
 
 /* ---- the SYN-ACK and its timer ---- */
 
+/* The last step of making an entry, too: from here on a crash keeps it. */
 static void synack_due(struct tcp *t, struct tcp_req *r)
 {
-    if (r->due_at == TIME_NEVER)
+    struct small_slab *s = &t->requests->slab;
+
+    if (r->e.due == SMALL_DUE_NOW)
         return;
-    r->due_at = TIME_NEVER;
-    list_del(&r->link);
-    list_add_tail(&t->requests->due, &r->link);
+    small_del(s, &r->e);
+    small_add_tail(s, DUE, &r->e);
+    small_set_due(&r->e, SMALL_DUE_NOW);
+}
+
+static unsigned waiting_list(const struct tcp_req *r)
+{
+    return WAITING + (r->timeouts < LEVELS ? r->timeouts : LEVELS - 1);
 }
 
 /* RFC 6298 section 5: rto_initial, doubled with each time-out. */
 static void wait_for_ack(struct tcp *t, struct tcp_req *r, uint64_t now)
 {
-    struct list_node *list = &t->requests->waiting[r->timeouts < LEVELS ? r->timeouts : LEVELS - 1], *prev;
     uint64_t ms = (uint64_t)(uint32_t)t->config->tcp_rto_initial << (r->timeouts < 31 ? r->timeouts : 31);
+    struct small_slab *s = &t->requests->slab;
 
     ms = time_min(ms, (uint32_t)t->config->tcp_rto_max);
-    r->due_at = now + ms * NSEC_PER_MSEC;
-    list_del(&r->link);
-    prev = list->prev;
-    while (prev != list && list_entry(prev, struct tcp_req, link)->due_at > r->due_at)
-        prev = prev->prev;
-    list_insert(&r->link, prev, prev->next);
+    s->near = now;
+    small_del(s, &r->e);
+    small_set_due(&r->e, small_due(now + ms * NSEC_PER_MSEC));
+    small_add_by_due(s, waiting_list(r), &r->e);
 }
 
 static void synack_options(const struct tcp *t, const struct tcp_req *r, const struct tcp_listener *l,
                            uint64_t now, struct tcp_options *ret)
 {
+    struct ip_tuple tuple = tuple_of(r);
+
     ret->mss_ok = true;
     ret->mss = l && l->user_mss && l->user_mss < r->advmss ? l->user_mss : r->advmss;
-    ret->wscale_ok = r->wscale_ok;
+    ret->wscale_ok = wscale_ok(r);
     ret->wscale = r->rcv_wscale;
     ret->sack_permitted = r->sack_ok;
     ret->timestamps_ok = r->ts_ok;
     if (r->ts_ok) {
-        ret->tsval = tcp_ts_clock(now, tcp_ts_offset(t, &r->tuple));
+        ret->tsval = tcp_ts_clock(now, tcp_ts_offset(t, &tuple));
         ret->tsecr = r->ts_recent;
     }
-    if (r->fastopen && !r->sent_at && !tcp_req_md5(t, r)) {
+    if (r->fastopen && !r->sent_us && !tcp_req_md5(t, r)) {
         struct tcp_fastopen_cookie cookie;
 
-        tcp_fastopen_cookie_of(t, l, &r->tuple, &cookie);
+        tcp_fastopen_cookie_of(t, l, &tuple, &cookie);
         ret->fastopen_ok = true;
         ret->fastopen_exp = r->fastopen_exp;
         ret->fastopen_bytes = (uint8_t)cookie.bytes;
@@ -201,19 +237,19 @@ static void synack_options(const struct tcp *t, const struct tcp_req *r, const s
 
 bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret)
 {
-    struct list_node *node = list_first(&t->requests->due);
-    struct tcp_req *r;
+    struct tcp_req *r = (struct tcp_req *)small_first(&t->requests->slab, DUE);
+    struct ip_tuple tuple;
 
-    if (!node)
+    if (!r)
         return false;
-    r = list_entry(node, struct tcp_req, link);
+    tuple = tuple_of(r);
     memset(ret, 0, sizeof *ret);
-    ret->cause = r->sent_at ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK;
-    ret->retransmission = r->sent_at != 0;
-    ret->seg.src = r->tuple.local;
-    ret->seg.dst = r->tuple.remote;
-    ret->seg.src_port = r->tuple.local_port;
-    ret->seg.dst_port = r->tuple.remote_port;
+    ret->cause = r->sent_us ? TCP_CAUSE_SYNACK_RETRANS : TCP_CAUSE_SYNACK;
+    ret->retransmission = r->sent_us != 0;
+    ret->seg.src = tuple.local;
+    ret->seg.dst = tuple.remote;
+    ret->seg.src_port = tuple.local_port;
+    ret->seg.dst_port = tuple.remote_port;
     ret->seg.seq = r->iss;
     ret->seg.ack = r->irs + 1;
     ret->seg.wnd = r->rcv_wnd;
@@ -221,8 +257,8 @@ bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret)
     ret->seg.ecn = r->ect ? IP_ECN_ECT0 : IP_ECN_NOT_ECT;
     synack_options(t, r, tcp_listener_by_number(t, r->listener), now, &ret->seg.opt);
     tcp_md5_sign(t, tcp_req_md5(t, r), &ret->seg);
-    if (!r->sent_at)
-        r->sent_at = now ? now : 1;
+    if (!r->sent_us)
+        set_sent_at(r, now);
     else if (r->retrans < UINT8_MAX)
         r->retrans++;
     wait_for_ack(t, r, now);
@@ -232,23 +268,23 @@ bool tcp_req_next_synack(struct tcp *t, uint64_t now, struct tcp_out *ret)
 
 static struct tcp_req *first_waiting(const struct tcp *t)
 {
-    struct tcp_req *first = NULL;
+    const struct small_slab *s = &t->requests->slab;
+    struct small_entry *first = NULL;
 
-    for (unsigned i = 0; i < LEVELS; i++) {
-        struct list_node *node = list_first(&t->requests->waiting[i]);
-        struct tcp_req *r = node ? list_entry(node, struct tcp_req, link) : NULL;
+    for (unsigned i = WAITING; i < WAITING + LEVELS; i++) {
+        struct small_entry *e = small_first(s, i);
 
-        if (r && (!first || r->due_at < first->due_at))
-            first = r;
+        if (e && (!first || small_left(e->due, s->near) < small_left(first->due, s->near)))
+            first = e;
     }
-    return first;
+    return (struct tcp_req *)first;
 }
 
 uint64_t tcp_req_deadline(const struct tcp *t)
 {
     const struct tcp_req *r = first_waiting(t);
 
-    return r ? r->due_at : TIME_NEVER;
+    return r ? small_due_at(&t->requests->slab, &r->e) : TIME_NEVER;
 }
 
 /*
@@ -284,18 +320,12 @@ static bool expires(const struct tcp *t, const struct tcp_req *r, bool *ret_agai
     return late && (!defer || !r->acked || r->timeouts >= defer);
 }
 
-/* One more time-out, without a SYN-ACK. */
-static void wait_on(struct tcp *t, struct tcp_req *r, uint64_t now)
-{
-    r->due_at = 0;
-    wait_for_ack(t, r, now);
-}
-
 void tcp_req_expire(struct tcp *t, uint64_t now)
 {
     struct tcp_req *r;
 
-    while ((r = first_waiting(t)) && r->due_at <= now) {
+    t->requests->slab.near = now;
+    while ((r = first_waiting(t)) && small_left(r->e.due, now) <= 0) {
         struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
         bool again;
 
@@ -311,7 +341,7 @@ void tcp_req_expire(struct tcp *t, uint64_t now)
         if (again)
             synack_due(t, r);
         else
-            wait_on(t, r, now);
+            wait_for_ack(t, r, now);
     }
 }
 
@@ -320,7 +350,7 @@ void tcp_req_expire(struct tcp *t, uint64_t now)
 /* inet_csk_reqsk_queue_is_full(), and our own bound over all listeners. */
 static bool queue_is_full(const struct tcp *t, const struct tcp_listener *l)
 {
-    return l->half_open >= (l->backlog ? l->backlog : 1) || t->requests->count >= t->requests->size;
+    return l->half_open >= (l->backlog ? l->backlog : 1) || t->requests->slab.count >= t->requests->slab.size;
 }
 
 /*
@@ -329,7 +359,7 @@ static bool queue_is_full(const struct tcp *t, const struct tcp_listener *l)
  */
 static enum tcp_drop syn_refused(struct tcp *t, const struct tcp_listener *l, bool reused, bool *ret_cookie)
 {
-    bool full = queue_is_full(t, l) && !(reused && t->requests->count < t->requests->size);
+    bool full = queue_is_full(t, l) && !(reused && t->requests->slab.count < t->requests->slab.size);
 
     *ret_cookie = t->config->tcp_syncookies == 2 || (full && t->config->tcp_syncookies);
     if (full && *ret_cookie)
@@ -355,8 +385,9 @@ static bool last_quarter(const struct tcp *t, const struct tcp_listener *l)
 
 /* What the peer offers and the configuration allows; our window. */
 static void agree_options(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
-                          const struct tcp_options *o)
+                          const struct ip_addr *peer, const struct tcp_options *o)
 {
+    bool scaled = o->wscale_ok && t->config->tcp_window_scaling;
     uint16_t mss = r->advmss;
     uint8_t wscale = 0;
 
@@ -366,18 +397,16 @@ static void agree_options(const struct tcp *t, struct tcp_req *r, const struct t
     r->ts_ok = o->timestamps_ok && t->config->tcp_timestamps;
     r->sack_ok = o->sack_permitted && t->config->tcp_sack;
     /* TCP-MD5 leaves no room for both timestamps and SACK blocks (tcp_synack_options). */
-    if (r->sack_ok && tcp_md5_of_listener(l, &r->tuple.remote))
+    if (r->sack_ok && tcp_md5_of_listener(l, peer))
         r->ts_ok = false;
     r->ts_recent = r->ts_ok ? o->tsval : 0;
-    r->wscale_ok = o->wscale_ok && t->config->tcp_window_scaling;
     /* RFC 7323 section 2.3: more than 14 is taken as 14. */
-    if (r->wscale_ok)
-        r->snd_wscale = (o->wscale > TCP_MAX_WSCALE ? TCP_MAX_WSCALE : o->wscale) & 15u;
+    r->snd_wscale = (!scaled ? NO_WSCALE : o->wscale > TCP_MAX_WSCALE ? TCP_MAX_WSCALE : o->wscale) & 15u;
     if (l->user_mss && l->user_mss < mss)
         mss = l->user_mss;
     if (r->ts_ok && mss > TCP_OPT_TS_ALIGNED)
         mss = (uint16_t)(mss - TCP_OPT_TS_ALIGNED);
-    tcp_rcv_initial_window(t, l->rcvbuf, mss, r->wscale_ok, &r->rcv_wnd, &wscale);
+    tcp_rcv_initial_window(t, l->rcvbuf, mss, scaled, &r->rcv_wnd, &wscale);
     if (r->initrwnd && (uint32_t)r->initrwnd * mss < r->rcv_wnd)
         r->rcv_wnd = (uint16_t)(r->initrwnd * mss);
     r->rcv_wscale = wscale & 15u;
@@ -386,7 +415,7 @@ static void agree_options(const struct tcp *t, struct tcp_req *r, const struct t
 /* MSS to announce: what fits the path back (RFC 9293 section 3.7.1). */
 static void take_path(struct tcp_req *r, const struct tcp_path *path)
 {
-    uint16_t headers = tcp_ip_headers_bytes(r->tuple.local.family);
+    uint16_t headers = tcp_ip_headers_bytes(r->v6 ? IP_V6 : IP_V4);
 
     r->mtu = path && path->mtu ? path->mtu : (uint16_t)(TCP_MSS_DEFAULT + headers);
     r->advmss = r->mtu > headers + TCP_MIN_MSS ? (uint16_t)(r->mtu - headers) : (uint16_t)TCP_MIN_MSS;
@@ -408,7 +437,7 @@ static bool req_paws_reject(const struct tcp_req *r, const struct tcp_seg *seg)
 static void repeated_syn(struct tcp *t, struct tcp_req *r, uint64_t now)
 {
     tcp_drop(t, NULL, TCP_DROP_REQ_DUP_SYN);
-    if (tcp_invalid_ack_allowed(t, &r->invalid_at, now))
+    if (invalid_ack_allowed(t, r, now))
         synack_due(t, r);
     else
         t->counters.skipped_syn_recv++;
@@ -419,20 +448,20 @@ static void req_out_of_window(struct tcp *t, struct tcp_req *r, const struct tcp
                               uint64_t now)
 {
     struct tcp_reply_ack a = {
-        .tuple = r->tuple, .seq = r->iss + 1, .ack = r->irs + 1, .cause = TCP_CAUSE_ACK_UNACCEPTABLE};
+        .tuple = tuple_of(r), .seq = r->iss + 1, .ack = r->irs + 1, .cause = TCP_CAUSE_ACK_UNACCEPTABLE};
 
     tcp_drop(t, NULL, paws ? TCP_DROP_REQ_PAWS : TCP_DROP_REQ_OUT_OF_WINDOW);
     if (paws)
         t->counters.paws_estab++;
     if (seg->flags & TCP_RST)
         return;
-    if (!tcp_invalid_ack_allowed(t, &r->invalid_at, now)) {
+    if (!invalid_ack_allowed(t, r, now)) {
         t->counters.skipped_syn_recv++;
         return;
     }
     a.wnd = (uint16_t)(r->rcv_wnd >> r->rcv_wscale);
     a.ts_ok = r->ts_ok;
-    a.tsval = r->ts_ok ? tcp_ts_clock(now, tcp_ts_offset(t, &r->tuple)) : 0;
+    a.tsval = r->ts_ok ? tcp_ts_clock(now, tcp_ts_offset(t, &a.tuple)) : 0;
     a.tsecr = r->ts_recent;
     tcp_reply_ack(t, &a);
 }
@@ -459,8 +488,8 @@ static void embryonic_reset(struct tcp *t, struct tcp_req *r, const struct tcp_s
 
 static void conn_identity(struct tcp *t, struct tcp_conn *c, const struct tcp_req *r, struct tcp_listener *l)
 {
-    c->tuple = r->tuple;
-    c->id = r->id;
+    c->tuple = tuple_of(r);
+    c->id = id_of(r);
     c->listener = l->number;
     c->user = l->user;
     c->user_mss = l->user_mss;
@@ -486,10 +515,10 @@ static void conn_options(const struct tcp *t, struct tcp_conn *c, const struct t
     c->ts_ok = r->ts_ok;
     c->sack_ok = r->sack_ok;
     c->dsack_ok = r->sack_ok && t->config->tcp_dsack;
-    c->wscale_ok = r->wscale_ok;
+    c->wscale_ok = wscale_ok(r);
     c->ecn_ok = r->ecn_ok;
-    c->snd_wscale = r->snd_wscale;
-    c->ts_offset = tcp_ts_offset(t, &r->tuple);
+    c->snd_wscale = wscale_ok(r) ? r->snd_wscale : 0;
+    c->ts_offset = tcp_ts_offset(t, &c->tuple);
     if (r->ts_ok) {
         c->ts_recent = r->ts_recent;
         c->ts_recent_at = now ? now : 1;
@@ -497,11 +526,11 @@ static void conn_options(const struct tcp *t, struct tcp_conn *c, const struct t
 }
 
 /* Sequence numbers; the window is the one that the SYN-ACK announced. */
-static void conn_numbers(struct tcp *t, struct tcp_conn *c, const struct tcp_req *r)
+static void conn_numbers(struct tcp *t, struct tcp_conn *c, const struct tcp_req *r, uint64_t now)
 {
     c->irs = r->irs;
     c->rcv_nxt = c->copied_seq = c->last_ack_sent = r->irs + 1;
-    tcp_rcv_init(t, c, r->advmss, r->wscale_ok);
+    tcp_rcv_init(t, c, r->advmss, wscale_ok(r));
     c->rcv_wnd = r->rcv_wnd;
     c->rcv_ssthresh = r->rcv_wnd;
     c->rcv_wscale = r->rcv_wscale;
@@ -510,11 +539,11 @@ static void conn_numbers(struct tcp *t, struct tcp_conn *c, const struct tcp_req
     c->iss = r->iss;
     tcp_snd_init(t, c);
     c->snd_nxt = r->iss + 1;
-    c->retrans_stamp = r->sent_at;
+    c->retrans_stamp = sent_at(r, now);
     c->total_syn_retrans = r->retrans;
     c->total_rto = r->timeouts;
     c->total_rto_recoveries = r->timeouts > 0;
-    c->rto_at = r->timeouts ? r->sent_at : 0;
+    c->rto_at = r->timeouts ? c->retrans_stamp : 0;
 }
 
 /* A connection in SYN-RECEIVED takes the entry's id and waits for accept; the entry is as it was. */
@@ -526,7 +555,7 @@ static struct tcp_conn *conn_of(struct tcp *t, const struct tcp_req *r, struct t
         return NULL;
     conn_identity(t, c, r, l);
     conn_options(t, c, r, now);
-    conn_numbers(t, c, r);
+    conn_numbers(t, c, r, now);
     tcp_set_state(t, c, TCP_STATE_SYN_RECV, now);
     l->accept_queue++;
     c->in_accept_queue = true;
@@ -632,18 +661,24 @@ static bool refuse_syn(struct tcp *t, enum tcp_drop reason)
     return false;
 }
 
+static struct ip_tuple tuple_in(const struct tcp_seg *seg)
+{
+    return (struct ip_tuple){seg->dst, seg->src, seg->dst_port, seg->src_port};
+}
+
 /* What SYN, path and configuration say: an entry, or what an entry would hold. */
 static void fill_req(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
                      const struct tcp_seg *seg, const struct tcp_path *path)
 {
+    struct ip_tuple tuple = tuple_in(seg);
     bool ect;
 
-    r->tuple = (struct ip_tuple){
-        .local = seg->dst, .remote = seg->src, .local_port = seg->dst_port, .remote_port = seg->src_port};
+    r->v6 = small_family(&tuple);
+    small_tuple_put((union small_tuple *)(r + 1), &tuple);
     r->listener = l->number;
     r->irs = seg->seq;
     take_path(r, path);
-    agree_options(t, r, l, &seg->opt);
+    agree_options(t, r, l, &seg->src, &seg->opt);
     r->ecn_ok = tcp_ecn_granted(t, l, seg, &ect);
     r->ect = ect;
 }
@@ -652,29 +687,31 @@ static void fill_req(const struct tcp *t, struct tcp_req *r, const struct tcp_li
 static void answer_with_cookie(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
                                const struct tcp_path *path, uint64_t now)
 {
-    struct tcp_reply_synack a = {0};
+    struct tcp_reply_synack a = {.tuple = tuple_in(seg)};
+    struct cookie_req made;
+    struct tcp_req *r = &made.r;
     struct tcp_seg plain;
-    struct tcp_req r;
 
-    memset(&r, 0, sizeof r);
+    memset(&made, 0, sizeof made);
     memcpy(&plain, seg, offsetof(struct tcp_seg, slice));
     /* With TCP-MD5 it never has timestamps where the peer knows SACK. */
     if (!seg->opt.timestamps_ok || !t->config->tcp_timestamps ||
         (seg->opt.sack_permitted && tcp_md5_of_listener(l, &seg->src)))
         plain.opt.sack_permitted = plain.opt.wscale_ok = plain.opt.timestamps_ok = false;
-    fill_req(t, &r, l, &plain, path);
-    a.tuple = r.tuple;
-    a.seq = tcp_cookie_make(t, &r.tuple, r.irs, &r.mss_clamp, now);
-    a.ack = r.irs + 1;
-    a.wnd = r.rcv_wnd;
-    a.mss = l->user_mss && l->user_mss < r.advmss ? l->user_mss : r.advmss;
-    a.wscale_ok = r.wscale_ok;
-    a.wscale = r.rcv_wscale;
-    a.sack_ok = r.sack_ok;
-    a.ts_ok = r.ts_ok;
-    a.ecn_ok = r.ecn_ok && r.ts_ok; /* the timestamp remembers it */
-    a.tsval = r.ts_ok ? tcp_cookie_tsval(t, &r.tuple, r.wscale_ok, r.snd_wscale, r.sack_ok, r.ecn_ok, now) : 0;
-    a.tsecr = r.ts_recent;
+    fill_req(t, r, l, &plain, path);
+    a.seq = tcp_cookie_make(t, &a.tuple, r->irs, &r->mss_clamp, now);
+    a.ack = r->irs + 1;
+    a.wnd = r->rcv_wnd;
+    a.mss = l->user_mss && l->user_mss < r->advmss ? l->user_mss : r->advmss;
+    a.wscale_ok = wscale_ok(r);
+    a.wscale = r->rcv_wscale;
+    a.sack_ok = r->sack_ok;
+    a.ts_ok = r->ts_ok;
+    a.ecn_ok = r->ecn_ok && r->ts_ok; /* the timestamp remembers it */
+    if (r->ts_ok)
+        a.tsval = tcp_cookie_tsval(t, &a.tuple, a.wscale_ok, a.wscale_ok ? r->snd_wscale : 0, r->sack_ok, r->ecn_ok,
+                                   now);
+    a.tsecr = r->ts_recent;
     l->overflow_at = t->cookie_sent_at = now ? now : 1;
     t->counters.syncookies_sent++;
     tcp_reply_synack(t, &a);
@@ -684,17 +721,18 @@ static void answer_with_cookie(struct tcp *t, struct tcp_listener *l, const stru
 static struct tcp_req *new_entry(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
                                  const struct tcp_path *path)
 {
-    struct tcp_req *r = req_alloc(t);
+    struct ip_tuple tuple = tuple_in(seg);
+    struct tcp_req *r = (struct tcp_req *)small_alloc(&t->requests->slab, small_family(&tuple));
 
     if (!r) {
         refuse_syn(t, TCP_DROP_NO_MEMORY);
         return NULL;
     }
     fill_req(t, r, l, seg, path);
-    r->id = tcp_table_enter(t, TCP_KIND_REQ, r, &r->tuple);
+    small_set_id(&r->e, tcp_table_enter(t, TCP_KIND_REQ, r, &tuple));
     l->half_open++;
     l->young++;
-    if (r->id)
+    if (id_of(r))
         return r;
     req_release(t, r);
     refuse_syn(t, TCP_DROP_CONN_LIMIT);
@@ -728,7 +766,7 @@ static bool try_fastopen(struct tcp *t, struct tcp_listener *l, struct tcp_req *
 void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
                     const struct tcp_path *path, uint64_t now)
 {
-    struct ip_tuple tuple = {seg->dst, seg->src, seg->dst_port, seg->src_port};
+    struct ip_tuple tuple = tuple_in(seg);
     uint32_t iss = 0;
     bool cookie, reused = tcp_tw_take_iss(t, &tuple, &iss);
     enum tcp_drop refused = syn_refused(t, l, reused, &cookie);
@@ -749,11 +787,9 @@ void tcp_listen_syn(struct tcp *t, struct tcp_listener *l, const struct tcp_seg 
     r = new_entry(t, l, seg, path);
     if (!r)
         return;
-    r->iss = reused ? iss : tcp_isn(t, &r->tuple, now);
-    if (!try_fastopen(t, l, r, seg, now)) {
+    r->iss = reused ? iss : tcp_isn(t, &tuple, now);
+    if (!try_fastopen(t, l, r, seg, now))
         synack_due(t, r);
-        set_live(r, true);
-    }
 }
 
 /* ---- LISTEN: an ACK that may bring a cookie (cookie_v4_check) ---- */
@@ -764,42 +800,43 @@ bool tcp_wants_path(const struct tcp *t, uint64_t now)
 }
 
 /* The entry that was never kept; false: the timestamp isn't one of ours. */
-static bool req_of_cookie(const struct tcp *t, struct tcp_req *r, const struct tcp_listener *l,
+static bool req_of_cookie(const struct tcp *t, struct cookie_req *ret, const struct tcp_listener *l,
                           const struct tcp_seg *seg, const struct tcp_path *path, uint16_t mss)
 {
+    struct ip_tuple tuple = tuple_in(seg);
     bool ts = seg->opt.timestamps_ok && seg->opt.tsecr, wscale_ok = false, sack_ok = false, ecn_ok = false;
     uint8_t snd_wscale = 0;
     struct tcp_seg syn;
 
-    memset(r, 0, sizeof *r);
+    memset(ret, 0, sizeof *ret);
     memcpy(&syn, seg, offsetof(struct tcp_seg, slice));
     syn.seq--;
     syn.opt = (struct tcp_options){.mss_ok = true, .mss = mss, .timestamps_ok = ts, .tsval = seg->opt.tsval};
-    r->tuple = (struct ip_tuple){seg->dst, seg->src, seg->dst_port, seg->src_port};
-    if (ts && !tcp_cookie_options(t, &r->tuple, seg->opt.tsecr, &wscale_ok, &snd_wscale, &sack_ok, &ecn_ok))
+    if (ts && !tcp_cookie_options(t, &tuple, seg->opt.tsecr, &wscale_ok, &snd_wscale, &sack_ok, &ecn_ok))
         return false;
     syn.opt.wscale_ok = wscale_ok;
     syn.opt.wscale = snd_wscale;
     syn.opt.sack_permitted = sack_ok;
-    fill_req(t, r, l, &syn, path);
-    r->ecn_ok = ecn_ok;
-    r->iss = seg->ack - 1;
+    fill_req(t, &ret->r, l, &syn, path);
+    ret->r.ecn_ok = ecn_ok;
+    ret->r.iss = seg->ack - 1;
     return true;
 }
 
 struct tcp_conn *tcp_listen_cookie(struct tcp *t, struct tcp_listener *l, const struct tcp_seg *seg,
                                    const struct tcp_path *path, uint64_t now, bool *ret_mine)
 {
-    struct ip_tuple tuple = {seg->dst, seg->src, seg->dst_port, seg->src_port};
-    struct tcp_req r; /* lives for this call only */
+    struct ip_tuple tuple = tuple_in(seg);
+    struct cookie_req made; /* lives for this call only */
     struct tcp_conn *c;
     uint16_t mss;
+    tcp_id id;
 
     *ret_mine = false;
     if (!t->config->tcp_syncookies || !l->overflow_at || time_since(now, l->overflow_at) >= COOKIE_VALID)
         return NULL;
     mss = tcp_cookie_check(t, &tuple, seg->seq - 1, seg->ack - 1, now);
-    if (!mss || !req_of_cookie(t, &r, l, seg, path, mss)) {
+    if (!mss || !req_of_cookie(t, &made, l, seg, path, mss)) {
         t->counters.syncookies_failed++;
         tcp_drop(t, NULL, TCP_DROP_SYN_COOKIE);
         return NULL;
@@ -811,24 +848,28 @@ struct tcp_conn *tcp_listen_cookie(struct tcp *t, struct tcp_listener *l, const 
         refuse_syn(t, TCP_DROP_LISTEN_BACKLOG);
         return NULL;
     }
-    r.id = tcp_table_enter(t, TCP_KIND_REQ, &r, &tuple);
-    c = r.id ? conn_of(t, &r, l, now) : NULL;
+    id = tcp_table_enter(t, TCP_KIND_REQ, &made.r, &tuple);
+    small_set_id(&made.r.e, id);
+    c = id ? conn_of(t, &made.r, l, now) : NULL;
     if (c)
         return c;
-    if (r.id)
-        tcp_table_leave(t, r.id);
+    if (id)
+        tcp_table_leave(t, id);
     refuse_syn(t, TCP_DROP_CONN_LIMIT);
     return NULL;
 }
 
 /* ---- from elsewhere ---- */
 
-static void drop_of_listener(struct tcp *t, struct list_node *list, uint32_t number)
+static void drop_of_listener(struct tcp *t, unsigned list, uint32_t number)
 {
-    list_for_each_safe(node, list)
-    {
-        struct tcp_req *r = list_entry(node, struct tcp_req, link);
+    struct small_slab *s = &t->requests->slab;
+    struct small_entry *next;
 
+    for (struct small_entry *e = small_first(s, list); e; e = next) {
+        struct tcp_req *r = (struct tcp_req *)e;
+
+        next = small_next(s, e);
         if (r->listener == number)
             req_drop(t, r);
     }
@@ -837,9 +878,8 @@ static void drop_of_listener(struct tcp *t, struct list_node *list, uint32_t num
 void tcp_req_listener_closed(struct tcp *t, struct tcp_listener *l, uint64_t now)
 {
     (void)now;
-    drop_of_listener(t, &t->requests->due, l->number);
-    for (unsigned i = 0; i < LEVELS; i++)
-        drop_of_listener(t, &t->requests->waiting[i], l->number);
+    for (unsigned list = DUE; list < WAITING + LEVELS; list++)
+        drop_of_listener(t, list, l->number);
 }
 
 /* Linux tcp_req_err: an entry ends where the peer cannot be reached; RFC 5927 section 4: only in answer to
@@ -862,20 +902,20 @@ void tcp_req_icmp(struct tcp *t, struct tcp_req *r, const struct tcp_icmp *icmp,
 void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, struct tcp_info *ret)
 {
     const struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
-    bool wscale = r->wscale_ok;
+    bool due_now = r->e.due == SMALL_DUE_NOW;
 
     memset(ret, 0, sizeof *ret);
     ret->state = TCP_STATE_NEW_SYN_RECV;
     ret->retransmits = r->timeouts;
     ret->options = (uint8_t)((r->ts_ok ? TCP_INFO_OPT_TIMESTAMPS : 0) | (r->sack_ok ? TCP_INFO_OPT_SACK : 0) |
-                             (wscale ? TCP_INFO_OPT_WSCALE : 0) | (r->ecn_ok ? TCP_INFO_OPT_ECN : 0));
-    ret->snd_wscale = r->snd_wscale;
+                             (wscale_ok(r) ? TCP_INFO_OPT_WSCALE : 0) | (r->ecn_ok ? TCP_INFO_OPT_ECN : 0));
+    ret->snd_wscale = wscale_ok(r) ? r->snd_wscale : 0;
     ret->rcv_wscale = r->rcv_wscale;
     ret->pmtu = r->mtu;
     ret->advmss = r->advmss;
     ret->snd_mss = r->mss_clamp;
     ret->total_retrans = r->retrans;
-    ret->tuple = r->tuple;
+    ret->tuple = tuple_of(r);
     ret->user = l ? l->user : 0;
     ret->limit = TCP_LIMIT_HANDSHAKE;
     ret->iss = ret->snd_una = r->iss;
@@ -884,50 +924,47 @@ void tcp_req_info(const struct tcp *t, const struct tcp_req *r, uint64_t now, st
     ret->rcv_nxt = ret->copied_seq = r->irs + 1;
     ret->rcv_wnd = r->rcv_wnd;
     ret->pacing_rate = ret->max_pacing_rate = UINT64_MAX;
-    ret->age = r->sent_at ? time_since(now, r->sent_at) / NSEC_PER_USEC : 0;
-    ret->timer_left = r->due_at == TIME_NEVER ? UINT64_MAX : time_since(r->due_at, now) / NSEC_PER_USEC;
+    ret->age = r->sent_us ? time_since(now, sent_at(r, now)) / NSEC_PER_USEC : 0;
+    ret->timer_left = due_now ? UINT64_MAX : time_since(small_due_at(&t->requests->slab, &r->e), now) / NSEC_PER_USEC;
     ret->timer_expires = ret->timer_left;
-    ret->timer = r->due_at == TIME_NEVER ? TCP_INFO_TIMER_OFF : TCP_INFO_TIMER_ON;
+    ret->timer = due_now ? TCP_INFO_TIMER_OFF : TCP_INFO_TIMER_ON;
+}
+
+const char *tcp_req_check(const struct tcp *t)
+{
+    return small_check(&t->requests->slab, DUE, 1 + LEVELS);
 }
 
 /* ---- after a crash ---- */
 
-/* Its listener is made anew; what it holds of lists is its predecessor's. */
+/* Its listener is made anew. */
 static bool revive(struct tcp *t, struct tcp_req *r)
 {
-    struct tcp_listener *l = tcp_lookup_listener(t, &r->tuple.local, r->tuple.local_port);
-    struct list_node *list = &t->requests->due, *prev;
+    struct ip_tuple tuple = tuple_of(r);
+    struct tcp_listener *l = tcp_lookup_listener(t, &tuple.local, tuple.local_port);
 
-    list_init(&r->link);
-    if (!l || !r->id || !tcp_table_place(t, r->id, TCP_KIND_REQ, r, &r->tuple, true))
+    if (!l || !id_of(r) || r->v6 != small_is_v6(&t->requests->slab, &r->e) ||
+        !tcp_table_place(t, id_of(r), TCP_KIND_REQ, r, &tuple, true))
         return false;
     r->listener = l->number;
     l->half_open++;
     l->young += !r->timeouts;
-    if (r->due_at != TIME_NEVER)
-        list = &t->requests->waiting[r->timeouts < LEVELS ? r->timeouts : LEVELS - 1];
-    for (prev = list->prev; prev != list && list_entry(prev, struct tcp_req, link)->due_at > r->due_at;)
-        prev = prev->prev;
-    list_insert(&r->link, prev, prev->next);
+    small_add_tail(&t->requests->slab, r->e.due == SMALL_DUE_NOW ? DUE : waiting_list(r), &r->e);
     return true;
 }
 
 uint32_t tcp_requests_restore(struct tcp *t)
 {
-    struct tcp_requests *s = t->requests;
-    uint32_t touched = t->params.kept->requests_touched;
+    struct small_slab *s = &t->requests->slab;
+    uint32_t n;
+    struct small_entry **found = small_restore(s, t->params.now, RTO_MAX_MS, &n);
 
-    s->touched = touched < s->size ? touched : s->size;
-    for (uint32_t i = s->touched; i-- > 0;) {
-        struct tcp_req *r = &s->slab[i];
-
-        if (r->live && revive(t, r)) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (revive(t, (struct tcp_req *)found[i]))
             s->count++;
-            continue;
-        }
-        set_live(r, false);
-        list_init(&r->link);
-        list_add_head(&s->free, &r->link);
+        else
+            small_give(s, found[i]);
     }
+    free(found);
     return s->count;
 }

@@ -24,8 +24,9 @@
 #define MOVE_PER_CHANGE  4u
 
 /*
- * The tuple is the entry's own, which begins with it (TCP_ENTRY; a parked one's is packed): a slot is three words, many of them share a cache line,
- * and a look-up touches the entry that it is about to use anyway.
+ * The tuple is the entry's own, which begins with it (connections: TCP_ENTRY; a parked one's is packed) or has it behind
+ * itself, in short form: a slot is three words, many of them share a cache line, and a look-up touches the entry that it is
+ * about to use anyway.
  */
 struct tcp_slot {
     void *entry;
@@ -34,6 +35,7 @@ struct tcp_slot {
     uint32_t generation; /* of its id: 12 bits of the engine's, 20 of uses (never 0 once used) */
     uint8_t kind;        /* enum tcp_kind */
     bool hashed;
+    bool v6;             /* its tuple */
 };
 
 struct tcp_table {
@@ -157,9 +159,17 @@ static bool same_tuple(const struct ip_tuple *a, const struct ip_tuple *b)
     return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]));
 }
 
+/* Is it the slot's tuple? */
 static bool has_tuple(const struct tcp *t, const struct tcp_slot *s, const struct ip_tuple *tuple)
 {
-    return s->kind == TCP_KIND_PARKED ? tcp_cell_is(t, s->entry, tuple) : same_tuple(s->entry, tuple);
+    const uint8_t *entry = s->entry;
+
+    if (s->kind == TCP_KIND_CONN)
+        return same_tuple(s->entry, tuple);
+    if (s->kind == TCP_KIND_PARKED)
+        return tcp_cell_is(t, s->entry, tuple);
+    entry += s->kind == TCP_KIND_REQ ? TCP_REQ_BYTES : TCP_TW_BYTES;
+    return small_tuple_eq((const void *)entry, s->v6, tuple);
 }
 
 static uint32_t hash_tuple(const struct tcp *t, const struct ip_tuple *tuple)
@@ -286,6 +296,8 @@ static void occupy(struct tcp *t, uint32_t slot, enum tcp_kind kind, void *entry
 
     s->entry = entry;
     s->kind = (uint8_t)kind;
+    s->v6 = small_family(tuple);
+    assert(has_tuple(t, s, tuple));
     s->hash = hash_tuple(t, tuple);
     s->hashed = true;
     b->hashed++;
@@ -301,6 +313,8 @@ tcp_id tcp_table_enter(struct tcp *t, enum tcp_kind kind, void *entry, const str
     struct tcp_slot *s;
     uint32_t use;
 
+    if (slot == b->n_slots && kind != TCP_KIND_TW && tcp_tw_evict(t))
+        slot = take_slot(b);
     if (slot == b->n_slots)
         return 0;
     s = &b->slots[slot];

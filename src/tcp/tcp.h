@@ -70,7 +70,8 @@ struct tcp_crypto {
 
 /* How much of the arenas was ever used, and what else an engine hands down. */
 struct tcp_kept {
-    uint32_t records_touched, requests_touched, time_wait_touched, cells_touched;
+    uint32_t records_touched, requests_touched, time_wait_touched, cells_touched; /* the entries of IPv4 */
+    uint32_t requests6_touched, time_wait6_touched;
     uint64_t cookie_sent_at;
     tcp_id busy; /* whose segment, timer or output is being worked on, 0: none */
 };
@@ -228,6 +229,12 @@ int tcp_connect(struct tcp *t, const struct tcp_connect_args *args, uint64_t now
 /* True if a connection, half-open entry or TIME-WAIT entry that may not be reused has this tuple. */
 bool tcp_tuple_in_use(const struct tcp *t, const struct ip_tuple *tuple, uint64_t now);
 void tcp_set_user(struct tcp *t, tcp_id id, uint64_t user);
+/*
+ * Marks the TIME-WAIT entry of this tuple by a small number > 0 of the caller's choice (sock's claims on ports); a restart
+ * forgets it. 0, -ENOENT, -ENOMEM. marked: how many there are with that mark.
+ */
+int tcp_tw_mark(struct tcp *t, const struct ip_tuple *tuple, uint32_t mark);
+uint32_t tcp_tw_marked(const struct tcp *t, uint32_t mark);
 
 /*
  * Fast Open (RFC 7413), active side, for a connection made with args.fastopen. May data go out with its SYN (there is a
@@ -430,8 +437,12 @@ uint32_t tcp_metrics_flush(struct tcp *t, const struct ip_addr *remote);
 
 /* The record arena: of each connection a double-buffered record with its selector, and the cell where it is parked. */
 size_t tcp_records_bytes(uint32_t max_conns);
+/* Of the arena of half-open or TIME-WAIT entries, for each that there may be: one of IPv4 and one of IPv6. */
 size_t tcp_request_bytes(void);
 size_t tcp_time_wait_bytes(void);
+/* The parts of such an arena for `max` of them that were ever used, by family: for whoever copies it. */
+void tcp_requests_used(const struct tcp_kept *kept, uint32_t max, size_t ret_offset[2], size_t ret_bytes[2]);
+void tcp_time_wait_used(const struct tcp_kept *kept, uint32_t max, size_t ret_offset[2], size_t ret_bytes[2]);
 /* Publishes the records of all connections changed since the last call; returns their number. */
 uint32_t tcp_commit(struct tcp *t, uint64_t now);
 

@@ -186,6 +186,7 @@ enum tcp_event_bit {
     X(tw, "TW", "connections that entered TIME-WAIT")                                                          \
     X(tw_recycled, "TWRecycled", "TIME-WAIT entries reused by a newer SYN")                                    \
     X(tw_overflow, "TCPTimeWaitOverflow", "TIME-WAIT entries not made: limit reached")                         \
+    X(tw_evicted, "TCPTimeWaitEvicted", "TIME-WAIT entries ended early: a new connection needed their place")  \
     X(delayed_acks, "DelayedACKs", "ACKs sent by the delayed-ACK timer")                                       \
     X(listen_overflows, "ListenOverflows", "accept queue was full")                                            \
     X(listen_drops, "ListenDrops", "SYNs dropped")                                                             \

@@ -15,6 +15,7 @@
  *   fastpath.c  header prediction
  *   metrics.c   what is remembered of destinations
  *   timewait.c  TIME-WAIT entries
+ *   small.c     memory of those and of half-open ones: packed by family, lists of 32-bit names, what a successor finds
  *   md5.c       TCP-MD5 (RFC 2385): keys, what is signed with them, what is dropped
  *   reply.c     reply intents (RST, challenge ACKs, TIME-WAIT ACKs): bounded ring; tcp_next_reply()
  *   isn.c       ISN and timestamp offsets (RFC 6528), SipHash
@@ -66,6 +67,7 @@
 #include "tcp/rcvq.h"
 #include "tcp/rec.h"
 #include "tcp/rtt.h"
+#include "tcp/small.h"
 #include "tcp/sndbuf.h"
 #include "tcp/sndq.h"
 #include "tcp/tcp.h"
@@ -109,8 +111,14 @@ enum tcp_chrono {
     TCP_CHRONO_MAX
 };
 
-/* Every entry that has an id begins with this. */
+/* What an id may name. */
 enum tcp_kind { TCP_KIND_FREE, TCP_KIND_CONN, TCP_KIND_REQ, TCP_KIND_TW, TCP_KIND_PARKED };
+/*
+ * Connections begin with their tuple. Half-open and TIME-WAIT entries have it behind themselves, in the short form of its
+ * family (small.h), after so many bytes:
+ */
+#define TCP_REQ_BYTES 56
+#define TCP_TW_BYTES  44
 #define TCP_ENTRY(type) static_assert(offsetof(type, tuple) == 0, "table.c finds the tuple at the begin of an entry")
 
 /* A Fast Open cookie as an option has it: bytes < 0: no option, 0: a request. */
@@ -318,7 +326,7 @@ struct tcp_conn {
 
 enum { TCP_SHUT_RD = 1, TCP_SHUT_WR = 2 };
 
-/* Half-open: at most 128 bytes (asserted in request.c); defined there. So are struct tcp_tw and struct tcp_listener. */
+/* Half-open and TIME-WAIT entries: defined in request.c and timewait.c. */
 struct tcp_req;
 struct tcp_tw;
 
@@ -438,7 +446,7 @@ struct tcp_listener *tcp_lookup_listener(const struct tcp *t, const struct ip_ad
 struct tcp_listener *tcp_listener_by_number(const struct tcp *t, uint32_t number);
 /*
  * Entries of all kinds share slots, ids and the tuple hash. enter: assigns an id (0: table full) and makes `entry`
- * findable; leave: makes the id stale. rebind hands an id and its hash place over from one entry to another (request
+ * findable; in a full table the oldest TIME-WAIT entry makes room, but not for another one; leave: makes the id stale. rebind hands an id and its hash place over from one entry to another (request
  * -> connection -> TIME-WAIT keep one id).
  */
 tcp_id tcp_table_enter(struct tcp *t, enum tcp_kind kind, void *entry, const struct ip_tuple *tuple);
@@ -533,6 +541,8 @@ uint16_t tcp_req_md5(const struct tcp *t, const struct tcp_req *r);
 void tcp_requests_commit(struct tcp *t);
 /* What the arena holds; their number. */
 uint32_t tcp_requests_restore(struct tcp *t);
+/* NULL, or what is wrong with their lists. */
+const char *tcp_req_check(const struct tcp *t);
 
 /* ---- timewait.c ---------------------------------------------------------------------------------------------- */
 int tcp_tw_init(struct tcp *t);
@@ -559,6 +569,9 @@ void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, stru
 uint32_t tcp_tw_count(const struct tcp *t);
 uint16_t tcp_tw_md5(const struct tcp_tw *w);
 uint32_t tcp_tw_restore(struct tcp *t);
+const char *tcp_tw_check(const struct tcp *t);
+/* table.c: a slot is needed, the oldest entry goes; false: there is none. */
+bool tcp_tw_evict(struct tcp *t);
 
 /* ---- metrics.c ---- */
 int tcp_metrics_init(struct tcp *t);

@@ -1,12 +1,15 @@
 /*
  * tcp/timewait.c: TIME-WAIT entries (RFC 9293 section 3.10.7.4, RFC 1337, RFC 6191).
  *
- * What is left of a connection that closed first: enough to acknowledge the peer's FIN again and to tell old
- * segments from a new connection's SYN. Entries come from one slab, lie in one list by the time they end (all
- * live equally long, so that is the order of entry; a restart moves one to the end), and are found through
- * the connection table.
+ * What is left of a connection that closed first: enough to acknowledge the peer's FIN again and to tell old segments
+ * from a new connection's SYN: 56 bytes of one slab (IPv6: 84; small.h) and a slot in the table. They lie in one list
+ * by the time they end (all live equally long, so that is the order of entry; a restart of 2 MSL moves one to the end),
+ * and are found through the connection table.
  *
  *     count = entries in the list = slab places in use <= max_time_wait
+ *
+ * They are what can be spared: where the table has no slot left for a connection or a half-open entry, the oldest one
+ * goes (tcp_tw_evict()). A new one is not made then, as in Linux where tcp_max_tw_buckets is reached.
  *
  * Decides as Linux's tcp_timewait_state_process; answers by reply intents only.
  */
@@ -14,14 +17,15 @@
 
 #define SEQ_GAP (65535u + 2) /* what a new connection's ISS lies behind the old one's last number */
 
+#define LONGEST_MS (3600u * 1000) /* the most that tcp_timewait_len may be */
+
+enum { BY_DUE = SMALL_FIRST_LIST };
+
 struct tcp_tw {
-    struct ip_tuple tuple;
-    uint32_t rcv_nxt;
-    struct list_node link; /* by due_at, or the free list */
-    tcp_id id;
-    uint64_t due_at; /* stored last, cleared first: a crash keeps an entry that has one */
-    uint32_t snd_nxt;
+    struct small_entry e;
+    uint32_t rcv_nxt, snd_nxt;
     uint32_t ts_recent;
+    uint32_t mark;        /* tcp_tw_mark(), 0: none */
     uint16_t ts_recent_s; /* when it was set, in s */
     uint16_t invalid_at;  /* last limited ACK, in 16 ms, 0: none */
     uint16_t wnd;         /* as announced last, scaled */
@@ -30,16 +34,13 @@ struct tcp_tw {
     uint16_t md5_key : 11; /* the entry holds it */
 };
 
-static_assert(sizeof(struct tcp_tw) <= 96, "a TIME-WAIT entry is small");
-TCP_ENTRY(struct tcp_tw);
+static_assert(sizeof(struct tcp_tw) == TCP_TW_BYTES, "a TIME-WAIT entry is small; table.c finds the tuple behind it");
 static_assert(TCP_MD5_KEYS_MAX < 1 << 11, "md5_key holds every place of the key table");
 
 struct tcp_timewaits {
-    struct tcp_tw *slab;
-    uint32_t size, touched, count;
-    bool own; /* else it lies in an arena */
-    struct list_node free;
-    struct list_node by_due;
+    struct small_slab slab;
+    uint32_t *marked; /* entries by mark */
+    uint32_t n_marks;
     /* The entry that a SYN took over in this tcp_input(): where the new connection's numbers begin. */
     struct ip_tuple reused;
     uint32_t reused_iss;
@@ -49,29 +50,33 @@ struct tcp_timewaits {
 int tcp_tw_init(struct tcp *t)
 {
     struct tcp_timewaits *s = calloc(1, sizeof *s);
+    struct tcp_kept *kept = t->params.kept;
 
     if (!s)
         return -ENOMEM;
     t->timewaits = s;
-    s->size = t->params.max_time_wait;
-    list_init(&s->free);
-    list_init(&s->by_due);
-    s->own = !t->params.time_wait_arena;
-    s->slab = s->own ? calloc(s->size ? s->size : 1, sizeof *s->slab) : t->params.time_wait_arena;
-    return s->slab ? 0 : -ENOMEM;
+    return small_init(&s->slab, t->params.max_time_wait, sizeof(struct tcp_tw), t->params.time_wait_arena,
+                      kept ? &kept->time_wait_touched : NULL, kept ? &kept->time_wait6_touched : NULL);
 }
 
 size_t tcp_time_wait_bytes(void)
 {
-    return sizeof(struct tcp_tw);
+    return 2 * sizeof(struct tcp_tw) + SMALL_TUPLE4_BYTES + SMALL_TUPLE6_BYTES;
+}
+
+void tcp_time_wait_used(const struct tcp_kept *kept, uint32_t max, size_t ret_offset[2], size_t ret_bytes[2])
+{
+    uint32_t touched[2] = {kept->time_wait_touched, kept->time_wait6_touched};
+
+    small_used(max, sizeof(struct tcp_tw), touched, ret_offset, ret_bytes);
 }
 
 void tcp_tw_destroy(struct tcp *t)
 {
     if (!t->timewaits)
         return;
-    if (t->timewaits->own)
-        free(t->timewaits->slab);
+    small_destroy(&t->timewaits->slab);
+    free(t->timewaits->marked);
     free(t->timewaits);
     t->timewaits = NULL;
 }
@@ -83,54 +88,94 @@ uint16_t tcp_tw_md5(const struct tcp_tw *w)
 
 uint32_t tcp_tw_count(const struct tcp *t)
 {
-    return t->timewaits->count;
+    return t->timewaits->slab.count;
 }
 
-static struct tcp_tw *tw_alloc(struct tcp *t)
+static struct ip_tuple tuple_of(const struct tcp *t, const struct tcp_tw *w)
 {
-    struct tcp_timewaits *s = t->timewaits;
-    struct list_node *node;
+    return small_tuple_get((const union small_tuple *)(w + 1), small_is_v6(&t->timewaits->slab, &w->e));
+}
+
+static struct tcp_tw *tw_alloc(struct tcp *t, const struct ip_tuple *tuple)
+{
+    struct small_slab *s = &t->timewaits->slab;
 
     if (s->count >= (uint32_t)t->config->tcp_max_tw_buckets)
         return NULL;
-    node = list_pop(&s->free);
-    if (!node && s->touched == s->size)
-        return NULL;
-    s->count++;
-    if (node)
-        return list_entry(node, struct tcp_tw, link);
-    if (!s->own)
-        t->params.kept->time_wait_touched = s->touched + 1;
-    return &s->slab[s->touched++];
+    return (struct tcp_tw *)small_alloc(s, small_family(tuple));
 }
 
-static void set_due(struct tcp_tw *w, uint64_t at)
+static void unmark(struct tcp *t, struct tcp_tw *w)
 {
-    __atomic_store_n(&w->due_at, at, __ATOMIC_RELEASE);
+    if (w->mark)
+        t->timewaits->marked[w->mark]--;
+    w->mark = 0;
 }
 
 static void tw_free(struct tcp *t, struct tcp_tw *w)
 {
-    set_due(w, 0);
-    if (w->id)
-        tcp_table_leave(t, w->id);
+    struct small_slab *s = &t->timewaits->slab;
+
+    small_set_due(&w->e, SMALL_NOT_DUE);
+    if (small_id(&w->e))
+        tcp_table_leave(t, small_id(&w->e));
     tcp_md5_unref(t, w->md5_key);
-    list_del(&w->link);
-    list_add_head(&t->timewaits->free, &w->link);
-    t->timewaits->count--;
+    unmark(t, w);
+    small_release(s, &w->e);
+    small_give(s, &w->e);
 }
 
-/* Starts 2 MSL. In order of due_at; only a changed configuration makes this walk. */
+/* Starts 2 MSL: the last step of making an entry, too. Only a changed configuration makes this walk. */
 static void tw_schedule(struct tcp *t, struct tcp_tw *w, uint64_t now)
 {
-    struct list_node *prev;
-    uint64_t due_at = now + (uint32_t)t->config->tcp_timewait_len * NSEC_PER_SEC;
-    list_del(&w->link);
-    prev = t->timewaits->by_due.prev;
-    while (prev != &t->timewaits->by_due && list_entry(prev, struct tcp_tw, link)->due_at > due_at)
-        prev = prev->prev;
-    list_insert(&w->link, prev, prev->next);
-    set_due(w, due_at);
+    struct small_slab *s = &t->timewaits->slab;
+
+    s->near = now;
+    small_del(s, &w->e);
+    small_set_due(&w->e, small_due(now + (uint32_t)t->config->tcp_timewait_len * NSEC_PER_SEC));
+    small_add_by_due(s, BY_DUE, &w->e);
+}
+
+bool tcp_tw_evict(struct tcp *t)
+{
+    struct small_entry *e = small_first(&t->timewaits->slab, BY_DUE);
+
+    if (!e)
+        return false;
+    t->counters.tw_evicted++;
+    tw_free(t, (struct tcp_tw *)e);
+    return true;
+}
+
+/* ---- marks ---- */
+
+int tcp_tw_mark(struct tcp *t, const struct ip_tuple *tuple, uint32_t mark)
+{
+    struct tcp_timewaits *s = t->timewaits;
+    enum tcp_kind kind = TCP_KIND_FREE;
+    struct tcp_tw *w = tcp_lookup_tuple(t, tuple, &kind);
+
+    if (!w || kind != TCP_KIND_TW)
+        return -ENOENT;
+    if (mark >= s->n_marks) {
+        uint32_t n = mark + 1 > 2 * s->n_marks ? mark + 1 : 2 * s->n_marks;
+        uint32_t *more = realloc(s->marked, n * sizeof *more);
+
+        if (!more)
+            return -ENOMEM;
+        memset(more + s->n_marks, 0, (n - s->n_marks) * sizeof *more);
+        s->marked = more;
+        s->n_marks = n;
+    }
+    unmark(t, w);
+    w->mark = mark;
+    s->marked[mark]++;
+    return 0;
+}
+
+uint32_t tcp_tw_marked(const struct tcp *t, uint32_t mark)
+{
+    return mark < t->timewaits->n_marks ? t->timewaits->marked[mark] : 0;
 }
 
 static uint16_t seconds(uint64_t now)
@@ -142,17 +187,14 @@ static uint16_t seconds(uint64_t now)
 
 static void tw_fill(struct tcp_tw *w, const struct tcp_conn *c, uint64_t now)
 {
-    *w = (struct tcp_tw){
-        .tuple = c->tuple,
-        .rcv_nxt = c->rcv_nxt,
-        .snd_nxt = c->snd_nxt,
-        .ts_recent = c->ts_recent,
-        .ts_recent_s = seconds(c->ts_recent_at ? c->ts_recent_at : now),
-        .wnd = (uint16_t)(tcp_receive_window(c) >> c->rcv_wscale),
-        .rcv_wscale = c->rcv_wscale & 15u,
-        .ts_ok = c->ts_ok,
-    };
-    list_init(&w->link);
+    small_tuple_put((union small_tuple *)(w + 1), &c->tuple);
+    w->rcv_nxt = c->rcv_nxt;
+    w->snd_nxt = c->snd_nxt;
+    w->ts_recent = c->ts_recent;
+    w->ts_recent_s = seconds(c->ts_recent_at ? c->ts_recent_at : now);
+    w->wnd = (uint16_t)(tcp_receive_window(c) >> c->rcv_wscale);
+    w->rcv_wscale = c->rcv_wscale & 15u;
+    w->ts_ok = c->ts_ok;
 }
 
 /* Its place in the table: an orphan's id goes over, an owner keeps its own. */
@@ -160,10 +202,10 @@ static bool tw_enter(struct tcp *t, struct tcp_tw *w, struct tcp_conn *c)
 {
     if (c->owned) {
         tcp_table_unhash(t, c->id);
-        w->id = tcp_table_enter(t, TCP_KIND_TW, w, &w->tuple);
-        return w->id != 0;
+        small_set_id(&w->e, tcp_table_enter(t, TCP_KIND_TW, w, &c->tuple));
+        return small_id(&w->e) != 0;
     }
-    w->id = c->id;
+    small_set_id(&w->e, c->id);
     tcp_record_clear(t, c);
     tcp_table_rebind(t, c->id, TCP_KIND_TW, w);
     c->id = 0;
@@ -172,7 +214,7 @@ static bool tw_enter(struct tcp *t, struct tcp_tw *w, struct tcp_conn *c)
 
 void tcp_time_wait(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    struct tcp_tw *w = tw_alloc(t);
+    struct tcp_tw *w = tw_alloc(t, &c->tuple);
 
     tcp_metrics_write(t, c, now);
     if (w) {
@@ -202,7 +244,7 @@ static bool paws_reject(const struct tcp_tw *w, const struct tcp_seg *seg)
 
 static void tw_ack(struct tcp *t, struct tcp_tw *w, const struct tcp_seg *seg, uint64_t now)
 {
-    struct tcp_reply_ack a = {.tuple = w->tuple,
+    struct tcp_reply_ack a = {.tuple = tuple_of(t, w),
                               .seq = w->snd_nxt,
                               .ack = w->rcv_nxt,
                               .wnd = w->wnd,
@@ -221,7 +263,7 @@ static void tw_ack(struct tcp *t, struct tcp_tw *w, const struct tcp_seg *seg, u
     }
     a.ts_ok = w->ts_ok;
     if (w->ts_ok) {
-        a.tsval = tcp_ts_clock(now, tcp_ts_offset(t, &w->tuple));
+        a.tsval = tcp_ts_clock(now, tcp_ts_offset(t, &a.tuple));
         a.tsecr = w->ts_recent;
     }
     tcp_reply_ack(t, &a);
@@ -261,7 +303,7 @@ static uint32_t next_iss(const struct tcp_tw *w)
 
 static void take_over(struct tcp *t, struct tcp_tw *w)
 {
-    t->timewaits->reused = w->tuple;
+    t->timewaits->reused = tuple_of(t, w);
     t->timewaits->reused_iss = next_iss(w);
     t->timewaits->has_reused = true;
     t->counters.tw_recycled++;
@@ -328,72 +370,71 @@ bool tcp_tw_reuse(struct tcp *t, struct tcp_tw *w, uint64_t now, uint32_t *ret_i
 
 void tcp_tw_expire(struct tcp *t, uint64_t now)
 {
-    struct list_node *node;
+    struct small_slab *s = &t->timewaits->slab;
+    struct small_entry *e;
 
-    while ((node = list_first(&t->timewaits->by_due)) && list_entry(node, struct tcp_tw, link)->due_at <= now)
-        tw_free(t, list_entry(node, struct tcp_tw, link));
+    s->near = now;
+    while ((e = small_first(s, BY_DUE)) && small_left(e->due, now) <= 0)
+        tw_free(t, (struct tcp_tw *)e);
 }
 
 uint64_t tcp_tw_deadline(const struct tcp *t)
 {
-    struct list_node *node = list_first(&t->timewaits->by_due);
+    const struct small_entry *e = small_first(&t->timewaits->slab, BY_DUE);
 
-    return node ? list_entry(node, struct tcp_tw, link)->due_at : TIME_NEVER;
+    return e ? small_due_at(&t->timewaits->slab, e) : TIME_NEVER;
 }
 
 void tcp_tw_info(const struct tcp *t, const struct tcp_tw *w, uint64_t now, struct tcp_info *ret)
 {
-    (void)t;
     memset(ret, 0, sizeof *ret);
     ret->state = TCP_STATE_TIME_WAIT;
     ret->options =
         (uint8_t)((w->ts_ok ? TCP_INFO_OPT_TIMESTAMPS : 0) | (w->rcv_wscale ? TCP_INFO_OPT_WSCALE : 0));
     ret->rcv_wscale = w->rcv_wscale;
-    ret->tuple = w->tuple;
+    ret->tuple = tuple_of(t, w);
     ret->limit = TCP_LIMIT_CLOSED;
     ret->orphan = true;
     ret->snd_una = ret->snd_nxt = ret->write_seq = w->snd_nxt;
     ret->rcv_nxt = ret->copied_seq = w->rcv_nxt;
     ret->rcv_wnd = (uint32_t)w->wnd << w->rcv_wscale;
     ret->pacing_rate = ret->max_pacing_rate = UINT64_MAX;
-    ret->timer_left = ret->timer_expires = time_since(w->due_at, now) / NSEC_PER_USEC;
+    ret->timer_left = ret->timer_expires = time_since(small_due_at(&t->timewaits->slab, &w->e), now) / NSEC_PER_USEC;
     ret->timer = TCP_INFO_TIMER_TIMEWAIT;
+}
+
+const char *tcp_tw_check(const struct tcp *t)
+{
+    return small_check(&t->timewaits->slab, BY_DUE, 1);
 }
 
 /* ---- after a crash ---- */
 
-static int by_due(const void *a, const void *b)
+static bool revive(struct tcp *t, struct tcp_tw *w)
 {
-    const struct tcp_tw *const *x = a, *const *y = b;
+    struct ip_tuple tuple = tuple_of(t, w);
+    tcp_id id = small_id(&w->e);
 
-    return (*x)->due_at < (*y)->due_at ? -1 : (*x)->due_at > (*y)->due_at;
+    if (!id || w->e.due == SMALL_DUE_NOW || (w->md5_key && !tcp_md5_known(t, w->md5_key)) || !tcp_table_place(t, id, TCP_KIND_TW, w, &tuple, true))
+        return false;
+    (void)tcp_md5_ref(t, w->md5_key);
+    w->mark = 0;
+    small_add_tail(&t->timewaits->slab, BY_DUE, &w->e);
+    return true;
 }
 
 uint32_t tcp_tw_restore(struct tcp *t)
 {
-    struct tcp_timewaits *s = t->timewaits;
-    uint32_t touched = t->params.kept->time_wait_touched;
-    struct tcp_tw **order;
+    struct small_slab *s = &t->timewaits->slab;
+    uint32_t n;
+    struct small_entry **found = small_restore(s, t->params.now, LONGEST_MS, &n);
 
-    s->touched = touched < s->size ? touched : s->size;
-    order = calloc(s->touched ? s->touched : 1, sizeof *order);
-    for (uint32_t i = s->touched; i-- > 0;) {
-        struct tcp_tw *w = &s->slab[i];
-
-        list_init(&w->link);
-        if (order && w->due_at && w->id && (!w->md5_key || tcp_md5_known(t, w->md5_key)) &&
-            tcp_table_place(t, w->id, TCP_KIND_TW, w, &w->tuple, true)) {
-            (void)tcp_md5_ref(t, w->md5_key);
-            order[s->count++] = w;
-            continue;
-        }
-        set_due(w, 0);
-        list_add_head(&s->free, &w->link);
+    for (uint32_t i = 0; i < n; i++) {
+        if (revive(t, (struct tcp_tw *)found[i]))
+            s->count++;
+        else
+            small_give(s, found[i]);
     }
-    if (order)
-        qsort(order, s->count, sizeof *order, by_due);
-    for (uint32_t i = 0; i < s->count; i++)
-        list_add_tail(&s->by_due, &order[i]->link);
-    free(order);
+    free(found);
     return s->count;
 }

@@ -85,13 +85,16 @@ def descendants(pid):
 
 
 def resident(pid):
-    """RSS of a process and its children in bytes; what they share counts once."""
+    """
+    RSS of a process and its children in bytes; what they share counts once. Without what is mapped from files: nobody's
+    connections are in there, and the share that is ours changes with who else runs the same libraries.
+    """
     total = 0
     for p in descendants(pid):
         try:
             with open(f'/proc/{p}/smaps_rollup', encoding='ascii') as f:
-                total += int(re.search(r'^Pss: +(\d+) kB', f.read(), re.M).group(1)) * 1024
-        except (OSError, AttributeError):
+                total += sum(int(kb) * 1024 for kb in re.findall(r'^Pss_(?:Anon|Shmem): +(\d+) kB', f.read(), re.M))
+        except OSError:
             pass
     return total
 

@@ -122,6 +122,46 @@ static struct keep_spec *spec_named(struct keep_spec *spec, unsigned n, const ch
     return NULL;
 }
 
+/* Half-open and TIME-WAIT entries of both families come along, each to its place; the unused part is not touched. */
+static void test_entries(void **state)
+{
+    static struct daemon_config config;
+    static const enum arena_region_name where[] = {ARENA_REQUESTS, ARENA_TIME_WAIT};
+    struct arena a, converted;
+    char error[CONFIG_ERROR_MAX];
+    size_t at[2][2], bytes[2][2];
+
+    (void)state;
+    small(&config);
+    assert_int_equal(arena_create(&config, &a, error, sizeof error), 0);
+    a.head->kept.requests_touched = 3;
+    a.head->kept.requests6_touched = 5;
+    a.head->kept.time_wait_touched = 16;
+    a.head->kept.time_wait6_touched = 1;
+    tcp_requests_used(&a.head->kept, 16, at[0], bytes[0]);
+    tcp_time_wait_used(&a.head->kept, 16, at[1], bytes[1]);
+    for (unsigned i = 0; i < 2; i++)
+        memset(arena_at(&a, where[i]), (int)(0x40 + i), a.head->region[where[i]].bytes);
+    a.head->record_layout ^= 1;
+    arena_sign(a.head);
+    assert_int_equal(arena_take(&(struct arena_source){.fd = a.fd}, &config, &converted, error, sizeof error),
+                     ARENA_CONVERTED);
+    assert_int_equal(converted.head->kept.requests6_touched, 5);
+    for (unsigned i = 0; i < 2; i++) {
+        const uint8_t *to = arena_at(&converted, where[i]);
+
+        for (size_t k = 0; k < a.head->region[where[i]].bytes; k++) {
+            bool used = (k >= at[i][0] && k < at[i][0] + bytes[i][0]) || (k >= at[i][1] && k < at[i][1] + bytes[i][1]);
+
+            assert_int_equal(to[k], used ? 0x40 + i : 0);
+        }
+    }
+    a.head->kept.time_wait6_touched = 17;
+    assert_string_equal(arena_check(a.base, a.head->bytes), "its counts are out of range");
+    arena_close(&converted);
+    arena_close(&a);
+}
+
 /* Caches: a damaged directory empties them, and says so; those of another build are forgotten by name, the rest comes. */
 static void test_caches(void **state)
 {
@@ -480,7 +520,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_schema),
-        cmocka_unit_test(test_caches),
+        cmocka_unit_test(test_caches), cmocka_unit_test(test_entries),
         cmocka_unit_test(test_other_builds),
         cmocka_unit_test(test_configuration),
         cmocka_unit_test(test_configuration_as_text),

@@ -469,3 +469,23 @@ int tcp_get_info(const struct tcp *t, tcp_id id, uint64_t now, struct tcp_info *
     ret->total_rto_time = 244;
     return 0;
 }
+
+int tcp_tw_mark(struct tcp *t, const struct ip_tuple *tuple, uint32_t mark)
+{
+    for (int i = 0; i < t->next_conn; i++)
+        if (t->conn[i].used && t->conn[i].state == TCP_STATE_TIME_WAIT &&
+            memcmp(&t->conn[i].tuple, tuple, sizeof *tuple) == 0) {
+            t->conn[i].mark = mark;
+            return 0;
+        }
+    return -ENOENT;
+}
+
+uint32_t tcp_tw_marked(const struct tcp *t, uint32_t mark)
+{
+    uint32_t n = 0;
+
+    for (int i = 0; i < t->next_conn; i++)
+        n += t->conn[i].used && t->conn[i].state == TCP_STATE_TIME_WAIT && t->conn[i].mark == mark;
+    return n;
+}

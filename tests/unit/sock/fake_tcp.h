@@ -31,6 +31,7 @@ struct fake_conn {
     int32_t opt[TCP_OPT_MAX];
     uint32_t opt_calls;
     int shutdown_writes, shutdown_reads;
+    uint32_t mark;
 };
 struct fake_listener {
     bool used;

@@ -222,6 +222,96 @@ static void test_left_behind(void **state)
     }
 }
 
+static void accept_and_leave(struct env *e, struct sock *l, const char *local, uint16_t port, uint16_t remote_port)
+{
+    const struct ip_tuple tuple = {addr_of(local), addr_of("10.0.0.9"), port, remote_port};
+    tcp_id id = fake_accept(e->tcp, l->listener, &tuple);
+    struct sock *c = sock_accept(l, NULL);
+
+    assert_non_null(c);
+    sock_close(c, 0);
+    fake_conn(e->tcp, id)->state = TCP_STATE_TIME_WAIT;
+}
+
+static int try_bind(struct env *e, const char *addr, uint16_t port, bool reuse)
+{
+    int r;
+    struct sock *s = bound(e, addr, port, reuse, &r);
+
+    sock_close(s, 0);
+    return r;
+}
+
+/* Many connections in TIME-WAIT share a claim for each address, port and use of SO_REUSEADDR; it ends with the last. */
+static void test_left_behind_by_many(void **state)
+{
+    struct ip_tuple to = {addr_of("10.0.0.1"), addr_of("10.0.0.9"), 0, 80};
+    struct sock *l, *l2;
+    struct env e;
+    int r;
+
+    (void)state;
+    env_init(&e);
+    l = bound(&e, "0.0.0.0", 80, true, &r);
+    sock_listen(l, 5);
+    l2 = bound(&e, "10.0.0.1", 32768, false, &r);
+    assert_int_equal(r, 0);
+    sock_listen(l2, 5);
+    for (uint16_t p = 1; p <= 8; p++)
+        accept_and_leave(&e, l, "10.0.0.1", 80, p);
+    accept_and_leave(&e, l, "10.0.0.2", 80, 9);
+    accept_and_leave(&e, l2, "10.0.0.1", 32768, 10);
+    sock_close(l, 0);
+    sock_close(l2, 0);
+    (void)try_bind(&e, "10.0.0.2", 70, false); /* closing collects */
+    assert_true(list_empty(&e.ss->left));
+    assert_int_equal(e.ss->n_past, 3);
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, true), 0);
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, false), -EADDRINUSE);
+    assert_int_equal(try_bind(&e, "10.0.0.1", 32768, true), -EADDRINUSE);
+    assert_int_equal(try_bind(&e, "10.0.0.2", 32768, false), 0);
+    e.config.ip_local_port_low = 32768; /* a bind() had it: connect() takes another one */
+    e.config.ip_local_port_high = 32769;
+    assert_int_equal(sock_bind_ephemeral(e.ss, &to), 32769);
+    assert_int_equal(sock_bind_ephemeral(e.ss, &to), 32769);
+    for (tcp_id id = 1; id <= 8; id++) { /* those of 10.0.0.1:80 end, the last one last */
+        assert_int_equal(try_bind(&e, "10.0.0.1", 80, false), -EADDRINUSE);
+        fake_conn(e.tcp, id)->used = false;
+    }
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, false), 0);
+    assert_int_equal(try_bind(&e, "10.0.0.2", 80, false), -EADDRINUSE);
+    for (tcp_id id = 9; id <= 10; id++)
+        fake_conn(e.tcp, id)->used = false;
+    for (unsigned i = 0; i < 3; i++) /* closing collects those that nobody asks for, too */
+        (void)try_bind(&e, "10.0.0.2", 70, false);
+    assert_true(!e.ss->past_first[80] && !e.ss->past_first[32768]);
+    env_free(&e);
+}
+
+/* One of them without SO_REUSEADDR is enough to hold the port. */
+static void test_left_behind_without_reuse(void **state)
+{
+    int32_t off = 0;
+    struct sock *l;
+    struct env e;
+    int r;
+
+    (void)state;
+    env_init(&e);
+    l = bound(&e, "0.0.0.0", 80, true, &r);
+    sock_listen(l, 5);
+    accept_and_leave(&e, l, "10.0.0.1", 80, 1);
+    sock_setopt(l, SOCK_LEVEL_SOCKET, SOCK_SO_REUSEADDR, &off, sizeof off, 0);
+    accept_and_leave(&e, l, "10.0.0.1", 80, 2);
+    sock_close(l, 0);
+    (void)try_bind(&e, "10.0.0.2", 70, false);
+    assert_true(list_empty(&e.ss->left));
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, true), -EADDRINUSE);
+    fake_conn(e.tcp, 2)->used = false;
+    assert_int_equal(try_bind(&e, "10.0.0.1", 80, true), 0);
+    env_free(&e);
+}
+
 /* RFC 6056 algorithm 4: one destination counts up, others start elsewhere; taken tuples and bound ports are skipped. */
 static void test_ephemeral(void **state)
 {
@@ -281,7 +371,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conflicts),     cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_second_listener_loses), cmocka_unit_test(test_port_zero),
-        cmocka_unit_test(test_left_behind),   cmocka_unit_test(test_ephemeral),
+        cmocka_unit_test(test_left_behind), cmocka_unit_test(test_left_behind_by_many),
+        cmocka_unit_test(test_left_behind_without_reuse), cmocka_unit_test(test_ephemeral),
         cmocka_unit_test(test_connect_bound_port),
     };
 

@@ -27,11 +27,11 @@ struct eng {
 
 static const struct tcp_path path = {.mtu = 1500};
 
-static struct eng *eng_new(uint32_t backlog, uint32_t max_half_open)
+static struct eng *eng_sized(uint32_t backlog, uint32_t max_half_open, uint32_t max_conns)
 {
     struct eng *e = calloc(1, sizeof *e);
     struct tcp_params p = {
-        .now = 1000 * NSEC_PER_SEC, .max_conns = 4096, .max_half_open = max_half_open, .max_time_wait = 3};
+        .now = 1000 * NSEC_PER_SEC, .max_conns = max_conns, .max_half_open = max_half_open, .max_time_wait = 3};
     struct tcp_listen_args l = {.addr = ip_addr_v4(10, 0, 0, 1), .port = 80, .backlog = backlog, .user = 42};
 
     tcp_config_defaults(&e->config);
@@ -44,6 +44,11 @@ static struct eng *eng_new(uint32_t backlog, uint32_t max_half_open)
     assert_non_null(e->t);
     assert_int_equal(tcp_listen(e->t, &l, &e->listener), 0);
     return e;
+}
+
+static struct eng *eng_new(uint32_t backlog, uint32_t max_half_open)
+{
+    return eng_sized(backlog, max_half_open, 4096);
 }
 
 static void eng_free(struct eng *e)
@@ -525,6 +530,98 @@ static void time_wait_is_bounded(void **state)
     eng_free(e);
 }
 
+/*
+ * A table full of TIME-WAIT entries has room for a connection that comes and one that is made: the oldest go. For one
+ * more entry in TIME-WAIT none goes: the connection just ends, as in Linux at tcp_max_tw_buckets.
+ */
+static void time_wait_makes_room(void **state)
+{
+    struct eng *e = eng_sized(8, 64, 3);
+    struct tcp_connect_args a = {.tuple = {ip_addr_v4(10, 0, 0, 1), ip_addr_v4(10, 0, 0, 2), 5000, 80},
+                                 .path = {.mtu = 1500}};
+    struct tcp_info i;
+    struct tcp_conn *c;
+    tcp_id first, second, third, id;
+
+    (void)state;
+    first = time_wait(e, 4001);
+    second = time_wait(e, 4002);
+    third = time_wait(e, 4003);
+    put(e, with_ts(seg(4001, TCP_FIN | TCP_ACK, 7000, 1001), 101)); /* its 2 MSL begin anew: the second is the oldest */
+    assert_int_equal(reply(e), TCP_ACK);
+    put(e, syn(4000));
+    assert_int_equal(reply(e), TCP_SYN | TCP_ACK);
+    assert_int_equal(e->t->counters.tw_evicted, 1);
+    assert_int_equal(tcp_get_info(e->t, second, e->now, &i), -ENOENT);
+    assert_int_equal(tcp_connect(e->t, &a, e->now, &id), 0);
+    assert_int_equal(tcp_get_info(e->t, third, e->now, &i), -ENOENT);
+    assert_int_equal(tcp_get_info(e->t, first, e->now, &i), 0);
+    assert_int_equal(e->t->counters.tw_evicted, 2);
+    /* An owned one becomes TIME-WAIT and keeps its own id: its entry would need a fourth. */
+    c = tcp_conn_by_id(e->t, id);
+    tcp_set_state(e->t, c, TCP_STATE_FIN_WAIT2, e->now);
+    tcp_time_wait(e->t, c, e->now);
+    assert_int_equal(e->t->counters.tw_overflow, 1);
+    assert_int_equal(tcp_tw_count(e->t), 1);
+    put(e, syn(4004)); /* the last one goes, too */
+    assert_int_equal(reply(e), TCP_SYN | TCP_ACK);
+    assert_int_equal(tcp_tw_count(e->t), 0);
+    put(e, syn(4005));
+    assert_int_equal(reply(e), 0);
+    assert_int_equal(e->t->drops[TCP_DROP_CONN_LIMIT], 1);
+    eng_free(e);
+}
+
+/* Entries with a mark are counted for as long as they are there, however they end. */
+static void time_wait_marks(void **state)
+{
+    struct eng *e = eng_new(8, 64);
+    struct ip_tuple t = {ip_addr_v4(10, 0, 0, 1), ip_addr_v4(10, 0, 0, 2), 80, 0};
+
+    (void)state;
+    put(e, syn(4009));
+    assert_int_equal(reply(e), TCP_SYN | TCP_ACK);
+    for (t.remote_port = 4001; t.remote_port <= 4003; t.remote_port++) {
+        time_wait(e, t.remote_port);
+        assert_int_equal(tcp_tw_mark(e->t, &t, t.remote_port == 4002 ? 9 : 300), 0);
+    }
+    assert_int_equal(tcp_tw_mark(e->t, &t, 9), -ENOENT);
+    t.remote_port = 4009; /* half-open */
+    assert_int_equal(tcp_tw_mark(e->t, &t, 9), -ENOENT);
+    assert_true(tcp_tw_marked(e->t, 300) == 2 && tcp_tw_marked(e->t, 9) == 1);
+    assert_true(!tcp_tw_marked(e->t, 1) && !tcp_tw_marked(e->t, 301) && !tcp_tw_marked(e->t, UINT32_MAX));
+    t.remote_port = 4003;
+    assert_int_equal(tcp_tw_mark(e->t, &t, 9), 0);
+    assert_true(tcp_tw_marked(e->t, 300) == 1 && tcp_tw_marked(e->t, 9) == 2);
+    put(e, seg(4002, TCP_RST, 7001, 0));
+    assert_true(tcp_tw_marked(e->t, 300) == 1 && tcp_tw_marked(e->t, 9) == 1);
+    assert_true(tcp_tw_evict(e->t));
+    assert_true(tcp_tw_marked(e->t, 300) == 0 && tcp_tw_marked(e->t, 9) == 1);
+    pass(e, 60000);
+    assert_true(tcp_tw_marked(e->t, 9) == 0);
+    eng_free(e);
+}
+
+/* A SYN-ACK that left within a millisecond's fraction goes again with the next whole one, never before its time. */
+static void deadlines_are_whole_milliseconds(void **state)
+{
+    struct eng *e = eng_new(8, 64);
+    struct tcp_info i;
+
+    (void)state;
+    e->now += 300 * NSEC_PER_USEC;
+    put(e, syn(4000));
+    assert_int_equal(reply(e), TCP_SYN | TCP_ACK);
+    assert_int_equal(tcp_deadline(e->t), e->now + 1000700 * NSEC_PER_USEC);
+    e->now += 250 * NSEC_PER_USEC;
+    assert_int_equal(tcp_get_info(e->t, tcp_next_id(e->t, 0), e->now, &i), 0);
+    assert_int_equal(i.age, 250);
+    put(e, ack_of(e, 4000)); /* the RTT sample is of microseconds still */
+    assert_int_equal(tcp_get_info(e->t, tcp_next_id(e->t, 0), e->now, &i), 0);
+    assert_int_equal(i.rtt, 250);
+    eng_free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +642,9 @@ int main(void)
         cmocka_unit_test(time_wait_and_rst),
         cmocka_unit_test(newer_syn_takes_over),
         cmocka_unit_test(time_wait_is_bounded),
+        cmocka_unit_test(time_wait_makes_room),
+        cmocka_unit_test(time_wait_marks),
+        cmocka_unit_test(deadlines_are_whole_milliseconds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

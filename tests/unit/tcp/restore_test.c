@@ -1,6 +1,6 @@
 /*
- * tcp/restore.c: what an engine's arenas hold of half-open and TIME-WAIT entries and of damaged records; the engine dies at
- * chosen instants. (Connections and payload: tests/sim/arena_restarts.)
+ * tcp/restore.c: what an engine's arenas hold of half-open and TIME-WAIT entries and of damaged records; the engine
+ * dies at chosen instants. (Connections and payload: tests/sim/arena_restarts.)
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -141,6 +141,19 @@ static void in(struct host *h, unsigned flags, uint32_t seq, uint32_t ack)
     in_from(h, 40000, flags, seq, ack);
 }
 
+/* From a link-local peer. */
+static void in6(struct host *h, uint16_t port, unsigned flags, uint32_t seq, uint32_t ack)
+{
+    struct ip_addr local = {.family = IP_V6, .scope = 2, .b = {0xfe, 0x80, [15] = 1}}, remote = local;
+    struct tcp_seg seg = {.dst = local, .src_port = port, .dst_port = 80, .seq = seq, .ack = ack,
+                          .flags = (uint16_t)flags, .wnd = 60000};
+    struct tcp_path path = {.mtu = 1500};
+
+    remote.b[15] = 2;
+    seg.src = remote;
+    tcp_input(h->t, &seg, &path, h->now);
+}
+
 /* The next segment that leaves. */
 static struct tcp_out out(struct host *h)
 {
@@ -261,6 +274,96 @@ static void time_wait_survives(void **state)
     in(&h, TCP_FIN | TCP_ACK, 1001, next + 1);
     o = out(&h);
     assert_int_equal(o.cause, TCP_CAUSE_ACK_TIME_WAIT);
+    h.now += 61 * NSEC_PER_SEC;
+    tcp_expire(h.t, h.now);
+    assert_int_equal(tcp_next_id(h.t, 0), 0);
+    teardown(&h);
+}
+
+/*
+ * Half-open entries of both families, made in the order of neither their places nor their timers: after a crash each
+ * has its SYN-ACK's time, its numbers and its listener, and the places of those that had gone are used again.
+ */
+static void families_survive(void **state)
+{
+    struct host h;
+    struct tcp_listen_info info;
+    struct tcp_restored r;
+    struct tcp_out o, o6;
+    uint64_t first;
+
+    (void)state;
+    setup(&h);
+    h.now += NSEC_PER_SEC / 3;
+    in_from(&h, 39999, TCP_SYN, 1, 0);
+    out(&h);
+    in6(&h, 40000, TCP_SYN, 1000, 0);
+    o6 = out(&h);
+    first = tcp_deadline(h.t);
+    h.now += 100 * NSEC_PER_MSEC;
+    in_from(&h, 39999, TCP_RST, 2, 0); /* the younger one gets the older one's place */
+    tcp_commit(h.t, h.now);
+    in(&h, TCP_SYN, 1000, 0);
+    o = out(&h);
+    in_from(&h, 40001, TCP_SYN, 3000, 0); /* its SYN-ACK does not leave any more */
+    tcp_commit(h.t, h.now);
+    r = crash(&h);
+    assert_int_equal(r.requests, 3);
+    assert_int_equal(tcp_listen_info(h.t, h.listener, &info), 0);
+    assert_int_equal(info.half_open, 3);
+    assert_int_equal(out(&h).seg.src_port, 80);
+    assert_int_equal(tcp_deadline(h.t), first);
+    h.now = first;
+    tcp_expire(h.t, h.now);
+    assert_int_equal(out(&h).seg.src.family, IP_V6);
+    in6(&h, 40000, TCP_ACK, 1001, o6.seg.seq + 1);
+    assert_int_not_equal(accepted(&h), 0);
+    in(&h, TCP_ACK, 1001, o.seg.seq + 1);
+    assert_int_not_equal(accepted(&h), 0);
+    tcp_commit(h.t, h.now);
+    in6(&h, 40001, TCP_SYN, 1000, 0);
+    tcp_commit(h.t, h.now);
+    r = crash(&h);
+    assert_int_equal(r.requests, 2);
+    assert_int_equal(r.conns, 2);
+    assert_int_equal(h.kept.requests_touched, 2);
+    assert_int_equal(h.kept.requests6_touched, 1);
+    teardown(&h);
+}
+
+/* The peer's scope is part of the tuple that a successor knows; the family of an entry is where it lies. */
+static void time_wait6_survives(void **state)
+{
+    struct host h;
+    struct tcp_restored r;
+    struct tcp_out o;
+    struct tcp_info info;
+    tcp_id id;
+    uint64_t over;
+
+    (void)state;
+    setup(&h);
+    in6(&h, 40000, TCP_SYN, 1000, 0);
+    o = out(&h);
+    in6(&h, 40000, TCP_ACK, 1001, o.seg.seq + 1);
+    id = accepted(&h);
+    tcp_commit(h.t, h.now);
+    assert_int_equal(tcp_close(h.t, id, h.now), 0);
+    assert_true(out(&h).seg.flags & TCP_FIN);
+    h.now += 123456789;
+    in6(&h, 40000, TCP_FIN | TCP_ACK, 1001, o.seg.seq + 2);
+    tcp_commit(h.t, h.now);
+    over = tcp_deadline(h.t);
+    assert_in_range(over, h.now + 60 * NSEC_PER_SEC, h.now + 60 * NSEC_PER_SEC + NSEC_PER_MSEC);
+    h.now += NSEC_PER_SEC;
+    r = crash(&h);
+    assert_int_equal(r.time_wait, 1);
+    assert_int_equal(tcp_get_info(h.t, id, h.now, &info), 0);
+    assert_int_equal(info.tuple.remote.scope, 2);
+    assert_int_equal(info.tuple.remote_port, 40000);
+    assert_int_equal(tcp_deadline(h.t), over);
+    in6(&h, 40000, TCP_FIN | TCP_ACK, 1001, o.seg.seq + 2);
+    assert_int_equal(out(&h).cause, TCP_CAUSE_ACK_TIME_WAIT);
     h.now += 61 * NSEC_PER_SEC;
     tcp_expire(h.t, h.now);
     assert_int_equal(tcp_next_id(h.t, 0), 0);
@@ -734,7 +837,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parked_stays_parked), cmocka_unit_test(parked_halfway), cmocka_unit_test(parked_damage),
-        cmocka_unit_test(parked_with_keepalive), cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on), cmocka_unit_test(time_wait_survives),
+        cmocka_unit_test(parked_with_keepalive), cmocka_unit_test(half_open_survives), cmocka_unit_test(synack_timer_goes_on),
+        cmocka_unit_test(time_wait_survives), cmocka_unit_test(families_survive),   cmocka_unit_test(time_wait6_survives),
         cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table), cmocka_unit_test(timeout_goes_on),
         cmocka_unit_test(timeout_that_passed), cmocka_unit_test(probe_after_restore), cmocka_unit_test(reserved_bytes_survive),
         cmocka_unit_test(unsent_leaves), cmocka_unit_test(read_opens_the_window),
