@@ -278,14 +278,34 @@ static bool plan_probe(const struct tcp *t, const struct tcp_conn *c, const stru
     return true;
 }
 
+/*
+ * What plan_at() finds for nearly every segment of a transfer, by fewer questions: the cell is one segment, others wait
+ * behind it, and cwnd and window have room. False: ask on.
+ */
+static bool plan_cell(const struct tcp_conn *c, const struct place *at, uint64_t now, struct plan *p)
+{
+    uint32_t end;
+
+    if (at->cell + 1 >= c->writeq.count || c->rcvq.n_ranges || c->mtup.enabled || at->flying >= c->win.cwnd)
+        return false;
+    end = tcp_writeq_at(&c->writeq, at->cell)->end;
+    if (end - at->nxt > c->mss || seq_gt(end, tcp_wnd_end(c)) || gate(c, now) != TCP_LIMIT_READY)
+        return false;
+    *p = (struct plan){.len = end - at->nxt, .mss = c->mss};
+    return true;
+}
+
 /* The loop body of tcp_write_xmit: what new data goes next from there, or what it waits for. */
 static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
                               uint64_t now, struct plan *p)
 {
     uint32_t unsent = c->write_seq - at->nxt, quota, segs, end;
-    bool fin = tcp_fin_unsent(c);
+    bool fin;
     enum tcp_limit limit;
 
+    if (plan_cell(c, at, now, p))
+        return TCP_LIMIT_READY;
+    fin = tcp_fin_unsent(c);
     if (unsent == 0 && !fin)
         return c->state == TCP_STATE_CLOSE ? TCP_LIMIT_CLOSED : TCP_LIMIT_NOTHING;
     limit = gate(c, now);
@@ -362,10 +382,10 @@ uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_
     return from + (segs < UINT16_MAX ? segs : UINT16_MAX) * mss;
 }
 
-/* May a LOST descriptor be sent again now? */
+/* May a LOST descriptor, if there is one, be sent again now? */
 static bool retrans_allowed(const struct tcp_conn *c, uint64_t now)
 {
-    if (c->sndq.lost_pending == 0 || !may_send_data(c) || pacing_closed(c, now))
+    if (!may_send_data(c) || pacing_closed(c, now))
         return false;
     if (c->fastopen_rsk)
         return false; /* nothing but the SYN-ACK goes again before it is acknowledged */
@@ -384,7 +404,7 @@ static bool frto_holds(const struct tcp_conn *c)
 
 static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
 {
-    return !frto_holds(c) && !c->tx_refused && retrans_allowed(c, now);
+    return c->sndq.lost_pending > 0 && !frto_holds(c) && !c->tx_refused && retrans_allowed(c, now);
 }
 
 /* Something waits, and no timer would ever look at it. */
@@ -453,7 +473,6 @@ static void start_segment(const struct tcp_conn *c, enum tcp_cause cause, uint32
 {
     struct tcp_seg *seg = &ret->seg;
 
-    memset(seg, 0, offsetof(struct tcp_seg, slice));
     ret->id = c->id;
     ret->cause = cause;
     ret->retransmission = false;
@@ -461,9 +480,16 @@ static void start_segment(const struct tcp_conn *c, enum tcp_cause cause, uint32
     seg->dst = c->tuple.remote;
     seg->src_port = c->tuple.local_port;
     seg->dst_port = c->tuple.remote_port;
-    seg->tos = c->tos;
     seg->seq = seq;
+    seg->ack = 0;
+    seg->wnd = seg->urg_ptr = 0;
     seg->flags = (uint16_t)flags;
+    seg->ecn = seg->ttl = seg->offset = 0;
+    seg->tos = c->tos;
+    seg->gso_size = seg->n_slices = 0;
+    seg->len = 0;
+    /* Of the rest of the options what these say is there is filled by those who put it there. */
+    memset(&seg->opt, 0, offsetof(struct tcp_options, sack));
 }
 
 static void put_timestamps(const struct tcp_conn *c, uint64_t now, struct tcp_seg *seg)
@@ -529,7 +555,7 @@ static void put_urgent(const struct tcp_conn *c, struct tcp_seg *seg)
 }
 
 /* Bytes [seq, seq + len) in segments of mss. */
-static void put_payload(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss,
+static void put_payload(struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss,
                         struct tcp_seg *seg)
 {
     uint32_t n = tcp_sndbuf_slices(&c->sndbuf, seq, len, seg->slice, TCP_SLICES_MAX, &seg->n_slices);
