@@ -64,12 +64,14 @@ uint32_t tcp_record_layout(void)
 /* Detects a damaged arena, not an adversary: four lanes, so that it doesn't wait for itself. */
 static uint64_t record_sum(const struct tcp_record *r)
 {
-    const char *at = (const char *)r + offsetof(struct tcp_record, sum) + sizeof r->sum;
-    size_t words = (sizeof *r - offsetof(struct tcp_record, sum) - sizeof r->sum) / 8;
+    const uint8_t *at = (const uint8_t *)r + offsetof(struct tcp_record, sum) + sizeof r->sum;
+    enum { WORDS = (sizeof *r - offsetof(struct tcp_record, sum) - sizeof r->sum) / 8 };
     struct tcp_record_sum s;
 
     tcp_record_sum_begin(&s);
-    for (size_t i = 0; i < words; i++)
+    for (unsigned i = 0; i < WORDS / 4; i++)
+        tcp_record_sum_four(&s, at + i * 32);
+    for (unsigned i = WORDS / 4 * 4; i < WORDS; i++)
         tcp_record_sum_add(&s, at + i * 8);
     return tcp_record_sum_end(&s);
 }
@@ -207,8 +209,8 @@ static void save(const struct tcp_conn *c, struct tcp_record *r, uint32_t layout
     TCP_RECORD_FIELDS(V, B)
 #undef V
 #undef B
-    if (c->cc)
-        memcpy(r->cc_name, c->cc->name, strnlen(c->cc->name, sizeof r->cc_name - 1));
+    for (unsigned i = 0; c->cc && i < sizeof r->cc_name - 1 && c->cc->name[i]; i++)
+        r->cc_name[i] = c->cc->name[i];
     seal(r, layout);
 }
 
