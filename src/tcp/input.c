@@ -679,10 +679,7 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
     else if (!tcp_fast_path(t, c, seg, now))
         synchronised_input(t, c, seg, now);
     if (c->state != TCP_STATE_CLOSE) {
-        if (tcp_may_send(t, c, now))
-            tcp_mark_ready(t, c);
-        else
-            tcp_note_limit(t, c, now);
+        tcp_follow_up(t, c, now);
         tcp_mark_dirty(t, c);
     }
     tcp_rec_settle(t, c, now);

@@ -855,8 +855,8 @@ void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now,
  * pieces in which they would.
  */
 uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_t *ret_piece);
-/* Nothing more goes now: is it for the peer's window? (end of tcp_write_xmit) */
-void tcp_note_limit(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The end of a verb: READY if something may go now; else it is noted if the peer's window holds it. One plan for both. */
+void tcp_follow_up(struct tcp *t, struct tcp_conn *c, uint64_t now);
 
 /* ---- sndmem.c ------------------------------------------------------------------------------------------------- */
 uint32_t tcp_wmem_queued(const struct tcp_conn *c);
