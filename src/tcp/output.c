@@ -339,16 +339,20 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
     return plan_cell(c, at->cell, at->nxt, at->flying, now, p) ? TCP_LIMIT_READY : plan_any(t, c, at, now, p);
 }
 
+static enum tcp_limit plan_here(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
+{
+    struct place at = place_now(c);
+
+    return plan_any(t, c, &at, now, p);
+}
+
 static enum tcp_limit plan_data(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
 {
-    struct place at;
-
     if (c->write_seq == c->writeq.start && !c->fin_queued)
         return c->state == TCP_STATE_CLOSE ? TCP_LIMIT_CLOSED : TCP_LIMIT_NOTHING;
     if (plan_cell(c, 0, c->writeq.start, tcp_in_flight(c), now, p))
         return TCP_LIMIT_READY;
-    at = place_now(c);
-    return plan_any(t, c, &at, now, p);
+    return plan_here(t, c, now, p);
 }
 
 void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct tcp_pushed *ret)
