@@ -304,6 +304,26 @@ static void commit_gone(struct tcp_records *rs)
         clear(rs, rs->gone[--rs->n_gone]);
 }
 
+void tcp_record_expect(const struct tcp *t, const struct tcp_conn *c)
+{
+    __builtin_prefetch(&t->records->slots[(uint32_t)c->id & SLOT_MASK].selector, 1);
+}
+
+/* The record that is written next; its selector was fetched when it became dirty. */
+static void fetch_next(const struct tcp *t)
+{
+    const struct list_node *node = list_first(&t->dirty);
+    const struct slot *s;
+    const char *to;
+
+    if (!node)
+        return;
+    s = &t->records->slots[(uint32_t)list_entry(node, struct tcp_conn, dirty)->id & SLOT_MASK];
+    to = (const char *)&s->record[(s->selector + 1) & 1];
+    for (size_t i = 0; i < sizeof s->record[0]; i += 64)
+        __builtin_prefetch(to + i, 1);
+}
+
 uint32_t tcp_commit(struct tcp *t)
 {
     bool journal = chunk_pool_has_journal(t->pool);
@@ -317,6 +337,7 @@ uint32_t tcp_commit(struct tcp *t)
 
         if (!c->id)
             continue;
+        fetch_next(t);
         if (journal)
             note_payload(t, c);
         publish(&t->records->slots[slot], c, t->records->layout);

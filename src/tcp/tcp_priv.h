@@ -379,6 +379,7 @@ struct tcp {
     struct tcp_metrics_cache *metrics;
     struct tcp_md5_table *md5;
     uint16_t md5_in;                 /* key that signed the segment being processed: its answers are signed with it */
+    const void *fetched;             /* the connection whose segment came last; to be compared only */
     struct tcp_rec *rec;             /* the flight recorder, NULL: none */
     struct siphash_key cookie_key[2]; /* SYN cookies */
     struct siphash_key fastopen_key[2];
@@ -948,6 +949,8 @@ bool tcp_ack_take(struct tcp_conn *c, struct tcp_ack_fact *ret);
 
 /* ---- timers.c ------------------------------------------------------------------------------------------------ */
 void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint64_t at); /* TIME_NEVER: off */
+/* The end of input: the wheel's timer goes if no deadline is left. */
+void tcp_timers_settle(struct tcp *t, struct tcp_conn *c);
 void tcp_timers_off(struct tcp *t, struct tcp_conn *c);
 /* Everything of one connection whose time has come. */
 void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now);
@@ -979,6 +982,8 @@ void tcp_set_offers(struct tcp *t, struct tcp_conn *c);
 /* ---- record.c, check.c --------------------------------------------------------------------------------------- */
 int tcp_records_init(struct tcp *t);
 void tcp_records_destroy(struct tcp *t);
+/* Its record will be written: what tcp_commit() looks at first is fetched into the cache. */
+void tcp_record_expect(const struct tcp *t, const struct tcp_conn *c);
 /* A connection's slot is free again; told to the arena with the next commit. */
 void tcp_record_clear(struct tcp *t, tcp_id id);
 /* A record's sum, by words of 8 bytes behind the sum itself. */

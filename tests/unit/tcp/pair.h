@@ -249,6 +249,15 @@ static inline uint64_t pair_next_at(const struct pair *p)
     return at;
 }
 
+/* To what happens next; where nothing is pending the programs have their turn now. */
+static inline void pair_pass(struct pair *p)
+{
+    uint64_t at = pair_next_at(p);
+
+    if (at != TIME_NEVER)
+        p->now = time_max(p->now, at);
+}
+
 static inline void pair_turn(struct pair *p)
 {
     wire_deliver(p, &p->a, &p->b);
@@ -315,7 +324,7 @@ static inline void pair_transfer(struct pair *p, uint64_t total, uint64_t until)
         side_read(p, &p->b);
         pair_turn(p);
         if (p->b.received < total)
-            p->now = time_max(p->now, pair_next_at(p));
+            pair_pass(p);
     }
 }
 
