@@ -723,14 +723,14 @@ static uint16_t entry_md5(const struct tcp *t, const void *entry, enum tcp_kind 
 
 /*
  * Of a connection that was not the last one nothing may be in the cache: its lines come all at once, not one after
- * another as they are touched; then what its queues point to.
+ * another as they are touched (all, for the commit of the turn reads them all); then what its queues point to.
  */
 static void fetch(struct tcp *t, const struct tcp_conn *c)
 {
     if (t->fetched == c)
         return;
     t->fetched = c;
-    for (size_t i = 64; i < offsetof(struct tcp_conn, causes); i += 64)
+    for (size_t i = 64; i <= offsetof(struct tcp_conn, causes); i += 64)
         __builtin_prefetch((const char *)c + i, 1);
     __builtin_prefetch(c->rcvq.ring, 1);
     __builtin_prefetch(c->sndbuf.ring, 1);
