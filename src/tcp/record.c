@@ -309,14 +309,16 @@ void tcp_record_expect(const struct tcp *t, const struct tcp_conn *c)
     __builtin_prefetch(&t->records->slots[(uint32_t)c->id & SLOT_MASK].selector, 1);
 }
 
-/* The record that is written next; its selector was fetched when it became dirty. */
-static void fetch_next(const struct tcp *t)
+/* The record that is written after two more; its selector was fetched when it became dirty. */
+static void fetch_ahead(const struct tcp *t)
 {
-    const struct list_node *node = list_first(&t->dirty);
+    const struct list_node *node = t->dirty.next;
     const struct slot *s;
     const char *to;
 
-    if (!node)
+    for (unsigned i = 0; i < 2 && node != &t->dirty; i++)
+        node = node->next;
+    if (node == &t->dirty)
         return;
     s = &t->records->slots[(uint32_t)list_entry(node, struct tcp_conn, dirty)->id & SLOT_MASK];
     to = (const char *)&s->record[(s->selector + 1) & 1];
@@ -337,7 +339,7 @@ uint32_t tcp_commit(struct tcp *t)
 
         if (!c->id)
             continue;
-        fetch_next(t);
+        fetch_ahead(t);
         if (journal)
             note_payload(t, c);
         publish(&t->records->slots[slot], c, t->records->layout);
