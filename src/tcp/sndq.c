@@ -50,6 +50,7 @@ static struct tcp_desc *slab_get(struct tcp_desc_slab *s)
 {
     struct tcp_desc *d;
 
+    assert(!s->free == !s->n_free);
     if (!s->free && !slab_refill(s))
         return NULL;
     d = s->free;
