@@ -139,8 +139,9 @@ static struct block *take_whole(struct chunk_pool *pool)
 static void break_up(struct chunk_pool *pool, struct block *b)
 {
     struct chunk *small = small_of(pool, b);
+    bool first = small[0].size == 0; /* else they are as they were before it was whole */
 
-    for (unsigned i = 0; i < CHUNK_SMALL_PER_BIG; i++) {
+    for (unsigned i = 0; first && i < CHUNK_SMALL_PER_BIG; i++) {
         small[i].data = b->big.data + i * CHUNK_SMALL_BYTES;
         small[i].size = CHUNK_SMALL_BYTES;
         list_init(&small[i].link);

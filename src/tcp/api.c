@@ -19,12 +19,8 @@ static struct tcp_conn *owned_conn(const struct tcp *t, tcp_id id)
 /* At the end of a call that may have given the connection something to send. */
 static void kick(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
-    if (c->state != TCP_STATE_CLOSE) {
-        if (tcp_may_send(t, c, now))
-            tcp_mark_ready(t, c);
-        else
-            tcp_note_limit(t, c, now);
-    }
+    if (c->state != TCP_STATE_CLOSE)
+        tcp_follow_up(t, c, now);
     tcp_rec_settle(t, c, now);
     tcp_mark_dirty(t, c);
     tcp_conn_reap(t, c);

@@ -314,8 +314,10 @@ void tcp_raise(struct tcp *t, struct tcp_conn *c, unsigned event_bits)
 
 void tcp_mark_dirty(struct tcp *t, struct tcp_conn *c)
 {
-    if (!list_linked(&c->dirty))
-        list_add_tail(&t->dirty, &c->dirty);
+    if (list_linked(&c->dirty))
+        return;
+    list_add_tail(&t->dirty, &c->dirty);
+    tcp_record_expect(t, c);
 }
 
 static uint32_t wire_segments(const struct tcp_seg *seg)

@@ -679,10 +679,8 @@ static void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
     else if (!tcp_fast_path(t, c, seg, now))
         synchronised_input(t, c, seg, now);
     if (c->state != TCP_STATE_CLOSE) {
-        if (tcp_may_send(t, c, now))
-            tcp_mark_ready(t, c);
-        else
-            tcp_note_limit(t, c, now);
+        tcp_follow_up(t, c, now);
+        tcp_timers_settle(t, c);
         tcp_mark_dirty(t, c);
     }
     tcp_rec_settle(t, c, now);
@@ -723,6 +721,23 @@ static uint16_t entry_md5(const struct tcp *t, const void *entry, enum tcp_kind 
     return l ? tcp_md5_of_listener(l, &seg->src) : tcp_tw_md5(entry);
 }
 
+/*
+ * Of a connection that was not the last one nothing may be in the cache: its lines come all at once, not one after
+ * another as they are touched (all, for the commit of the turn reads them all); then what its queues point to.
+ */
+static void fetch(struct tcp *t, const struct tcp_conn *c)
+{
+    if (t->fetched == c)
+        return;
+    t->fetched = c;
+    for (size_t i = 64; i <= offsetof(struct tcp_conn, causes); i += 64)
+        __builtin_prefetch((const char *)c + i, 1);
+    __builtin_prefetch(c->rcvq.ring, 1);
+    __builtin_prefetch(c->sndbuf.ring, 1);
+    __builtin_prefetch(c->sndq.ring, 1);
+    __builtin_prefetch(c->writeq.ring, 1);
+}
+
 /* True: the segment belongs to an entry, which took it, or is not signed as it should be. */
 static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
 {
@@ -737,6 +752,8 @@ static bool entry_input(struct tcp *t, const struct tcp_seg *seg, uint64_t now)
     tcp_rec_seg_in(t, entry && kind == TCP_KIND_CONN ? entry : NULL, seg, now);
     if (!entry)
         return false;
+    if (kind == TCP_KIND_CONN)
+        fetch(t, entry);
     if (!tcp_md5_check(t, kind == TCP_KIND_CONN ? entry : NULL, entry_md5(t, entry, kind, seg), seg))
         return true;
     switch (kind) {

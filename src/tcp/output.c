@@ -278,9 +278,27 @@ static bool plan_probe(const struct tcp *t, const struct tcp_conn *c, const stru
     return true;
 }
 
+/*
+ * What plan_any() finds for nearly every segment of a transfer, by fewer questions: the cell is one segment, others wait
+ * behind it, and cwnd and window have room. False: ask on.
+ */
+static inline bool plan_cell(const struct tcp_conn *c, uint32_t cell, uint32_t nxt, uint32_t flying, uint64_t now,
+                             struct plan *p)
+{
+    uint32_t end;
+
+    if (cell + 1 >= c->writeq.count || c->rcvq.n_ranges || c->mtup.enabled || flying >= c->win.cwnd)
+        return false;
+    end = tcp_writeq_at(&c->writeq, cell)->end;
+    if (end - nxt > c->mss || seq_gt(end, tcp_wnd_end(c)) || gate(c, now) != TCP_LIMIT_READY)
+        return false;
+    *p = (struct plan){.len = end - nxt, .mss = c->mss};
+    return true;
+}
+
 /* The loop body of tcp_write_xmit: what new data goes next from there, or what it waits for. */
-static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
-                              uint64_t now, struct plan *p)
+static enum tcp_limit plan_any(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
+                               uint64_t now, struct plan *p)
 {
     uint32_t unsent = c->write_seq - at->nxt, quota, segs, end;
     bool fin = tcp_fin_unsent(c);
@@ -315,11 +333,26 @@ static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, con
     return TCP_LIMIT_READY;
 }
 
-static enum tcp_limit plan_data(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
+static enum tcp_limit plan_at(const struct tcp *t, const struct tcp_conn *c, const struct place *at,
+                              uint64_t now, struct plan *p)
+{
+    return plan_cell(c, at->cell, at->nxt, at->flying, now, p) ? TCP_LIMIT_READY : plan_any(t, c, at, now, p);
+}
+
+static enum tcp_limit plan_here(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
 {
     struct place at = place_now(c);
 
-    return plan_at(t, c, &at, now, p);
+    return plan_any(t, c, &at, now, p);
+}
+
+static enum tcp_limit plan_data(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p)
+{
+    if (c->write_seq == c->writeq.start && !c->fin_queued)
+        return c->state == TCP_STATE_CLOSE ? TCP_LIMIT_CLOSED : TCP_LIMIT_NOTHING;
+    if (plan_cell(c, 0, c->writeq.start, tcp_in_flight(c), now, p))
+        return TCP_LIMIT_READY;
+    return plan_here(t, c, now, p);
 }
 
 void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct tcp_pushed *ret)
@@ -362,10 +395,10 @@ uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_
     return from + (segs < UINT16_MAX ? segs : UINT16_MAX) * mss;
 }
 
-/* May a LOST descriptor be sent again now? */
+/* May a LOST descriptor, if there is one, be sent again now? */
 static bool retrans_allowed(const struct tcp_conn *c, uint64_t now)
 {
-    if (c->sndq.lost_pending == 0 || !may_send_data(c) || pacing_closed(c, now))
+    if (!may_send_data(c) || pacing_closed(c, now))
         return false;
     if (c->fastopen_rsk)
         return false; /* nothing but the SYN-ACK goes again before it is acknowledged */
@@ -382,9 +415,9 @@ static bool frto_holds(const struct tcp_conn *c)
     return c->frto_new && seq_gt(c->snd_nxt, c->high_seq);
 }
 
-static bool retrans_ready(const struct tcp_conn *c, uint64_t now)
+static inline bool retrans_ready(const struct tcp_conn *c, uint64_t now)
 {
-    return !frto_holds(c) && !c->tx_refused && retrans_allowed(c, now);
+    return c->sndq.lost_pending > 0 && !frto_holds(c) && !c->tx_refused && retrans_allowed(c, now);
 }
 
 /* Something waits, and no timer would ever look at it. */
@@ -397,11 +430,11 @@ static bool timer_missing(const struct tcp_conn *c, enum tcp_limit limit)
     return c->timer_at[TCP_TIMER_PROBE0] == TIME_NEVER && c->timer_at[TCP_TIMER_RETRANS] == TIME_NEVER;
 }
 
-bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+/* tcp_may_send(). *ret_limit: what plan_data() said where it was asked, else TCP_LIMIT_MAX. */
+static bool may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now, struct plan *p,
+                     enum tcp_limit *ret_limit)
 {
-    struct plan p;
-    enum tcp_limit limit;
-
+    *ret_limit = TCP_LIMIT_MAX;
     if (c->suspended)
         return false;
     if (c->rst_pending)
@@ -414,10 +447,18 @@ bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
         return false;
     if (tcp_ack_owed(c))
         return true;
-    limit = plan_data(t, c, now, &p);
-    if (limit == TCP_LIMIT_READY || (limit == TCP_LIMIT_TSO_DEFER && !is_deferred(c)))
+    *ret_limit = plan_data(t, c, now, p);
+    if (*ret_limit == TCP_LIMIT_READY || (*ret_limit == TCP_LIMIT_TSO_DEFER && !is_deferred(c)))
         return true;
-    return timer_missing(c, limit);
+    return timer_missing(c, *ret_limit);
+}
+
+bool tcp_may_send(const struct tcp *t, const struct tcp_conn *c, uint64_t now)
+{
+    struct plan p;
+    enum tcp_limit limit;
+
+    return may_send(t, c, now, &p, &limit);
 }
 
 bool tcp_is_urgent(const struct tcp *t, const struct tcp_conn *c)
@@ -453,7 +494,6 @@ static void start_segment(const struct tcp_conn *c, enum tcp_cause cause, uint32
 {
     struct tcp_seg *seg = &ret->seg;
 
-    memset(seg, 0, offsetof(struct tcp_seg, slice));
     ret->id = c->id;
     ret->cause = cause;
     ret->retransmission = false;
@@ -461,9 +501,16 @@ static void start_segment(const struct tcp_conn *c, enum tcp_cause cause, uint32
     seg->dst = c->tuple.remote;
     seg->src_port = c->tuple.local_port;
     seg->dst_port = c->tuple.remote_port;
-    seg->tos = c->tos;
     seg->seq = seq;
+    seg->ack = 0;
+    seg->wnd = seg->urg_ptr = 0;
     seg->flags = (uint16_t)flags;
+    seg->ecn = seg->ttl = seg->offset = 0;
+    seg->tos = c->tos;
+    seg->gso_size = seg->n_slices = 0;
+    seg->len = 0;
+    /* Of the rest of the options what these say is there is filled by those who put it there. */
+    memset(&seg->opt, 0, offsetof(struct tcp_options, sack));
 }
 
 static void put_timestamps(const struct tcp_conn *c, uint64_t now, struct tcp_seg *seg)
@@ -529,7 +576,7 @@ static void put_urgent(const struct tcp_conn *c, struct tcp_seg *seg)
 }
 
 /* Bytes [seq, seq + len) in segments of mss. */
-static void put_payload(const struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss,
+static void put_payload(struct tcp_conn *c, uint32_t seq, uint32_t len, uint32_t mss,
                         struct tcp_seg *seg)
 {
     uint32_t n = tcp_sndbuf_slices(&c->sndbuf, seq, len, seg->slice, TCP_SLICES_MAX, &seg->n_slices);
@@ -911,8 +958,6 @@ static bool make_tlp(struct tcp *t, struct tcp_conn *c, uint64_t now, struct tcp
     uint32_t next = c->snd_nxt + (unsent < mss ? unsent : mss) + (unsent == 0 ? 1u : 0u);
     struct tcp_desc *d;
 
-    if (!c->tlp_pending)
-        return false;
     c->tlp_pending = false;
     if (c->tlp_out || tcp_sndq_empty(&c->sndq) || !may_send_data(c) || c->fastopen_rsk ||
         !tcp_sndq_prepare(&c->sndq))
@@ -1004,14 +1049,15 @@ static bool make_segment(struct tcp *t, struct tcp_conn *c, uint64_t now, struct
         return true;
     if (c->state == TCP_STATE_CLOSE)
         return false;
-    if (make_fastopen_synack(t, c, now, ret) || make_syn(t, c, now, ret))
+    if (c->syn_pending && (make_fastopen_synack(t, c, now, ret) || make_syn(t, c, now, ret)))
         return true;
     c->syn_pending = false;
     if (c->state == TCP_STATE_SYN_SENT)
         return false;
     if (c->ackowed.fact_count > 0 && make_ack(t, c, now, ret))
         return true;
-    if (make_tlp(t, c, now, ret) || (!c->frto_new && make_retransmission(t, c, now, ret)) ||
+    if ((c->tlp_pending && make_tlp(t, c, now, ret)) ||
+        (c->sndq.lost_pending > 0 && !c->frto_new && make_retransmission(t, c, now, ret)) ||
         make_new_data(t, c, now, ret))
         return true;
     if (c->frto_new && !frto_holds(c)) {
@@ -1029,14 +1075,14 @@ static void note_limit(struct tcp *t, struct tcp_conn *c, enum tcp_limit limit, 
         tcp_rec_limit(t, c, c->sndq.lost_pending ? tcp_send_limit(t, c, now) : limit, now);
 }
 
-/* Nothing to send now: what waits is left to a timer or to an ACK. */
-static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
+/* Nothing to send now: what waits is left to a timer or to an ACK. What it waits for, if that was asked and still holds. */
+static enum tcp_limit settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     struct plan p;
     enum tcp_limit limit;
 
     if (c->state == TCP_STATE_CLOSE || c->suspended || c->state == TCP_STATE_SYN_SENT)
-        return;
+        return TCP_LIMIT_MAX;
     limit = plan_data(t, c, now, &p);
     note_limit(t, c, limit, now);
     if (limit == TCP_LIMIT_TSO_DEFER && !c->tso_deferred) {
@@ -1045,33 +1091,48 @@ static void settle(struct tcp *t, struct tcp_conn *c, uint64_t now)
     }
     if (limit == TCP_LIMIT_CWND)
         tcp_cwnd_validate(t, c, true, now);
-    if (!timer_missing(c, limit))
-        return;
-    if (limit == TCP_LIMIT_PACING)
-        tcp_timer_set(t, c, TCP_TIMER_PACING, c->pacing_next_at);
-    else
-        tcp_arm_probe0(t, c, now);
+    if (timer_missing(c, limit)) {
+        if (limit == TCP_LIMIT_PACING)
+            tcp_timer_set(t, c, TCP_TIMER_PACING, c->pacing_next_at);
+        else
+            tcp_arm_probe0(t, c, now);
+    }
+    return limit == TCP_LIMIT_TSO_DEFER || limit == TCP_LIMIT_CWND ? TCP_LIMIT_MAX : limit;
 }
 
-void tcp_note_limit(struct tcp *t, struct tcp_conn *c, uint64_t now)
+/* Nothing more goes now: is it for the peer's window? (end of tcp_write_xmit) limit and p as may_send() left them. */
+static void note_held(struct tcp *t, struct tcp_conn *c, uint64_t now, enum tcp_limit limit, struct plan *p)
 {
-    struct plan p = {0};
-    enum tcp_limit limit;
-
     if (c->chrono == TCP_CHRONO_UNSPEC || c->state == TCP_STATE_CLOSE)
         return;
-    limit = plan_data(t, c, now, &p);
+    if (limit == TCP_LIMIT_MAX) {
+        *p = (struct plan){0};
+        limit = plan_data(t, c, now, p);
+    }
     if (limit != TCP_LIMIT_READY && !c->suspended && c->state != TCP_STATE_SYN_SENT)
         note_limit(t, c, limit, now);
-    if (limit == TCP_LIMIT_RWND || (limit == TCP_LIMIT_TSO_DEFER && p.waits_rwnd))
+    if (limit == TCP_LIMIT_RWND || (limit == TCP_LIMIT_TSO_DEFER && p->waits_rwnd))
         tcp_chrono_start(c, TCP_CHRONO_RWND_LIMITED, now);
     else
         tcp_chrono_stop(c, TCP_CHRONO_RWND_LIMITED, now);
 }
 
+void tcp_follow_up(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    enum tcp_limit limit;
+    struct plan p;
+
+    if (may_send(t, c, now, &p, &limit))
+        tcp_mark_ready(t, c);
+    else
+        note_held(t, c, now, limit, &p);
+}
+
 bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
 {
     struct tcp_conn *c = tcp_conn_by_id(t, id);
+    enum tcp_limit limit;
+    struct plan p;
     bool made;
 
     if (!c)
@@ -1086,16 +1147,16 @@ bool tcp_output(struct tcp *t, tcp_id id, uint64_t now, struct tcp_out *ret)
         tcp_md5_sign(t, c->md5_key[0], &ret->seg);
         tcp_count_out(t, c, ret, now);
     } else {
-        settle(t, c, now);
+        limit = settle(t, c, now);
         tcp_rec_time(t, now);
         tcp_rec_bare(t, c, TCP_REC_T_ASKED, 0, 0);
     }
-    if (made && tcp_may_send(t, c, now)) {
+    if (made && may_send(t, c, now, &p, &limit)) {
         tcp_mark_ready(t, c);
         if (c->sndq.lost_pending || c->writeq.count)
             tcp_rec_limit(t, c, TCP_LIMIT_READY, now);
     } else {
-        tcp_note_limit(t, c, now);
+        note_held(t, c, now, limit, &p);
     }
     tcp_rec_settle(t, c, now);
     tcp_mark_dirty(t, c);

@@ -79,14 +79,14 @@ static bool ring_grow(struct tcp_rcvq *q)
     return true;
 }
 
-static bool ring_push(struct tcp_rcvq *q, const struct rcvq_piece *p)
+static bool ring_push(struct tcp_rcvq *q, struct rcvq_piece p)
 {
     if (q->count == q->ring_size && !ring_grow(q))
         return false;
-    *ring_at(q, q->count) = *p;
+    *ring_at(q, q->count) = p;
     q->count++;
-    q->bytes += p->len;
-    q->unnoted += p->len;
+    q->bytes += p.len;
+    q->unnoted += p.len;
     return true;
 }
 
@@ -109,12 +109,16 @@ static struct rcvq_piece *sink_tail(const struct sink *s)
     return s->q->count ? ring_at(s->q, s->q->count - 1) : NULL;
 }
 
-static bool sink_push(struct sink *s, struct rcvq_piece *p)
+static bool sink_push(struct sink *s, struct chunk *chunk, uint8_t *data, uint32_t len, uint32_t note)
 {
     const struct rcvq_piece *tail = sink_tail(s);
+    struct rcvq_piece p = {.chunk = chunk,
+                           .data = data,
+                           .len = len,
+                           .charge = tail && tail->chunk == chunk ? 0 : chunk->size,
+                           .note = note};
     struct rcvq_node *n;
 
-    p->charge = tail && tail->chunk == p->chunk ? 0 : p->chunk->size;
     if (!s->range) {
         if (!ring_push(s->q, p))
             return false;
@@ -122,11 +126,11 @@ static bool sink_push(struct sink *s, struct rcvq_piece *p)
         n = malloc(sizeof *n);
         if (!n)
             return false;
-        n->piece = *p;
+        n->piece = p;
         chain_add(s->range, n);
-        s->q->ooo_bytes += p->len;
+        s->q->ooo_bytes += p.len;
     }
-    s->q->truesize += p->charge;
+    s->q->truesize += p.charge;
     return true;
 }
 
@@ -151,16 +155,15 @@ static bool worth_adopting(const struct tcp_slice *part)
 static uint32_t put_adopt(struct sink *s, const struct tcp_slice *part)
 {
     struct rcvq_piece *tail = sink_tail(s);
-    struct rcvq_piece p = {.chunk = part->chunk, .len = part->len};
-
     /* The arena is ours to hand out; slices are read-only only to the stack that decodes them. */
-    p.data = part->chunk->data + (part->data - part->chunk->data);
+    uint8_t *data = part->chunk->data + (part->data - part->chunk->data);
+
     if (tail && tail->chunk == part->chunk && tail->data + tail->len == part->data) {
         sink_extend(s, part->len);
         return part->len;
     }
     chunk_ref(part->chunk);
-    if (sink_push(s, &p))
+    if (sink_push(s, part->chunk, data, part->len, 0))
         return part->len;
     chunk_unref(s->pool, part->chunk);
     return 0;
@@ -173,7 +176,7 @@ static uint32_t put_copy(struct sink *s, const uint8_t *data, uint32_t len)
     while (done < len) {
         struct rcvq_piece *tail = sink_tail(s);
         uint32_t room = piece_room(tail), n = len - done < room ? len - done : room;
-        struct rcvq_piece p = {0};
+        struct chunk *chunk;
 
         if (n) {
             memcpy(tail->data + tail->len, data + done, n);
@@ -181,18 +184,16 @@ static uint32_t put_copy(struct sink *s, const uint8_t *data, uint32_t len)
             done += n;
             continue;
         }
-        p.chunk =
-            chunk_alloc(s->pool, len - done > CHUNK_BIG_BYTES / 4 ? CHUNK_BIG_BYTES : CHUNK_SMALL_BYTES);
-        if (!p.chunk)
+        chunk = chunk_alloc(s->pool, len - done > CHUNK_BIG_BYTES / 4 ? CHUNK_BIG_BYTES : CHUNK_SMALL_BYTES);
+        if (!chunk)
             break;
-        p.data = p.chunk->data;
-        p.len = len - done < p.chunk->size ? len - done : p.chunk->size;
-        memcpy(p.data, data + done, p.len);
-        if (!sink_push(s, &p)) {
-            chunk_unref(s->pool, p.chunk);
+        n = len - done < chunk->size ? len - done : chunk->size;
+        memcpy(chunk->data, data + done, n);
+        if (!sink_push(s, chunk, chunk->data, n, 0)) {
+            chunk_unref(s->pool, chunk);
             break;
         }
-        done += p.len;
+        done += n;
     }
     return done;
 }
@@ -431,7 +432,7 @@ static bool chain_to_ring(struct tcp_rcvq *q, struct rcvq_range *r)
     while (r->head) {
         struct rcvq_node *n = r->head;
 
-        if (!ring_push(q, &n->piece))
+        if (!ring_push(q, n->piece))
             return false;
         q->ooo_bytes -= n->piece.len;
         r->start += n->piece.len;
@@ -777,7 +778,7 @@ bool tcp_rcvq_adopt(struct tcp_rcvq *q, struct chunk *chunk, uint8_t *data, uint
 {
     struct sink s = {.q = q};
 
-    return sink_push(&s, &(struct rcvq_piece){.chunk = chunk, .data = data, .len = len, .note = note});
+    return sink_push(&s, chunk, data, len, note);
 }
 
 bool tcp_rcvq_adopt_ooo(struct tcp_rcvq *q, uint32_t seq, struct chunk *chunk, uint8_t *data, uint32_t len,
@@ -793,7 +794,7 @@ bool tcp_rcvq_adopt_ooo(struct tcp_rcvq *q, uint32_t seq, struct chunk *chunk, u
         *last = (struct rcvq_range){.start = seq, .end = seq};
     }
     s.range = last;
-    if (!sink_push(&s, &(struct rcvq_piece){.chunk = chunk, .data = data, .len = len, .note = note})) {
+    if (!sink_push(&s, chunk, data, len, note)) {
         if (!last->head)
             q->n_ranges--;
         return false;

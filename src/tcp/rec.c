@@ -830,21 +830,29 @@ void tcp_rec_put_parked(struct tcp *t, const struct tcp_conn *c)
         t->rec->current = NULL;
 }
 
+/* Up to 16 characters of a name; how many there were. */
+static size_t name_part(char to[16], const char *from)
+{
+    size_t n = 0;
+
+    for (; n < 16 && from[n]; n++)
+        to[n] = from[n];
+    return n;
+}
+
 void tcp_trace_reply(struct tcp *t, enum tcp_rec_reply what, const char *name, const struct ip_addr *local,
                      const struct ip_addr *remote, uint64_t now)
 {
     struct tcp_ev_named e = {.h = header(TCP_REC_T_REPLY, what, 0, now)};
     struct ip_tuple tuple = {0};
     struct tcp_rec_tuple out;
-    size_t n = strnlen(name, 32);
     uint8_t *at;
 
     if (!t->rec)
         return;
     e.h.flags = TCP_REC_F_TUPLE;
-    memcpy(e.name0, name, n < 16 ? n : 16);
-    if (n > 16)
-        memcpy(e.name1, name + 16, n - 16);
+    if (name_part(e.name0, name) == sizeof e.name0)
+        (void)name_part(e.name1, name + sizeof e.name0);
     if (local)
         tuple.local = *local;
     if (remote)

@@ -71,12 +71,14 @@ uint32_t tcp_record_layout(void)
 /* Detects a damaged arena, not an adversary: four lanes, so that it doesn't wait for itself. */
 static uint64_t record_sum(const struct tcp_record *r)
 {
-    const char *at = (const char *)r + offsetof(struct tcp_record, sum) + sizeof r->sum;
-    size_t words = (sizeof *r - offsetof(struct tcp_record, sum) - sizeof r->sum) / 8;
+    const uint8_t *at = (const uint8_t *)r + offsetof(struct tcp_record, sum) + sizeof r->sum;
+    enum { WORDS = (sizeof *r - offsetof(struct tcp_record, sum) - sizeof r->sum) / 8 };
     struct tcp_record_sum s;
 
     tcp_record_sum_begin(&s);
-    for (size_t i = 0; i < words; i++)
+    for (unsigned i = 0; i < WORDS / 4; i++)
+        tcp_record_sum_four(&s, at + i * 32);
+    for (unsigned i = WORDS / 4 * 4; i < WORDS; i++)
         tcp_record_sum_add(&s, at + i * 8);
     return tcp_record_sum_end(&s);
 }
@@ -214,8 +216,8 @@ void tcp_record_fill(const struct tcp_conn *c, struct tcp_record *r)
     TCP_RECORD_FIELDS(V, B)
 #undef V
 #undef B
-    if (c->cc)
-        memcpy(r->cc_name, c->cc->name, strnlen(c->cc->name, sizeof r->cc_name - 1));
+    for (unsigned i = 0; c->cc && i < sizeof r->cc_name - 1 && c->cc->name[i]; i++)
+        r->cc_name[i] = c->cc->name[i];
 }
 
 static void save(const struct tcp_conn *c, struct tcp_record *r, uint32_t layout)
@@ -373,6 +375,28 @@ static void commit_conn(struct tcp *t, struct tcp_conn *c, bool journal)
     c->celled = false;
 }
 
+void tcp_record_expect(const struct tcp *t, const struct tcp_conn *c)
+{
+    __builtin_prefetch(&t->records->slots[c->block].selector, 1);
+}
+
+/* The record that is written after two more; its selector was fetched when it became dirty. */
+static void fetch_ahead(const struct tcp *t)
+{
+    const struct list_node *node = t->dirty.next;
+    const struct slot *s;
+    const char *to;
+
+    for (unsigned i = 0; i < 2 && node != &t->dirty; i++)
+        node = node->next;
+    if (node == &t->dirty)
+        return;
+    s = &t->records->slots[list_entry(node, struct tcp_conn, dirty)->block];
+    to = (const char *)&s->record[(s->selector + 1) & 1];
+    for (size_t i = 0; i < sizeof s->record[0]; i += 64)
+        __builtin_prefetch(to + i, 1);
+}
+
 uint32_t tcp_commit(struct tcp *t, uint64_t now)
 {
     bool journal = chunk_pool_has_journal(t->pool);
@@ -386,6 +410,7 @@ uint32_t tcp_commit(struct tcp *t, uint64_t now)
 
         if (!c->id)
             continue;
+        fetch_ahead(t);
         commit_conn(t, c, journal);
         tcp_park_committed(t, c);
         n++;

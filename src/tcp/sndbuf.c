@@ -189,11 +189,15 @@ void tcp_sndbuf_free_to(struct tcp_sndbuf *b, struct chunk_pool *pool, uint32_t 
     }
 }
 
-/* Index of the piece that holds the byte `seq`, start <= seq < end. */
+/* Index of the piece that holds the byte `seq`, start <= seq < end: mostly that of the last time, or the next one. */
 static uint32_t piece_find(const struct tcp_sndbuf *b, uint32_t seq)
 {
-    uint32_t low = 0, high = b->count, key = seq - b->start;
+    uint32_t low = (b->near - b->head) & (b->cap - 1), high = b->count, key = seq - b->start;
 
+    for (uint32_t i = low; i < low + 2 && i < high; i++)
+        if (seq - piece_at(b, i)->seq < piece_at(b, i)->len)
+            return i;
+    low = 0;
     while (high - low > 1) {
         uint32_t mid = low + (high - low) / 2;
 
@@ -205,7 +209,7 @@ static uint32_t piece_find(const struct tcp_sndbuf *b, uint32_t seq)
     return low;
 }
 
-uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
+uint32_t tcp_sndbuf_slices(struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
                            unsigned max, uint16_t *ret_n)
 {
     uint32_t done = 0, i;
@@ -223,6 +227,7 @@ uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t le
             slice[n].chunk = p->chunk;
             done += take;
         }
+        b->near = (b->head + i - 1) & (b->cap - 1);
     }
     *ret_n = n;
     return done;

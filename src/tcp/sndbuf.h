@@ -36,6 +36,7 @@ struct tcp_sndbuf {
     uint32_t reserved; /* empty pieces behind them, between reserve and commit */
     uint32_t start, end;
     uint32_t truesize; /* bytes charged */
+    uint32_t near;     /* place in the ring of the piece that was sent from last; only tells where to look first */
     uint32_t limit;    /* SO_SNDBUF, or what autotuning made of it; kept for sndmem.c, no business of this file */
 };
 
@@ -65,7 +66,7 @@ void tcp_sndbuf_free_to(struct tcp_sndbuf *b, struct chunk_pool *pool, uint32_t 
  * The bytes [seq, seq + len) within [start, end), as slices. Returns the bytes covered: fewer than len only
  * if `max` slices did not suffice.
  */
-uint32_t tcp_sndbuf_slices(const struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
+uint32_t tcp_sndbuf_slices(struct tcp_sndbuf *b, uint32_t seq, uint32_t len, struct tcp_slice *slice,
                            unsigned max, uint16_t *ret_n);
 /*
  * Brings the pool's journal up to date: what was appended since the last call; with `room` also the reserved places, so

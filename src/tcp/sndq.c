@@ -30,6 +30,7 @@ static void slab_put(struct tcp_desc_slab *s, struct tcp_desc *d)
 {
     d->tsorted.next = s->free ? &s->free->tsorted : NULL;
     s->free = d;
+    s->n_free++;
 }
 
 static bool slab_refill(struct tcp_desc_slab *s)
@@ -49,21 +50,19 @@ static struct tcp_desc *slab_get(struct tcp_desc_slab *s)
 {
     struct tcp_desc *d;
 
+    assert(!s->free == !s->n_free);
     if (!s->free && !slab_refill(s))
         return NULL;
     d = s->free;
     s->free = d->tsorted.next ? list_entry(d->tsorted.next, struct tcp_desc, tsorted) : NULL;
     s->in_use++;
+    s->n_free--;
     return d;
 }
 
 static bool slab_has(struct tcp_desc_slab *s, unsigned n)
 {
-    struct tcp_desc *d = s->free;
-
-    for (; d && n > 0; n--)
-        d = d->tsorted.next ? list_entry(d->tsorted.next, struct tcp_desc, tsorted) : NULL;
-    return n == 0 || slab_refill(s);
+    return s->n_free >= n || slab_refill(s);
 }
 
 void tcp_desc_slab_destroy(struct tcp_desc_slab *s)
@@ -107,10 +106,10 @@ static bool ring_room(struct tcp_sndq *q, uint32_t n)
     uint32_t cap = q->cap ? q->cap : RING_MIN;
     struct tcp_desc **ring;
 
+    if (q->count + n <= q->cap)
+        return true;
     while (cap < q->count + n)
         cap *= 2;
-    if (cap == q->cap)
-        return true;
     ring = malloc(cap * sizeof(struct tcp_desc *));
     if (!ring)
         return false;
@@ -195,6 +194,8 @@ static void account(struct tcp_sndq *q, const struct tcp_desc *d, enum direction
     uint32_t n = dir == IN ? d->pcount : 0u - d->pcount;
 
     q->packets_out += n;
+    if (!(d->flags & (TCP_DESC_SACKED | TCP_DESC_RETRANS | TCP_DESC_LOST)))
+        return;
     if (d->flags & TCP_DESC_SACKED) {
         q->sacked_out += n;
         if (seq_leq(d->end, q->lost_hint))
@@ -273,11 +274,15 @@ struct tcp_desc *tcp_sndq_push(struct tcp_sndq *q, uint32_t len, uint16_t mss, u
 
     if (!ring_room(q, 1) || !(d = slab_get(q->slab)))
         return NULL;
-    *d = (struct tcp_desc){.seq = q->nxt, .mss = mss, .flags = (uint16_t)flags, .tx_count = 1};
+    d->seq = q->nxt;
     d->end = d->seq + len + ((flags & TCP_DESC_SYN) ? 1u : 0u) + ((flags & TCP_DESC_FIN) ? 1u : 0u);
+    d->mss = mss;
+    d->flags = (uint16_t)flags;
+    d->tx_count = 1;
     d->first_sent_at = d->sent_at = sent_at;
+    d->delivered_at = d->first_tx_at = 0; /* tcp_rate_sent() */
+    d->delivered = d->delivered_ce = d->tx_lost = d->tx_in_flight = 0;
     set_pcount(d);
-    list_init(&d->tsorted);
     list_add_tail(&q->tsorted, &d->tsorted);
     ring_insert(q, q->count, d);
     q->nxt = d->end;

@@ -60,7 +60,7 @@ struct tcp_desc {
 struct tcp_desc_slab {
     struct tcp_desc *free;
     void *blocks;
-    uint32_t in_use;
+    uint32_t in_use, n_free;
 };
 /* Every queue must have been cleared. */
 void tcp_desc_slab_destroy(struct tcp_desc_slab *s);

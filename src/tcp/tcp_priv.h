@@ -128,6 +128,7 @@ struct tcp_fastopen_cookie {
     uint8_t value[TCP_FASTOPEN_COOKIE_MAX];
 };
 
+/* By heat: the map is in docs/architecture.md. Flags that every segment asks for are in the second line. */
 struct tcp_conn {
     /* identity; hot for lookup */
     struct ip_tuple tuple;      /* first: TCP_ENTRY */
@@ -141,6 +142,11 @@ struct tcp_conn {
     bool in_accept_queue;       /* counted in its listener's accept_queue */
     bool dead;                  /* free at the end of the verb: owner gone and CLOSE */
     bool suspended;             /* the stack holds it: neighbour unresolved */
+    bool tx_refused;            /* the device was full: new data waits for a send, an ACK or PROBE0 */
+    bool pacing_needed;         /* sk_pacing_status */
+    bool urg_seen;
+    bool fin_received;          /* rcv_nxt is behind the FIN */
+    bool fin_waits;             /* behind a hole, at fin_seq */
 
     struct list_node ready;     /* t->ready_urgent or t->ready_bulk */
     struct list_node event;     /* t->events */
@@ -162,7 +168,6 @@ struct tcp_conn {
     uint16_t advmss;            /* what we announce, before the options' length */
     uint16_t mss;               /* current payload per segment: mss_cache of Linux (options taken off) */
     uint16_t pmtu;              /* icsk_pmtu_cookie: what mss was made from */
-    uint8_t tos;
     struct {
         bool enabled;
         uint32_t search_low, search_high; /* bytes of IP packets: passes; may pass */
@@ -179,6 +184,7 @@ struct tcp_conn {
     struct dctcp_ce dctcp_ce;   /* what the peer's DCTCP wants to know, if cc asks for it */
     uint8_t snd_wscale;         /* shift of windows that the peer announces */
     uint8_t rcv_wscale;         /* shift of ours */
+    uint8_t tos;
 
     /* send sequence space: snd_una <= snd_nxt <= write_seq (+1 for FIN) */
     uint32_t iss, snd_una, snd_nxt, write_seq;
@@ -192,6 +198,7 @@ struct tcp_conn {
     bool nodelay, cork;
     bool syn_pending;           /* SYN or SYN-ACK is to be (re)sent */
     bool rst_pending;           /* RST is to be sent, then it is dead */
+    bool fastopen_rsk;          /* made by a SYN with data; its SYN-ACK is not acknowledged yet */
     enum tcp_cause rst_cause;
     bool probe_pending;         /* zero-window or keepalive probe is to be sent now */
     enum tcp_cause probe_cause;
@@ -210,13 +217,8 @@ struct tcp_conn {
     uint8_t retransmits;        /* icsk_retransmits */
     uint8_t backoff;
     uint8_t probes_out;
-    uint8_t total_syn_retrans;  /* SYN or SYN-ACK retransmissions before establishment */
-    uint16_t total_rto, total_rto_recoveries; /* timeouts of all kinds; first ones of a row */
-    uint32_t total_rto_time_ms;
-    uint64_t rto_at;            /* the first timeout of a row that is not over, 0: none */
     uint64_t retrans_stamp;     /* first retransmission of this loss, 0: none */
     uint64_t probe_begun_at;    /* first unanswered window probe, 0: none */
-    bool tx_refused;            /* the device was full: new data waits for a send, an ACK or PROBE0 */
     struct {
         uint64_t probe0_at, probe_begun_at;
         uint8_t probes_out, backoff;
@@ -228,8 +230,6 @@ struct tcp_conn {
     uint64_t cc_state[CC_STATE_BYTES / 8];
     uint8_t ca_state;           /* enum tcp_ca_state */
     uint32_t high_seq;          /* snd_nxt when the loss was found */
-    uint32_t undo_marker, undo_retrans, prior_ssthresh, prior_cwnd;
-    uint32_t retrans_high;
     struct tcp_rack rack;
     uint8_t rtx;                /* enum tcp_rtx */
     bool frto;                  /* RFC 5682: is this timeout spurious? */
@@ -240,7 +240,6 @@ struct tcp_conn {
     uint32_t tlp_high_seq;      /* snd_nxt when it left */
     uint16_t reordering;
     uint16_t dup_acks;          /* sacked_out emulation without SACK */
-    uint32_t prr_delivered, prr_out;
     uint32_t delivered;         /* segments */
     uint32_t delivered_ce;      /* of them, by ACKs with ECE */
     uint64_t mstamp;            /* time of the event that is being processed, for the controller */
@@ -260,7 +259,6 @@ struct tcp_conn {
     uint32_t tso_deferred_end;
 
     /* pacing: the rate is always known; it is a gate only where the controller or the program asks */
-    bool pacing_needed;         /* sk_pacing_status */
     uint64_t pacing_rate;       /* bytes/s, UINT64_MAX: none */
     uint64_t max_pacing_rate;
     uint64_t pacing_next_at;
@@ -268,10 +266,7 @@ struct tcp_conn {
     /* receive sequence space */
     uint32_t irs, rcv_nxt, rcv_wup, rcv_wnd, copied_seq;
     uint32_t rcv_up;
-    bool urg_seen;
-    bool fin_received;          /* rcv_nxt is behind the FIN */
     uint32_t fin_seq;           /* of a FIN that waits behind a hole, if fin_waits */
-    bool fin_waits;
     struct tcp_rcvq rcvq;
     uint32_t window_clamp, rcv_ssthresh;
     uint16_t rcv_mss;
@@ -279,10 +274,37 @@ struct tcp_conn {
     /* timestamps (RFC 7323); the clock is ms of now plus ts_offset */
     uint32_t ts_offset;
     uint32_t ts_recent;
-    uint64_t ts_recent_at;      /* when ts_recent was set, 0: none */
     uint32_t last_ack_sent;     /* rcv_nxt of our last ACK */
+    uint64_t ts_recent_at;      /* when ts_recent was set, 0: none */
 
     struct tcp_ackowed ackowed;
+
+    /* TCP-MD5: places in the key table, longest prefix first; [0] is the key that counts, 0: none */
+    uint16_t md5_key[TCP_MD5_KEYS_CONN];
+    uint8_t md5_prefix[TCP_MD5_KEYS_CONN];
+    uint32_t user_timeout_ms;
+
+    uint64_t timer_at[TCP_TIMER_MAX];
+    struct wheel_timer timer;   /* armed for the earliest */
+    struct tcp_rec_conn rec;    /* the flight recorder's */
+
+    /* accounting */
+    uint64_t rcv_tstamp, last_data_recv_at;
+    uint64_t bytes_acked, bytes_received, bytes_sent;
+    uint32_t segs_in, segs_out, data_segs_in, data_segs_out;
+
+    /* ---- cold from here on: recovery, opening, options of programs, what is only told ---- */
+
+    /* recovery */
+    uint32_t undo_marker, undo_retrans, prior_ssthresh, prior_cwnd;
+    uint32_t retrans_high;
+    uint32_t prr_delivered, prr_out;
+    uint8_t total_syn_retrans;  /* SYN or SYN-ACK retransmissions before establishment */
+    uint16_t total_rto, total_rto_recoveries; /* timeouts of all kinds; first ones of a row */
+    uint32_t total_rto_time_ms;
+    uint64_t rto_at;            /* the first timeout of a row that is not over, 0: none */
+    uint32_t total_retrans, dsack_dups, reord_seen, rcv_ooopack;
+    uint64_t bytes_retrans, created_at, invalid_ack_at;
 
     /* Fast Open (RFC 7413), active: */
     bool defer_connect;         /* its SYN waits for tcp_fastopen_connect() */
@@ -294,35 +316,21 @@ struct tcp_conn {
     uint8_t defer_accept;       /* active: retransmissions, as Linux counts them; not 0: delay the handshake's ACK */
     uint16_t syn_data;          /* bytes in the SYN */
     struct tcp_fastopen_cookie fastopen_cookie; /* of the next SYN or SYN-ACK */
-    /* passive: */
-    bool fastopen_rsk;          /* made by a SYN with data; its SYN-ACK is not acknowledged yet */
+    /* passive (and fastopen_rsk): */
     uint8_t synack_timeouts, synack_retrans;
     uint32_t synack_ack;        /* of the SYN-ACK: behind the data of the SYN */
     uint64_t synack_sent_at;    /* first SYN-ACK, 0: not yet */
 
-    /* TCP-MD5: places in the key table, longest prefix first; [0] is the key that counts, 0: none */
-    uint16_t md5_key[TCP_MD5_KEYS_CONN];
-    uint8_t md5_prefix[TCP_MD5_KEYS_CONN];
-
-    /* keepalive, user timeout, linger */
+    /* keepalive, linger */
     bool keepalive;
     uint8_t keepalive_probes, syn_retries; /* 0: configuration */
     uint32_t keepalive_time_s, keepalive_intvl_s; /* 0: configuration */
-    uint32_t user_timeout_ms;
     int32_t linger2_s;          /* 0: configuration, < 0: none */
 
-    uint64_t timer_at[TCP_TIMER_MAX];
-    struct wheel_timer timer;   /* armed for the earliest */
-
-    /* accounting */
-    uint64_t created_at, rcv_tstamp, last_data_recv_at, invalid_ack_at;
-    uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
-    uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans;
-    uint32_t dsack_dups, reord_seen, rcv_ooopack;
     uint32_t causes[TCP_CAUSE_MAX];
     uint32_t drops[TCP_DROP_MAX];
-    struct tcp_rec_conn rec;    /* the flight recorder's */
 };
+static_assert(offsetof(struct tcp_conn, undo_marker) <= 25 * 64, "what a segment touches: docs/architecture.md has the map");
 
 enum { TCP_SHUT_RD = 1, TCP_SHUT_WR = 2 };
 
@@ -397,6 +405,7 @@ struct tcp {
     struct tcp_metrics_cache *metrics;
     struct tcp_md5_table *md5;
     uint16_t md5_in;                 /* key that signed the segment being processed: its answers are signed with it */
+    const void *fetched;             /* the connection whose segment came last; to be compared only */
     struct tcp_rec *rec;             /* the flight recorder, NULL: none */
     struct siphash_key cookie_key[2]; /* SYN cookies */
     struct siphash_key fastopen_key[2];
@@ -883,8 +892,8 @@ void tcp_after_push(const struct tcp *t, const struct tcp_conn *c, uint64_t now,
  * pieces in which they would.
  */
 uint32_t tcp_sendable_end(const struct tcp *t, const struct tcp_conn *c, uint32_t *ret_piece);
-/* Nothing more goes now: is it for the peer's window? (end of tcp_write_xmit) */
-void tcp_note_limit(struct tcp *t, struct tcp_conn *c, uint64_t now);
+/* The end of a verb: READY if something may go now; else it is noted if the peer's window holds it. One plan for both. */
+void tcp_follow_up(struct tcp *t, struct tcp_conn *c, uint64_t now);
 
 /* ---- sndmem.c ------------------------------------------------------------------------------------------------- */
 uint32_t tcp_wmem_queued(const struct tcp_conn *c);
@@ -976,6 +985,8 @@ bool tcp_ack_take(struct tcp_conn *c, struct tcp_ack_fact *ret);
 
 /* ---- timers.c ------------------------------------------------------------------------------------------------ */
 void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint64_t at); /* TIME_NEVER: off */
+/* The end of input: the wheel's timer goes if no deadline is left. */
+void tcp_timers_settle(struct tcp *t, struct tcp_conn *c);
 void tcp_timers_off(struct tcp *t, struct tcp_conn *c);
 /* Everything of one connection whose time has come. */
 void tcp_conn_expire(struct tcp *t, struct tcp_conn *c, uint64_t now);
@@ -1010,6 +1021,8 @@ void tcp_records_destroy(struct tcp *t);
 /* A place in the arena for a connection's record, UINT32_MAX: none; and it is free again. */
 uint32_t tcp_record_take_block(struct tcp *t);
 void tcp_record_give_block(struct tcp *t, uint32_t block);
+/* Its record will be written: what tcp_commit() looks at first is fetched into the cache. */
+void tcp_record_expect(const struct tcp *t, const struct tcp_conn *c);
 /* What is published of a connection (record and cell) goes with the next commit. */
 void tcp_record_clear(struct tcp *t, const struct tcp_conn *c);
 /* The record goes with the next commit and the place is free: what it says is published elsewhere. */
@@ -1032,6 +1045,16 @@ static inline void tcp_record_sum_add(struct tcp_record_sum *s, const void *word
 
     memcpy(&w, word, sizeof w);
     *lane = (*lane ^ w) * 0x9e3779b97f4a7c15ull;
+}
+/* The first words of all, or those behind a multiple of four: four at once, in registers. */
+static inline void tcp_record_sum_four(struct tcp_record_sum *s, const uint8_t *words)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t w;
+
+        memcpy(&w, words + i * sizeof w, sizeof w);
+        s->lane[i] = (s->lane[i] ^ w) * 0x9e3779b97f4a7c15ull;
+    }
 }
 static inline uint64_t tcp_record_sum_end(const struct tcp_record_sum *s)
 {

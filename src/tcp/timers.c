@@ -6,7 +6,9 @@
  *     timer.at <= min(timer_at[]) while any of them is set
  *
  * It is moved only when a deadline earlier than it comes; where deadlines move away it runs out for nothing,
- * finds nothing due and is armed anew. Nothing changes before a deadline. Each kind has its function,
+ * finds nothing due and is armed anew. Where none is left when a segment has been processed it goes at once: its
+ * neighbours in the wheel, which were armed at about the same time, are in the cache still, and would not be when it
+ * runs out. Nothing changes before a deadline. Each kind has its function,
  * tcp_expired_<kind>(); they mark what is to be sent, end connections, but send and free nothing.
  */
 #include "tcp/tcp_priv.h"
@@ -35,6 +37,12 @@ void tcp_timer_set(struct tcp *t, struct tcp_conn *c, enum tcp_timer which, uint
         c->rtx = TCP_RTX_RTO; /* tcp_set_retrans() says otherwise */
     if (at < c->timer.at)
         wheel_arm(&t->wheel, &c->timer, at);
+}
+
+void tcp_timers_settle(struct tcp *t, struct tcp_conn *c)
+{
+    if (c->timer_at[TCP_TIMER_RETRANS] == TIME_NEVER && c->timer.at != TIME_NEVER && earliest(c) == TIME_NEVER)
+        wheel_disarm(&t->wheel, &c->timer);
 }
 
 void tcp_timers_off(struct tcp *t, struct tcp_conn *c)

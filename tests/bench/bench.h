@@ -57,7 +57,7 @@ struct peers;
 /* `n` of them in that state; established ones have had one exchange each. */
 struct peers *peers_create(const struct bench_options *o, uint32_t n, enum peers_state state);
 void peers_destroy(struct peers *p);
-/* So many exchanges, each with one of the first `active` peers by chance: a request comes, a response leaves. */
+/* So many exchanges, each with one of the first `active` peers by chance: request, response, in the next turn its ACK. */
 void peers_exchange(struct peers *p, uint32_t active, uint64_t exchanges);
 void peers_rest(struct peers *p);
 /* Bytes of each that malloc gave, tables included; and of resident memory. */

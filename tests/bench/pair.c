@@ -309,6 +309,8 @@ static void turn(struct pair *p, struct side *me, struct side *other)
             me->in.count--;
             deliver(p, me, seg);
         }
+        if (!me->in.count)
+            me->in.head = 0; /* places that are still in the cache: all of them are 18 MB */
         events(me);
         program(p, me);
         tcp_commit(me->t, p->now);

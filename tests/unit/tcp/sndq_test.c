@@ -78,6 +78,26 @@ static void counts(void **state)
     check(f);
 }
 
+/* A descriptor that was used before says nothing of that: a SYN's would be taken for a sample of the path's rate. */
+static void used_again_it_is_clean(void **state)
+{
+    struct fixture *f = *state;
+    struct tcp_desc *d, *again, old;
+
+    d = tcp_sndq_push(&f->q, MSS, MSS, TCP_DESC_PSH, 5);
+    old = *d;
+    memset(&d->delivered_at, 0xff, sizeof *d - offsetof(struct tcp_desc, delivered_at));
+    d->tx_count = 7;
+    d->first_sent_at = d->sent_at = 9;
+    tcp_sndq_pop(&f->q);
+    again = tcp_sndq_push(&f->q, MSS, MSS, TCP_DESC_PSH, 5);
+    assert_ptr_equal(again, d);
+    old.seq += MSS;
+    old.end += MSS;
+    assert_memory_equal(&again->seq, &old.seq, sizeof old - offsetof(struct tcp_desc, seq));
+    check(f);
+}
+
 static void fin_alone(void **state)
 {
     struct fixture *f = *state;
@@ -478,6 +498,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(counts),
+        T(used_again_it_is_clean),
         T(fin_alone),
         T(trims),
         T(sack_splits_at_mss),

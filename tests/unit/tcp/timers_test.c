@@ -215,6 +215,31 @@ static void lazy_wheel(void **unused)
     pair_end(&p);
 }
 
+/* The last ACK takes the sender's last deadline, and its timer goes with it: nothing wakes up for nothing later. */
+static void idle_has_no_timer(void **unused)
+{
+    struct pair p;
+
+    (void)unused;
+    pair_init(&p);
+    p.a.config.tcp_park_after = 0;
+    pair_connect(&p);
+    pair_run(&p, p.now + 10 * NSEC_PER_SEC);
+    side_write(&p, &p.a, 100);
+    side_output(&p, &p.a);
+    assert_true(tcp_deadline(p.a.t) < p.now + 2 * NSEC_PER_SEC);
+    while (p.b.received < 100 || p.a.first || p.b.first) {
+        p.now = pair_next_at(&p);
+        pair_turn(&p);
+        side_read(&p, &p.b);
+        side_output(&p, &p.b); /* quickly: reading may owe a window update */
+    }
+    assert_true(tcp_deadline(p.a.t) > p.now);
+    pair_run(&p, p.now + 50 * NSEC_PER_MSEC); /* the ACK may have been delayed */
+    assert_true(tcp_deadline(p.a.t) == TIME_NEVER);
+    pair_end(&p);
+}
+
 /* No route: it ends a SYN-SENT; others are tried again by the timer, without spinning (asserted by
  * pair_turn()). */
 static void unreachable(void **unused)
@@ -251,6 +276,7 @@ int main(void)
         cmocka_unit_test(keepalive_gives_up), cmocka_unit_test(fin_wait2),
         cmocka_unit_test(orphan_gives_up),    cmocka_unit_test(orphan_limit),
         cmocka_unit_test(lazy_wheel),         cmocka_unit_test(unreachable),
+        cmocka_unit_test(idle_has_no_timer),
     };
 
     return cmocka_run_group_tests_name("tcp_timers", tests, NULL, NULL);

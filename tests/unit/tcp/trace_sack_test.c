@@ -43,11 +43,32 @@ static void ranges_as_they_are_now(void **st)
     h_free(h);
 }
 
+/* What was cut to whole segments before there was a hole makes room for its block, also where more waits behind it. */
+static void data_makes_room_for_blocks(void **st)
+{
+    struct harness *h = h_passive("mss 1000,nop,nop,sackOK", 2000);
+
+    (void)st;
+    assert_int_equal(h_send(h, 5000), 5000);
+    out(h, ". 1:1001(1000) ack 1 win *");
+    out(h, "P. 1001:2001(1000) ack 1 win *");
+    in(h, ". 1001:2001(1000) ack 1 win 2000");
+    out(h, ". 2001:2001(0) ack 1 win * <nop,nop,sack 1001:2001>");
+    in(h, ". 2001:2001(0) ack 2001 win 65535");
+    out(h, ". 2001:2989(988) ack 1 win * <nop,nop,sack 1001:2001>");
+    out(h, ". 2989:3001(12) ack 1 win * <nop,nop,sack 1001:2001>");
+    out(h, ". 3001:3989(988) ack 1 win * <nop,nop,sack 1001:2001>");
+    out(h, "P. 3989:4001(12) ack 1 win * <nop,nop,sack 1001:2001>");
+    out(h, ". 4001:4989(988) ack 1 win * <nop,nop,sack 1001:2001>"); /* Nagle holds the rest */
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_hole_first_in_its_ack),
         cmocka_unit_test(ranges_as_they_are_now),
+        cmocka_unit_test(data_makes_room_for_blocks),
     };
 
     return cmocka_run_group_tests_name("trace_sack", tests, NULL, NULL);
