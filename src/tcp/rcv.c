@@ -199,8 +199,12 @@ static void learn(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, 
 static void join(struct tcp *t, struct tcp_conn *c, struct text *x, uint64_t now)
 {
     struct tcp_sack_block dup;
-    uint32_t joined = tcp_rcvq_join(&c->rcvq, t->pool, c->rcv_nxt, &dup);
+    uint32_t lost, joined = tcp_rcvq_join(&c->rcvq, t->pool, c->rcv_nxt, &dup, &lost);
 
+    if (lost) {
+        tcp_drop(t, c, TCP_DROP_NO_MEMORY);
+        c->fin_waits = false; /* it comes again with what was lost */
+    }
     dsack_set(t, c, x, dup.start, dup.end);
     received(t, c, joined, now);
 }
