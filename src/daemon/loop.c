@@ -40,6 +40,7 @@
 #define TX_FRAMES 32
 #define ROUNDS 4
 #define STARVED_AT_ONCE 64
+#define STARVED_LATER 0.02 /* s */
 #define LAST_ROUNDS 4096 /* at the end: 32 frames each */
 
 struct loop {
@@ -113,8 +114,6 @@ static bool tap_read_one(struct loop *l, uint64_t now)
         tap_read_done(d->tap);
         return true;
     case TAP_READ_EMPTY:
-        return false;
-    case TAP_READ_NO_MEMORY:
         return false;
     case TAP_READ_GONE:
         tap_gone(l);
@@ -260,26 +259,51 @@ static void write_batch(struct loop *l, int n)
         stack_tx_refused(d->stack, refused[--n_refused], daemon_now());
 }
 
+static void starved_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct daemon *d = w->data;
+
+    (void)revents;
+    ev_timer_stop(loop, w);
+    d->starved_due = true;
+}
+
 void daemon_starve(struct daemon *d, struct deferred *w)
 {
-    if (!d->starved.next)
+    if (!d->starved.next) {
         list_init(&d->starved);
+        ev_timer_init(&d->starved_timer, starved_cb, 0., STARVED_LATER);
+        d->starved_timer.data = d;
+    }
     if (list_linked(&w->link))
         return;
     list_add_tail(&d->starved, &w->link);
+    d->starved_used = chunk_pool_used_bytes(d->pool);
+    if (!ev_is_active(&d->starved_timer))
+        ev_timer_again(d->loop, &d->starved_timer);
     d->counters.starved++;
 }
 
-/* One for each small chunk that is free now: none is woken in vain, and so none is woken for ever. */
+/*
+ * One for each small chunk that came free since, so none is woken for ever while memory of another kind is missing, or what
+ * is free is kept for others; and a few in any case now and then.
+ */
 static void wake_starved(struct daemon *d)
 {
-    size_t room;
+    size_t used, room = 0;
 
     if (!d->starved.next || list_empty(&d->starved))
         return;
-    room = (chunk_pool_budget_bytes(d->pool) - chunk_pool_used_bytes(d->pool)) / CHUNK_SMALL_BYTES;
+    used = chunk_pool_used_bytes(d->pool);
+    if (d->starved_due)
+        room = STARVED_AT_ONCE;
+    else if (d->starved_used > used)
+        room = (d->starved_used - used) / CHUNK_SMALL_BYTES;
+    d->starved_due = false;
     for (unsigned n = 0; n < room && n < STARVED_AT_ONCE && !list_empty(&d->starved); n++)
         list_add_tail(&d->deferred, list_pop(&d->starved));
+    if (!list_empty(&d->starved) && !ev_is_active(&d->starved_timer))
+        ev_timer_again(d->loop, &d->starved_timer);
 }
 
 bool daemon_run_deferred(struct daemon *d)
@@ -558,6 +582,8 @@ void loop_free(struct loop *l)
     ev_check_stop(loop, &l->check);
     ev_idle_stop(loop, &l->idle);
     ev_timer_stop(loop, &l->drain);
+    if (l->d->starved.next)
+        ev_timer_stop(loop, &l->d->starved_timer);
     close(l->timer_fd);
     l->d->runner = NULL;
     free(l);

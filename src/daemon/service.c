@@ -289,6 +289,7 @@ static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bit
         struct conn *c = conn_new(sv, accepted);
 
         if (!c) {
+            sv->all->d->counters.no_memory++;
             sock_abort(accepted, now);
             continue;
         }

@@ -39,6 +39,8 @@ static struct sock *event_accept(struct socks *ss, const struct tcp_event *e)
     struct tcp_info info;
 
     if (!child || tcp_get_info(ss->tcp, e->id, ss->now, &info) < 0) {
+        if (l && !child)
+            tcp_refuse(ss->tcp, e->id, ss->now);
         free(child);
         tcp_abort(ss->tcp, e->id, ss->now); /* takes it out of the engine's accept queue too */
         return NULL;
