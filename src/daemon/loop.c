@@ -270,8 +270,9 @@ static void starved_cb(struct ev_loop *loop, ev_timer *w, int revents)
 
 void daemon_starve(struct daemon *d, struct deferred *w)
 {
-    if (!d->starved.next) {
+    if (!d->starved.next)
         list_init(&d->starved);
+    if (!d->starved_timer.data) {
         ev_timer_init(&d->starved_timer, starved_cb, 0., STARVED_LATER);
         d->starved_timer.data = d;
     }
@@ -582,7 +583,7 @@ void loop_free(struct loop *l)
     ev_check_stop(loop, &l->check);
     ev_idle_stop(loop, &l->idle);
     ev_timer_stop(loop, &l->drain);
-    if (l->d->starved.next)
+    if (l->d->starved_timer.data)
         ev_timer_stop(loop, &l->d->starved_timer);
     close(l->timer_fd);
     l->d->runner = NULL;
