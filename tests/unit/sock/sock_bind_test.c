@@ -204,7 +204,7 @@ static void test_left_behind(void **state)
         env_init(&e);
         l = bound(&e, "0.0.0.0", 80, rows[i].first, &r);
         sock_listen(l, 5);
-        id = fake_accept(e.tcp, l->listener, &tuple);
+        id = fake_accept(e.tcp, l->more->listener, &tuple);
         c = sock_accept(l, NULL);
         assert_non_null(c);
         sock_close(c, 0);
