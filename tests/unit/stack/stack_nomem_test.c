@@ -473,16 +473,6 @@ static void world_free(struct world *w)
     free(w);
 }
 
-static uint64_t refusals(const struct host *h)
-{
-    const uint64_t *drops = stack_get_drops(h->st);
-    uint64_t n = 0;
-
-    for (unsigned d = 0; d < STACK_DROP_MAX; d++)
-        n += drops[d];
-    return n;
-}
-
 /* What happened to the new connection, its ends together: 0 all arrived, else an errno. */
 static int script(struct world *w, bool v6)
 {
@@ -515,7 +505,24 @@ static int script(struct world *w, bool v6)
     return r;
 }
 
-static void one(unsigned n, bool for_a_while, unsigned device, bool v6, unsigned *ret_refused)
+/* Sums over all runs. */
+static struct {
+    uint64_t no_memory, conn_limit, rcvbuf;
+    unsigned refused;
+} told;
+
+static void add_drops(struct world *w)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const uint64_t *drops = tcp_get_drops(stack_tcp(w->host[i].st));
+
+        told.no_memory += drops[TCP_DROP_NO_MEMORY];
+        told.conn_limit += drops[TCP_DROP_CONN_LIMIT];
+        told.rcvbuf += drops[TCP_DROP_RCVBUF];
+    }
+}
+
+static void one(unsigned n, bool for_a_while, unsigned device, bool v6)
 {
     struct world *w = world_new(&devices[device], v6);
     int r;
@@ -525,7 +532,8 @@ static void one(unsigned n, bool for_a_while, unsigned device, bool v6, unsigned
     r = script(w, v6);
     if (r == EPROTO)
         fail_msg("call %u%s: the new connection hangs", n, for_a_while ? " and on" : "");
-    *ret_refused += r != 0;
+    told.refused += r != 0;
+    add_drops(w);
     world_free(w);
 }
 
@@ -542,17 +550,19 @@ static void every_allocation(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < 4; i++) {
-        unsigned device = i & 1, calls = calls_of_script(device, i >= 2), refused = 0;
+        unsigned device = i & 1, calls = calls_of_script(device, i >= 2);
 
-        printf("%s, %s: %u allocations\n", i >= 2 ? "IPv6" : "IPv4", device ? "super-frames" : "plain", calls);
         assert_true(calls > 30);
-        for (unsigned n = 1; n <= calls; n++)
-            one(n, false, device, i >= 2, &refused);
-        printf("single failures: %u refused\n", refused);
-        for (unsigned n = 1; n <= calls; n++)
-            one(n, true, device, i >= 2, &refused);
-        printf("all: %u refused\n", refused);
+        for (unsigned n = 1; n <= calls; n++) {
+            one(n, false, device, i >= 2);
+            one(n, true, device, i >= 2);
+        }
+        print_message("%s, %s: %u allocations\n", i >= 2 ? "IPv6" : "IPv4", device ? "super-frames" : "plain", calls);
     }
+    print_message("%u new connections were refused; NO_MEMORY %llu, RCVBUF %llu\n", told.refused,
+                  (unsigned long long)told.no_memory, (unsigned long long)told.rcvbuf);
+    assert_true(told.refused > 0 && told.no_memory > 0 && told.rcvbuf > 0);
+    assert_int_equal(told.conn_limit, 0); /* a limit was never what was missing */
 }
 
 static void the_start(void **state)
@@ -582,7 +592,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_allocation),
     };
 
-    (void)refusals;
     wire_seed = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : wire_seed;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
