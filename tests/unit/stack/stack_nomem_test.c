@@ -95,6 +95,8 @@ struct end {
     size_t sent, received, due; /* due: bytes to send in all */
     bool finish;                /* close when all is sent */
     bool shut, eof;
+    bool ready;                 /* it was told to look */
+    uint64_t retry_at;          /* it looks again by itself, 0: it does not */
     int error;
 };
 
@@ -113,7 +115,7 @@ struct host {
 
 struct world {
     struct host host[2];
-    uint64_t now, retry_at;
+    uint64_t now;
     uint64_t fail_until;
     struct rng rng;
     unsigned loss_percent;
@@ -250,7 +252,7 @@ static void failed(struct world *w, struct end *e, int64_t r)
     if (r == -EAGAIN)
         return;
     if (r == -ENOMEM || r == -ENOBUFS)
-        w->retry_at = w->now + RETRY;
+        e->retry_at = w->now + RETRY;
     else if (!e->error)
         e->error = (int)-r;
 }
@@ -296,13 +298,19 @@ static void end_receive(struct world *w, struct end *e)
     }
 }
 
+/* It does something when it is told that it can, and not before: who should tell it and does not leaves it hanging. */
 static void end_run(struct world *w, struct end *e)
 {
-    if (!e->s)
+    if (e->retry_at && e->retry_at <= w->now) {
+        e->retry_at = 0;
+        e->ready = true;
+    }
+    if (!e->s || !e->ready)
         return;
+    e->ready = false;
     if (!e->error && (sock_poll(e->s) & SOCK_POLLERR))
         e->error = sock_take_error(e->s);
-    if (e->error || !(sock_poll(e->s) & (SOCK_POLLOUT | SOCK_POLLIN)))
+    if (e->error)
         return;
     end_receive(w, e);
     end_send(w, e);
@@ -313,17 +321,19 @@ static void program(struct world *w, struct host *h)
     struct sock_event ev;
 
     while (sock_next_event(stack_socks(h->st), &ev))
-        ;
-    for (int i = 0; i < 2; i++) {
-        struct end *e = i ? &h->new : &h->old;
-        struct sock *s = h->listener[i] ? sock_accept(h->listener[i], NULL) : NULL;
+        for (int i = 0; i < 2; i++) {
+            struct end *e = i ? &h->new : &h->old;
 
-        if (s) {
-            assert_null(e->s);
-            e->s = s;
+            if (ev.sock == e->s) {
+                e->ready = true;
+            } else if (ev.sock == h->listener[i]) {
+                assert_null(e->s);
+                e->s = sock_accept(ev.sock, NULL);
+                e->ready = e->s != NULL;
+            }
         }
-        end_run(w, e);
-    }
+    end_run(w, &h->old);
+    end_run(w, &h->new);
 }
 
 /* ---- time --------------------------------------------------------------------------------------------- */
@@ -344,13 +354,15 @@ static void turn(struct world *w, unsigned number)
 
 static uint64_t next_at(struct world *w)
 {
-    uint64_t at = w->retry_at > w->now ? w->retry_at : TIME_NEVER;
+    uint64_t at = TIME_NEVER;
 
     for (unsigned i = 0; i < 2; i++) {
         const struct host *h = &w->host[i];
 
         assert_true(stack_deadline(h->st) > w->now); /* no busy loop, memory or not */
         at = time_min(at, stack_deadline(h->st));
+        at = time_min(at, h->old.retry_at ? h->old.retry_at : TIME_NEVER);
+        at = time_min(at, h->new.retry_at ? h->new.retry_at : TIME_NEVER);
         if (h->n_in)
             at = time_min(at, h->in[h->head % WIRE_MAX].at);
     }
@@ -444,6 +456,7 @@ static struct world *world_new(const struct stack_offload *o, bool v6)
     assert_int_equal(listen_at(w, 0, v6, 80), 0);
     assert_int_equal(connect_to(w, &w->host[0].old, v6, 0, 80), 0);
     w->host[0].old.due = w->host[1].old.due = 1000;
+    w->host[0].old.ready = true;
     run(w, w->now + 2 * SEC);
     assert_int_equal(w->host[0].old.received, 1000);
     assert_int_equal(w->host[1].old.received, 1000);
@@ -482,6 +495,7 @@ static int script(struct world *w, bool v6)
     w->loss_percent = 4;
     allocator.on = true;
     for (unsigned i = 0; i < 2; i++) {
+        old[i]->ready = true;
         old[i]->due = BYTES;
         new[i]->due = BYTES;
         old[i]->finish = new[i]->finish = true;
