@@ -6,8 +6,10 @@
  * conflict with bind() too. Two claims on a port conflict if their addresses overlap and not both have SO_REUSEADDR
  * with the older one not listening (inet_csk_bind_conflict()).
  *
- * Invariant: every claim lies in ports[its local port], those with `bound` before the others; a claim without owner is
- * in `left`. Pure book-keeping: nothing here marks a connection.
+ * Accepted sockets share one claim per local address and SO_REUSEADDR, as they share Linux's bind bucket.
+ *
+ * Invariant: every claim lies in ports[its local port], shared ones first, then those with `bound`, then the others; a claim
+ * without owner and sharers is in `left`. Pure book-keeping: nothing here marks a connection.
  */
 #include "sock/sock_priv.h"
 
@@ -43,8 +45,12 @@ static void claim_link(struct socks *ss, struct sock_bind *b)
 {
     struct list_node *list = port_claims(ss, b->tuple.local_port);
 
+    struct list_node *before = list;
+
+    while (b->bound && before->next != list && list_entry(before->next, struct sock_bind, port_link)->sharers)
+        before = before->next;
     if (b->bound)
-        list_add_head(list, &b->port_link);
+        list_insert(&b->port_link, before, before->next);
     else
         list_add_tail(list, &b->port_link);
 }
@@ -230,9 +236,9 @@ int sock_bind_share(struct sock *s)
 
     list_for_each(node, list) {
         b = list_entry(node, struct sock_bind, port_link);
-        if (!b->bound)
-            break;
-        if (b->sharers && b->reuse == s->reuse && ip_addr_eq(&b->tuple.local, &here.local)) {
+        if (!b->sharers)
+            break; /* they come first: there are few of them, and many others may be behind */
+        if (b->reuse == s->reuse && ip_addr_eq(&b->tuple.local, &here.local)) {
             b->sharers++;
             s->bind = b;
             return 0;
@@ -244,6 +250,8 @@ int sock_bind_share(struct sock *s)
     b->owner = NULL;
     b->conn = 0;
     b->sharers = 1;
+    list_del(&b->port_link);
+    list_add_head(list, &b->port_link);
     return 0;
 }
 

@@ -249,6 +249,7 @@ static void test_shared_claims(void **state)
         s = bound(&e, "10.0.0.2", 80, false, &r); /* not the address that they share */
         assert_int_equal(r, 0);
         sock_close(s, 0);
+        assert_ptr_equal(list_first(&e.ss->ports[80]), &c[2]->bind->port_link); /* first, whatever was left behind */
         fake_conn(e.tcp, id[i])->used = i == 1; /* nothing is left of it; of the second one an orphan */
         sock_close(c[i], 0);
         assert_int_equal(list_empty(&e.ss->left), i == 0);
