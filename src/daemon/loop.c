@@ -54,7 +54,8 @@ struct loop {
     ev_timer drain;
     int timer_fd;
     uint64_t armed_at; /* the timerfd's expiry, TIME_NEVER: not running */
-    struct log_limit tap_log;
+    struct log_limit tap_log, full_log;
+    uint64_t full; /* segments that were dropped at a limit, as far as that was told */
     struct stack_tx tx[TX_FRAMES];
 };
 
@@ -386,6 +387,28 @@ static void drain_progress(struct loop *l)
         ev_break(l->d->loop, EVBREAK_ALL);
 }
 
+static uint64_t dropped_full(const struct loop *l)
+{
+    const uint64_t *drops = tcp_get_drops(l->d->tcp);
+
+    return drops[TCP_DROP_CONN_LIMIT] + drops[TCP_DROP_NO_MEMORY];
+}
+
+/* New connections were dropped by the engine, which counts and says nothing. */
+static void tell_full(struct loop *l)
+{
+    const uint64_t *drops = tcp_get_drops(l->d->tcp);
+    uint64_t full = dropped_full(l);
+
+    if (full == l->full)
+        return;
+    l->full = full;
+    log_limited(&l->d->log, &l->full_log, daemon_now(), 1, LOG_LVL_WARNING,
+                "segments are dropped: CONN_LIMIT (limits.max_connections is %u) %llu, NO_MEMORY %llu",
+                l->d->config->max_conns, (unsigned long long)drops[TCP_DROP_CONN_LIMIT],
+                (unsigned long long)drops[TCP_DROP_NO_MEMORY]);
+}
+
 /* For the supervisor: progress, and how long there may be none. */
 static void tell_asleep(struct loop *l, bool more)
 {
@@ -435,6 +458,7 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
     else
         ev_idle_stop(loop, &l->idle);
     arm_timer(l);
+    tell_full(l);
     tell_asleep(l, more);
     if (l->d->draining && !more)
         drain_progress(l);
@@ -540,6 +564,7 @@ struct loop *loop_new(struct daemon *d)
         return NULL;
     l->d = d;
     l->armed_at = TIME_NEVER;
+    l->full = dropped_full(l); /* what a predecessor counted it told */
     l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (l->timer_fd < 0) {
         free(l);

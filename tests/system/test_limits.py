@@ -247,6 +247,7 @@ def test_max_connections(net):
         pass
     check(d.stats()['tcp_drops']['CONN_LIMIT'] > 0, 'CONN_LIMIT')
     check('CONN_LIMIT' in d.cli('stats'), 'taut stats tells it')
+    check('CONN_LIMIT (limits.max_connections is 16)' in d.output(), 'the log tells it')
     e = d.control.fails('NO_MEMORY', 'tcp.connect', address=HOST4, port=8000)
     equal(e.data['errno'], 'ENFILE', 'errno')
     sleeps(d, 'at max_connections')
