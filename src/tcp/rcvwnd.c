@@ -62,13 +62,6 @@ bool tcp_memory_pressure(const struct tcp *t)
     return chunk_pool_used_bytes(t->pool) > budget - budget / 8;
 }
 
-bool tcp_memory_left(const struct tcp *t, uint32_t held, int32_t least)
-{
-    size_t budget = chunk_pool_budget_bytes(t->pool);
-
-    return held < (uint32_t)least || chunk_pool_used_bytes(t->pool) <= budget - budget / 16;
-}
-
 /* ---- the first window (tcp_select_initial_window) ---- */
 
 struct initial {
