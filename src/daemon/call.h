@@ -52,6 +52,7 @@
     X(NO_DESCRIPTORS, -32011, EMFILE, "the daemon is out of descriptors")                                    \
     X(NO_MEMORY, -32012, ENOMEM, "the daemon is out of memory or connections")                               \
     X(UPGRADE_REFUSED, -32013, EINVAL, "the new binary cannot take over; everything goes on as before")      \
+    X(TOO_MANY_CLIENTS, -32014, EUSERS, "the daemon serves no more clients, or is out of descriptors for them") \
     X(CONNECTION_REFUSED, -32020, ECONNREFUSED, "the peer answered with RST")                                \
     X(CONNECTION_RESET, -32021, ECONNRESET, "the peer reset the connection")                                 \
     X(TIMED_OUT, -32022, ETIMEDOUT, "no answer in time")                                                     \
@@ -183,7 +184,7 @@ struct control_client {
     pid_t pid;
     uid_t uid;
     ev_io rd, wr;
-    ev_timer more;
+    ev_timer more, later; /* later: the kernel refused an answer though it could be written */
     struct deferred flush;
     char *in;
     size_t in_len, in_cap;
@@ -200,6 +201,8 @@ struct control {
     int fd[2]; /* stream, seqpacket */
     ev_io accept_io[2];
     int spare_fd; /* given up to refuse a client when descriptors have run out */
+    ev_timer accept_later; /* not even that: a waiting client would wake us for ever */
+    struct log_limit log_limit;
     bool has_group;
     gid_t group;
     struct list_node clients;

@@ -30,6 +30,10 @@
 #include "daemon/call.h"
 #include "daemon/events.h"
 #include "daemon/program.h"
+#include "daemon/room.h"
+
+#define LATER        0.02 /* s */
+#define ACCEPT_LATER 0.2
 
 #define READ_BYTES       65536u
 #define SEQ_BUFFER_BYTES (CONTROL_REQUEST_MAX)
@@ -144,8 +148,12 @@ static bool client_write(struct control_client *cl)
             answer_too_long(cl, o);
             continue;
         }
-        if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS)) {
+        if (n < 0 && errno == EAGAIN) {
             ev_io_start(cl->control->d->loop, &cl->wr);
+            return false;
+        }
+        if (n < 0 && (errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS)) {
+            ev_timer_again(cl->control->d->loop, &cl->later); /* it is writable all the while */
             return false;
         }
         if (n < 0) {
@@ -184,6 +192,7 @@ static void client_free(struct control_client *cl)
     ev_io_stop(c->d->loop, &cl->rd);
     ev_io_stop(c->d->loop, &cl->wr);
     ev_timer_stop(c->d->loop, &cl->more);
+    ev_timer_stop(c->d->loop, &cl->later);
     list_del(&cl->flush.link);
     list_del(&cl->link);
     c->n_clients--;
@@ -201,6 +210,16 @@ static void client_flush(struct deferred *w, uint64_t now)
     idle = !cl->dead && client_write(cl);
     if (cl->dead || (idle && cl->eof && cl->n_pending == 0 && !cl->sub && !ev_is_active(&cl->more)))
         client_free(cl);
+}
+
+static void client_later(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct control_client *cl = w->data;
+
+    (void)revents;
+    ev_timer_stop(loop, w);
+    daemon_defer(cl->control->d, &cl->flush);
+    daemon_kick(cl->control->d);
 }
 
 static void client_writable(struct ev_loop *loop, ev_io *w, int revents)
@@ -425,13 +444,29 @@ static void client_rights(struct control_client *cl)
         cl->level = CONTROL_LEVEL_CONTROL;
 }
 
+/* One that can't be served is told so, if it is there to hear it. */
+static void turn_away(struct control *c, int fd, bool seq)
+{
+    static const char text[] =
+        "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32014,\"message\":\"the daemon serves no more clients\","
+        "\"data\":{\"name\":\"TOO_MANY_CLIENTS\",\"errno\":\"EUSERS\",\"errno_number\":87}}}\n";
+    size_t bytes = sizeof text - 1 - (seq ? 1 : 0);
+
+    c->d->counters.control_refused++;
+    log_limited(&c->d->log, &c->log_limit, daemon_now(), 1, LOG_LVL_WARNING,
+                "control: a client was turned away: %u are served", c->n_clients);
+    if (send(fd, text, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+        shutdown(fd, SHUT_WR);
+    close(fd);
+}
+
 static void client_new(struct control *c, int fd, bool seq)
 {
     struct control_client *cl = c->n_clients < CONTROL_CLIENTS_MAX ? calloc(1, sizeof *cl) : NULL;
     int bytes = (int)CONTROL_QUEUE_MAX;
 
     if (!cl) {
-        close(fd);
+        turn_away(c, fd, seq);
         return;
     }
     /* One answer is one message: as large as we are allowed. */
@@ -448,11 +483,32 @@ static void client_new(struct control *c, int fd, bool seq)
     ev_io_init(&cl->rd, client_readable, fd, EV_READ);
     ev_io_init(&cl->wr, client_writable, fd, EV_WRITE);
     ev_timer_init(&cl->more, client_more, 0., 0.);
-    cl->rd.data = cl->wr.data = cl->more.data = cl;
+    ev_timer_init(&cl->later, client_later, 0., LATER);
+    cl->rd.data = cl->wr.data = cl->more.data = cl->later.data = cl;
     list_add_tail(&c->clients, &cl->link);
     c->n_clients++;
     c->d->counters.control_clients++;
     ev_io_start(c->d->loop, &cl->rd);
+}
+
+static void accept_later(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct control *c = w->data;
+
+    (void)revents;
+    ev_timer_stop(loop, w);
+    ev_io_start(loop, &c->accept_io[0]);
+    ev_io_start(loop, &c->accept_io[1]);
+}
+
+/* No client can be accepted, not even to be turned away: not asked again for a while. */
+static void accept_pause(struct control *c, int error)
+{
+    log_limited(&c->d->log, &c->log_limit, daemon_now(), 1, LOG_LVL_WARNING, "control: no client can be accepted: %s",
+                strerror(error));
+    ev_io_stop(c->d->loop, &c->accept_io[0]);
+    ev_io_stop(c->d->loop, &c->accept_io[1]);
+    ev_timer_again(c->d->loop, &c->accept_later);
 }
 
 static void accept_ready(struct ev_loop *loop, ev_io *w, int revents)
@@ -462,18 +518,26 @@ static void accept_ready(struct ev_loop *loop, ev_io *w, int revents)
     int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     (void)loop, (void)revents;
-    if (fd >= 0) {
+    if (fd >= 0 && room_left(ROOM_CLIENT, fd)) {
         client_new(c, fd, seq);
         return;
     }
-    if (errno != EMFILE && errno != ENFILE)
+    if (fd >= 0) {
+        turn_away(c, fd, seq);
         return;
-    /* A waiting client would wake us for ever: the spare descriptor serves to turn it away. */
-    close(c->spare_fd);
-    fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0)
-        close(fd);
-    c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+        return;
+    if (errno == EMFILE || errno == ENFILE) {
+        close(c->spare_fd);
+        fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0)
+            turn_away(c, fd, seq);
+        c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd >= 0)
+            return;
+    }
+    accept_pause(c, errno);
 }
 
 /* ---- Opening and closing
@@ -645,6 +709,8 @@ struct control *control_open(struct daemon *d, char *ret_error, size_t error_byt
     list_init(&c->pings);
     list_init(&c->subs);
     c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    ev_timer_init(&c->accept_later, accept_later, 0., ACCEPT_LATER);
+    c->accept_later.data = c;
     d->control = c;
     if (find_group(c, ret_error, error_bytes) < 0 || open_sockets(c, ret_error, error_bytes) < 0) {
         control_close(c);
@@ -672,6 +738,7 @@ void control_close(struct control *c)
         control_unlisten(c->d->config, c->fd);
     if (c->spare_fd >= 0)
         close(c->spare_fd);
+    ev_timer_stop(c->d->loop, &c->accept_later);
     unhook(c);
     c->d->control = NULL;
     free(c);

@@ -86,6 +86,9 @@ struct sock_owner {
     X(forward_refused, "ForwardBackendRefused", "forwards whose backend refused or failed")                    \
     X(forward_timeouts, "ForwardBackendTimeouts", "forwards whose backend did not answer in time")             \
     X(forward_resets, "ForwardBackendResets", "forwards whose backend reset the connection")                   \
+    X(control_refused, "ControlRefused", "control clients turned away: too many, or out of descriptors or memory") \
+    X(program_refused, "ProgramRefused", "connections not given to their program: out of descriptors or memory")   \
+    X(no_memory, "NoMemory", "connections reset: no memory to serve them")                                     \
     X(forward_no_fds, "ForwardNoDescriptors", "forwards refused: out of descriptors")                          \
     X(no_links, "NoLinks", "connections and listeners refused: no place for their descriptor in the arena")    \
     X(program_gone, "ProgramGone", "connections ended because their program went away")                        \
@@ -137,6 +140,9 @@ struct daemon {
     int exit_status;       /* of the process when the loop ends */
     struct list_node deferred;
     struct list_node starved; /* work that waits for a chunk; NULL pointers: none yet */
+    size_t starved_used;      /* bytes of chunks that were taken when the last of it began to wait */
+    ev_timer starved_timer;   /* what is missing may be other memory, of which nobody tells */
+    bool starved_due;
     struct loop *runner;   /* loop.c */
     /* Set by control_open(): what the stack tells (addresses, pings, neighbours) for subscribers; may be NULL. */
     void (*on_stack_event)(struct daemon *d, const struct stack_event *e, uint64_t now);

@@ -26,6 +26,7 @@
 #include "daemon/arena.h"
 #include "daemon/fdset.h"
 #include "daemon/pump.h"
+#include "daemon/room.h"
 
 #define RETRY_FIRST 0.002 /* s */
 #define RETRY_MOST 0.1
@@ -298,6 +299,8 @@ static int backend_connect(const struct config_forward *c)
 
     if (fd < 0)
         return -errno;
+    if (room_for(ROOM_PROGRAM, fd) < 0)
+        return -EMFILE;
     if (connect(fd, (struct sockaddr *)&addr, bytes) == 0 || errno == EINPROGRESS)
         return fd;
     int error = errno;
@@ -379,6 +382,7 @@ static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bit
         struct flink *k = flink_new(f, accepted);
 
         if (!k) {
+            f->all->d->counters.no_memory++;
             sock_abort(accepted, now);
             continue;
         }

@@ -40,6 +40,7 @@
 #define TX_FRAMES 32
 #define ROUNDS 4
 #define STARVED_AT_ONCE 64
+#define STARVED_LATER 0.02 /* s */
 #define LAST_ROUNDS 4096 /* at the end: 32 frames each */
 
 struct loop {
@@ -53,7 +54,8 @@ struct loop {
     ev_timer drain;
     int timer_fd;
     uint64_t armed_at; /* the timerfd's expiry, TIME_NEVER: not running */
-    struct log_limit tap_log;
+    struct log_limit tap_log, full_log;
+    uint64_t full; /* segments that were dropped at a limit, as far as that was told */
     struct stack_tx tx[TX_FRAMES];
 };
 
@@ -113,8 +115,6 @@ static bool tap_read_one(struct loop *l, uint64_t now)
         tap_read_done(d->tap);
         return true;
     case TAP_READ_EMPTY:
-        return false;
-    case TAP_READ_NO_MEMORY:
         return false;
     case TAP_READ_GONE:
         tap_gone(l);
@@ -260,26 +260,52 @@ static void write_batch(struct loop *l, int n)
         stack_tx_refused(d->stack, refused[--n_refused], daemon_now());
 }
 
+static void starved_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct daemon *d = w->data;
+
+    (void)revents;
+    ev_timer_stop(loop, w);
+    d->starved_due = true;
+}
+
 void daemon_starve(struct daemon *d, struct deferred *w)
 {
     if (!d->starved.next)
         list_init(&d->starved);
+    if (!d->starved_timer.data) {
+        ev_timer_init(&d->starved_timer, starved_cb, 0., STARVED_LATER);
+        d->starved_timer.data = d;
+    }
     if (list_linked(&w->link))
         return;
     list_add_tail(&d->starved, &w->link);
+    d->starved_used = chunk_pool_used_bytes(d->pool);
+    if (!ev_is_active(&d->starved_timer))
+        ev_timer_again(d->loop, &d->starved_timer);
     d->counters.starved++;
 }
 
-/* One for each small chunk that is free now: none is woken in vain, and so none is woken for ever. */
+/*
+ * One for each small chunk that came free since, so none is woken for ever while memory of another kind is missing, or what
+ * is free is kept for others; and a few in any case now and then.
+ */
 static void wake_starved(struct daemon *d)
 {
-    size_t room;
+    size_t used, room = 0;
 
     if (!d->starved.next || list_empty(&d->starved))
         return;
-    room = (chunk_pool_budget_bytes(d->pool) - chunk_pool_used_bytes(d->pool)) / CHUNK_SMALL_BYTES;
+    used = chunk_pool_used_bytes(d->pool);
+    if (d->starved_due)
+        room = STARVED_AT_ONCE;
+    else if (d->starved_used > used)
+        room = (d->starved_used - used) / CHUNK_SMALL_BYTES;
+    d->starved_due = false;
     for (unsigned n = 0; n < room && n < STARVED_AT_ONCE && !list_empty(&d->starved); n++)
         list_add_tail(&d->deferred, list_pop(&d->starved));
+    if (!list_empty(&d->starved) && !ev_is_active(&d->starved_timer))
+        ev_timer_again(d->loop, &d->starved_timer);
 }
 
 bool daemon_run_deferred(struct daemon *d)
@@ -364,6 +390,28 @@ static void drain_progress(struct loop *l)
         ev_break(l->d->loop, EVBREAK_ALL);
 }
 
+static uint64_t dropped_full(const struct loop *l)
+{
+    const uint64_t *drops = tcp_get_drops(l->d->tcp);
+
+    return drops[TCP_DROP_CONN_LIMIT] + drops[TCP_DROP_NO_MEMORY];
+}
+
+/* New connections were dropped by the engine, which counts and says nothing. */
+static void tell_full(struct loop *l)
+{
+    const uint64_t *drops = tcp_get_drops(l->d->tcp);
+    uint64_t full = dropped_full(l);
+
+    if (full == l->full)
+        return;
+    l->full = full;
+    log_limited(&l->d->log, &l->full_log, daemon_now(), 1, LOG_LVL_WARNING,
+                "segments are dropped: CONN_LIMIT (limits.max_connections is %u) %llu, NO_MEMORY %llu",
+                l->d->config->max_conns, (unsigned long long)drops[TCP_DROP_CONN_LIMIT],
+                (unsigned long long)drops[TCP_DROP_NO_MEMORY]);
+}
+
 /* For the supervisor: progress, and how long there may be none. */
 static void tell_asleep(struct loop *l, bool more)
 {
@@ -413,6 +461,7 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
     else
         ev_idle_stop(loop, &l->idle);
     arm_timer(l);
+    tell_full(l);
     tell_asleep(l, more);
     if (l->d->draining && !more)
         drain_progress(l);
@@ -518,6 +567,7 @@ struct loop *loop_new(struct daemon *d)
         return NULL;
     l->d = d;
     l->armed_at = TIME_NEVER;
+    l->full = dropped_full(l); /* what a predecessor counted it told */
     l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (l->timer_fd < 0) {
         free(l);
@@ -561,6 +611,8 @@ void loop_free(struct loop *l)
     ev_check_stop(loop, &l->check);
     ev_idle_stop(loop, &l->idle);
     ev_timer_stop(loop, &l->drain);
+    if (l->d->starved_timer.data)
+        ev_timer_stop(loop, &l->d->starved_timer);
     close(l->timer_fd);
     l->d->runner = NULL;
     free(l);

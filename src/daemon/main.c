@@ -214,8 +214,10 @@ static int open_memory(struct process *p, char *error, size_t bytes)
         snprintf(error, bytes, "no memory for the buffer pool");
         return -1;
     }
-    tap_attach_pool(&p->tap, p->d.pool);
-    return 0;
+    if (tap_attach_pool(&p->tap, p->d.pool) == 0)
+        return 0;
+    snprintf(error, bytes, "no memory to read the TAP");
+    return -1;
 }
 
 static void *use_caches(struct process *p)

@@ -34,9 +34,11 @@
 #include "daemon/ids.h"
 #include "daemon/md5.h"
 #include "daemon/pump.h"
+#include "daemon/room.h"
 
 #define HAND_MAX   2
 #define RECENT_MAX 8 /* more than a listener's queue holds */
+#define LATER      0.02 /* s */
 
 struct program_listener;
 
@@ -63,6 +65,7 @@ struct program_listener {
     struct link_slot *slot;
     bool has_keys; /* in links, for a successor */
     ev_io rd, wr;
+    ev_timer later; /* the kernel refused to pass a descriptor, though there was credit */
     struct deferred send;
     struct list_node queued, recent;
 };
@@ -101,6 +104,10 @@ static int poisoned_pair(int *ret_ours, int *ret_theirs)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
         return -errno;
+    if (room_for(ROOM_PROGRAM, fd[1]) < 0) {
+        close(fd[0]);
+        return -EMFILE;
+    }
     if (fcntl(fd[0], F_SETFL, O_NONBLOCK) != 0 || send(fd[1], "", 1, MSG_NOSIGNAL) != 1 ||
         setsockopt(fd[0], SOL_SOCKET, SO_PEEK_OFF, &one, sizeof one) != 0) {
         int err = errno;
@@ -144,6 +151,12 @@ static int conn_pump(struct daemon *d, struct program_conn *c, struct sock *s, b
     return 0;
 }
 
+static int refused(struct daemon *d, int r)
+{
+    d->counters.program_refused++;
+    return r;
+}
+
 /*
  * 0 with a connection whose program_fd is set, or -errno; then s is still the caller's. number, text: of the listener
  * that it goes to, and the message; 0 and NULL: it goes with an answer.
@@ -156,11 +169,11 @@ static int conn_new(struct daemon *d, struct sock *s, pid_t pid, uint32_t number
     int r;
 
     if (!c)
-        return -ENOMEM;
+        return refused(d, -ENOMEM);
     r = poisoned_pair(&c->our_fd, &c->program_fd);
     if (r < 0) {
         free(c);
-        return r;
+        return refused(d, r);
     }
     fields.fd = c->our_fd;
     fields.program_fd = text ? c->program_fd : -1;
@@ -174,7 +187,7 @@ static int conn_new(struct daemon *d, struct sock *s, pid_t pid, uint32_t number
         close(c->our_fd);
         close(c->program_fd);
         free(c);
-        return r;
+        return refused(d, r);
     }
     *ret = c;
     return 0;
@@ -240,6 +253,7 @@ static void listener_free(struct program_listener *l)
 
     ev_io_stop(loop, &l->rd);
     ev_io_stop(loop, &l->wr);
+    ev_timer_stop(loop, &l->later);
     list_del(&l->send.link);
     list_del(&l->link);
     close(l->fd);
@@ -409,16 +423,24 @@ static void remember(struct program_listener *l, struct program_conn *c)
         list_del(list_first(&l->recent));
 }
 
-/* Second half. Any failure but "no credit" shows on the read watcher as a hang-up. */
+/* Second half. Any failure but "no credit" and "not now" shows on the read watcher as a hang-up. */
 static void listener_send(struct deferred *w, uint64_t now)
 {
     struct program_listener *l = list_entry(w, struct program_listener, send);
 
-    (void)now;
     while (!list_empty(&l->queued)) {
         struct program_conn *c = list_entry(list_first(&l->queued), struct program_conn, queued);
+        int r = send_conn(l, c);
 
-        if (send_conn(l, c) < 0)
+        if (r < 0 && r != -EAGAIN && r != -EINTR) {
+            /* Too many descriptors are under way (ETOOMANYREFS), no memory: its being writable says nothing. */
+            log_limited(&l->programs->d->log, &l->programs->log, now, 1, LOG_LVL_WARNING,
+                        "a connection waits for its program: %s", strerror(-r));
+            ev_io_stop(l->programs->d->loop, &l->wr);
+            ev_timer_again(l->programs->d->loop, &l->later);
+            return;
+        }
+        if (r < 0)
             break;
         list_del(&c->queued);
         conn_sent(c);
@@ -438,6 +460,16 @@ static void listener_writable(struct ev_loop *loop, ev_io *w, int revents)
         return;
     }
     ev_io_stop(loop, w);
+    daemon_defer(l->programs->d, &l->send);
+    daemon_kick(l->programs->d);
+}
+
+static void listener_later(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct program_listener *l = w->data;
+
+    (void)revents;
+    ev_timer_stop(loop, w);
     daemon_defer(l->programs->d, &l->send);
     daemon_kick(l->programs->d);
 }
@@ -487,7 +519,8 @@ static void listener_init(struct program_listener *l, struct daemon *d, struct s
     ev_io_init(&l->rd, listener_readable, l->fd, EV_READ);
     ev_io_init(&l->wr, listener_writable, l->fd, EV_WRITE);
     ev_set_priority(&l->rd, EV_MAXPRI); /* before the pumps of what it never received */
-    l->rd.data = l->wr.data = l;
+    ev_timer_init(&l->later, listener_later, 0., LATER);
+    l->rd.data = l->wr.data = l->later.data = l;
     list_add_tail(&d->programs->listeners, &l->link);
     ev_io_start(d->loop, &l->rd);
     sock_set_user(s, &l->owner);
@@ -515,6 +548,18 @@ static void fill_listener(struct link_slot *f, struct sock *s, uint64_t now)
     f->v6only = v6only != 0;
 }
 
+/* 0, or -1 with errno. */
+static int listener_pair(int fd[2])
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0)
+        return -1;
+    if (room_for(ROOM_PROGRAM, fd[1]) >= 0)
+        return 0;
+    close(fd[0]);
+    errno = EMFILE;
+    return -1;
+}
+
 int program_listen(struct daemon *d, struct sock *s, pid_t pid, const json_t *keys, uint32_t *ret_number,
                    int *ret_fd)
 {
@@ -528,7 +573,7 @@ int program_listen(struct daemon *d, struct sock *s, pid_t pid, const json_t *ke
 
     if (!l)
         return -ENOMEM;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0) {
+    if (listener_pair(fd) < 0) {
         err = errno;
         free(l);
         return -err;

@@ -1,10 +1,14 @@
 /*
  * daemon/service.c: echo, discard and chargen on the stack (theory of operation).
  *
- * Each is a listener and, per connection, a small struct that moves bytes when its sock says that it can: echo from the
+ * Each is a listener that moves the bytes of its connections when their socks say that they can be moved: echo from the
  * receive to the send buffer (RFC 862), discard to nowhere (RFC 863), chargen the rotating pattern of RFC 864 for as long
- * as the peer takes it. No descriptor is involved, so these are the stack's ceiling in every measurement. A connection
- * is served at most SERVE_BYTES in one go and comes back by deferred work, so that one does not starve the others.
+ * as the peer takes it. No descriptor is involved, so these are the stack's ceiling in every measurement.
+ *
+ * A connection has nothing of its own here, so that an idle one costs nothing: its sock's owner is the service, or for
+ * chargen, which is never idle, a place that remembers where its pattern is. One is served at most SERVE_BYTES in one go;
+ * what is left waits in the socket layer (sock_later()) for deferred work of the service's, so that one does not starve the
+ * others. The functions that may end a connection return false if they did: its sock is gone then.
  */
 #include "daemon/md5.h"
 #include "daemon/service.h"
@@ -17,6 +21,7 @@
 
 #define SERVE_BYTES (256u * 1024)
 #define PLACES 16
+#define STARVED_AT_ONCE 64
 /* RFC 864: 95 printable characters, lines of 72, each beginning one further, CR LF at the end. */
 #define PRINTABLE 95
 #define LINE_CHARS 72
@@ -32,136 +37,161 @@ static const char *const kind_names[KINDS] = {"echo", "discard", "chargen"};
 
 struct service {
     struct sock_owner owner; /* of the listener */
+    struct sock_owner conns; /* of the connections, but for chargen's */
     struct services *all;
     enum kind kind;
     uint16_t port;
     struct sock *listener; /* NULL: off */
-    struct list_node conns;
     uint32_t n_conns;
     uint64_t accepted;
 };
 
 struct services {
     struct daemon *d;
+    struct deferred later, starved; /* for the socks of which sock_later() was said */
     struct service service[KINDS];
     char pattern[PATTERN_BYTES];
 };
 
-struct conn {
+/* Whose position is in the pattern. */
+struct generator {
     struct sock_owner owner;
-    struct deferred work;
-    struct deferred starved;
-    struct list_node link;
     struct service *service;
-    struct sock *sock;
-    uint32_t position; /* in chargen's pattern */
-    bool eof, done;
+    uint32_t position;
 };
 
-static void conn_end(struct conn *c, bool reset, uint64_t now)
+static void conn_end(struct service *sv, struct sock *s, bool reset, uint64_t now)
 {
-    if (c->done)
-        return;
-    c->done = true;
+    struct sock_owner *owner = sock_user(s);
+
     if (reset)
-        sock_abort(c->sock, now);
+        sock_abort(s, now);
     else
-        sock_close(c->sock, now);
-    list_del(&c->link);
-    list_del(&c->starved.link);
-    c->service->n_conns--;
-    daemon_defer(c->service->all->d, &c->work); /* frees */
-    daemon_kick(c->service->all->d);
+        sock_close(s, now);
+    if (owner != &sv->conns)
+        free(list_entry(owner, struct generator, owner));
+    sv->n_conns--;
+    daemon_kick(sv->all->d);
 }
 
-/* Throws away what came; true if the end of the stream was reached. */
-static bool swallow(struct conn *c, uint64_t now)
+/* More in the next turn. */
+static void later(struct service *sv, struct sock *s)
+{
+    sock_later(s, false);
+    daemon_defer(sv->all->d, &sv->all->later);
+}
+
+static void resume(struct deferred *self, uint64_t now)
+{
+    (void)now;
+    socks_resume(list_entry(self, struct services, later)->d->socks, false, UINT32_MAX);
+}
+
+/* Some of those that lack memory; the others' turn comes when these found some. */
+static void resume_starved(struct deferred *self, uint64_t now)
+{
+    struct services *all = list_entry(self, struct services, starved);
+
+    (void)now;
+    if (socks_resume(all->d->socks, true, STARVED_AT_ONCE))
+        daemon_starve(all->d, &all->starved);
+}
+
+/* Throws away what came. */
+static bool swallow(struct service *sv, struct sock *s, bool *ret_eof, uint64_t now)
 {
     struct tcp_iov data[PLACES];
     bool eof = false;
     int n;
 
-    while ((n = sock_recv_peek(c->sock, data, PLACES, &eof)) > 0) {
+    while ((n = sock_recv_peek(s, data, PLACES, &eof)) > 0) {
         size_t bytes = 0;
 
         for (int i = 0; i < n; i++)
             bytes += data[i].len;
-        sock_recv_consume(c->sock, bytes, now);
+        sock_recv_consume(s, bytes, now);
     }
-    if (n < 0 && n != -EAGAIN)
-        conn_end(c, true, now);
-    return n == 0 && eof;
+    *ret_eof = n == 0 && eof;
+    if (n >= 0 || n == -EAGAIN)
+        return true;
+    conn_end(sv, s, true, now);
+    return false;
 }
 
-static void serve_discard(struct conn *c, uint64_t now)
+static void serve_discard(struct service *sv, struct sock *s, uint64_t now)
 {
-    if (swallow(c, now))
-        conn_end(c, false, now);
+    bool eof;
+
+    if (swallow(sv, s, &eof, now) && eof)
+        conn_end(sv, s, false, now);
 }
 
 /* No room: SOCK_POLLOUT comes, or chunks come free, or the connection is over. */
-static void send_refused(struct conn *c, int64_t r, uint64_t now)
+static bool send_refused(struct service *sv, struct sock *s, int64_t r, uint64_t now)
 {
-    if (r == -ENOMEM || r == -ENOBUFS)
-        daemon_starve(c->service->all->d, &c->starved);
-    else if (r < 0 && r != -EAGAIN)
-        conn_end(c, true, now);
+    if (r == -ENOMEM || r == -ENOBUFS) {
+        sock_later(s, true);
+        daemon_starve(sv->all->d, &sv->all->starved);
+    } else if (r < 0 && r != -EAGAIN) {
+        conn_end(sv, s, true, now);
+        return false;
+    }
+    return true;
 }
 
-/* Copies the first place of what was received; bytes moved, 0: nothing to read or no room. */
-static size_t echo_step(struct conn *c, uint64_t now)
+/* Copies the first place of what was received. *ret_moved 0: nothing to read (then *ret_eof is true at the end) or no room. */
+static bool echo_step(struct service *sv, struct sock *s, size_t *ret_moved, bool *ret_eof, uint64_t now)
 {
     struct tcp_iov data[1];
-    int n = sock_recv_peek(c->sock, data, 1, &c->eof);
+    int n = sock_recv_peek(s, data, 1, ret_eof);
+    int64_t sent;
 
+    *ret_moved = 0;
     if (n < 0 && n != -EAGAIN) {
-        conn_end(c, true, now);
-        return 0;
+        conn_end(sv, s, true, now);
+        return false;
     }
     if (n <= 0)
-        return 0;
-    int64_t sent = sock_send(c->sock, data[0].data, data[0].len, 0, now);
-
-    if (sent <= 0) {
-        send_refused(c, sent, now);
-        c->eof = false;
-        return 0;
-    }
-    c->eof = false;
-    sock_recv_consume(c->sock, (size_t)sent, now);
-    return (size_t)sent;
+        return true;
+    *ret_eof = false;
+    sent = sock_send(s, data[0].data, data[0].len, 0, now);
+    if (sent <= 0)
+        return send_refused(sv, s, sent, now);
+    sock_recv_consume(s, (size_t)sent, now);
+    *ret_moved = (size_t)sent;
+    return true;
 }
 
-static void serve_echo(struct conn *c, uint64_t now)
+static void serve_echo(struct service *sv, struct sock *s, uint64_t now)
 {
     size_t moved = 0, step;
+    bool eof = false;
 
     do {
-        step = echo_step(c, now);
+        if (!echo_step(sv, s, &step, &eof, now))
+            return;
         moved += step;
     } while (step > 0 && moved < SERVE_BYTES);
-    if (c->done)
-        return;
-    if (c->eof)
-        conn_end(c, false, now);
+    if (eof)
+        conn_end(sv, s, false, now);
     else if (step > 0)
-        daemon_defer(c->service->all->d, &c->work);
+        later(sv, s);
 }
 
 /* Fills the reserved places from the pattern. */
-static size_t fill_pattern(struct conn *c, const struct tcp_iov *room, int n)
+static size_t fill_pattern(struct generator *g, const struct tcp_iov *room, int n)
 {
-    const struct services *all = c->service->all;
+    const struct services *all = g->service->all;
     size_t filled = 0;
 
     for (int i = 0; i < n; i++) {
         for (size_t at = 0; at < room[i].len;) {
-            size_t part = PATTERN_BYTES - c->position;
+            size_t part = PATTERN_BYTES - g->position;
 
             if (part > room[i].len - at)
                 part = room[i].len - at;
-            memcpy(room[i].data + at, all->pattern + c->position, part);
-            c->position = (uint32_t)((c->position + part) % PATTERN_BYTES);
+            memcpy(room[i].data + at, all->pattern + g->position, part);
+            g->position = (uint32_t)((g->position + part) % PATTERN_BYTES);
             at += part;
         }
         filled += room[i].len;
@@ -169,90 +199,87 @@ static size_t fill_pattern(struct conn *c, const struct tcp_iov *room, int n)
     return filled;
 }
 
-static void serve_chargen(struct conn *c, uint64_t now)
+static void serve_chargen(struct service *sv, struct sock *s, uint64_t now)
 {
+    struct generator *g = list_entry(sock_user(s), struct generator, owner);
     size_t moved = 0;
+    bool eof;
 
-    swallow(c, now); /* RFC 864: what comes is thrown away; its end does not end the pattern */
-    while (!c->done && moved < SERVE_BYTES) {
+    if (!swallow(sv, s, &eof, now)) /* RFC 864: what comes is thrown away; its end does not end the pattern */
+        return;
+    while (moved < SERVE_BYTES) {
         struct tcp_iov room[PLACES];
-        int n = sock_send_reserve(c->sock, SERVE_BYTES - moved, room, PLACES);
+        int n = sock_send_reserve(s, SERVE_BYTES - moved, room, PLACES);
 
         if (n <= 0) {
-            send_refused(c, n, now);
+            (void)send_refused(sv, s, n, now);
             return;
         }
-        size_t filled = fill_pattern(c, room, n);
+        size_t filled = fill_pattern(g, room, n);
 
-        sock_send_commit(c->sock, filled, 0, now);
+        sock_send_commit(s, filled, 0, now);
         moved += filled;
     }
-    if (!c->done)
-        daemon_defer(c->service->all->d, &c->work);
+    later(sv, s);
 }
 
-static void serve(struct conn *c, uint64_t now)
+static void serve(struct service *sv, struct sock *s, uint64_t now)
 {
-    switch (c->service->kind) {
+    switch (sv->kind) {
     case ECHO:
-        serve_echo(c, now);
+        serve_echo(sv, s, now);
         break;
     case DISCARD:
-        serve_discard(c, now);
+        serve_discard(sv, s, now);
         break;
     case CHARGEN:
     case KINDS:
     default:
-        serve_chargen(c, now);
+        serve_chargen(sv, s, now);
     }
+}
+
+static void ready(struct service *sv, struct sock *s, unsigned bits, uint64_t now)
+{
+    if (bits & (SOCK_POLLERR | SOCK_POLLHUP)) {
+        int error = sock_take_error(s);
+
+        if (error || (bits & SOCK_POLLHUP)) {
+            conn_end(sv, s, error != 0, now);
+            return;
+        }
+    }
+    serve(sv, s, now);
 }
 
 static void conn_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
 {
-    struct conn *c = list_entry(self, struct conn, owner);
-
-    (void)s;
-    if (c->done)
-        return;
-    if (bits & (SOCK_POLLERR | SOCK_POLLHUP)) {
-        int error = sock_take_error(c->sock);
-
-        if (error || (bits & SOCK_POLLHUP)) {
-            conn_end(c, error != 0, now);
-            return;
-        }
-    }
-    serve(c, now);
-}
-
-static void conn_work(struct deferred *self, uint64_t now)
-{
-    struct conn *c = list_entry(self, struct conn, work);
-
-    if (!c->done)
-        serve(c, now);
-    if (c->done) {
-        list_del(&c->work.link);
-        free(c);
-    }
-}
-
-static void conn_starved(struct deferred *self, uint64_t now)
-{
-    serve(list_entry(self, struct conn, starved), now);
+    ready(list_entry(self, struct service, conns), s, bits, now);
 }
 
 static void conn_describe(const struct sock_owner *self, struct sock_owner_info *ret)
 {
-    const struct conn *c = list_entry(self, const struct conn, owner);
-
-    snprintf(ret->name, sizeof ret->name, "%s", kind_names[c->service->kind]);
+    snprintf(ret->name, sizeof ret->name, "%s", kind_names[list_entry(self, const struct service, conns)->kind]);
 }
 
 static void conn_owner_end(struct sock_owner *self, struct sock *s, bool reset, uint64_t now)
 {
-    (void)s;
-    conn_end(list_entry(self, struct conn, owner), reset, now);
+    conn_end(list_entry(self, struct service, conns), s, reset, now);
+}
+
+static void generator_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
+{
+    ready(list_entry(self, struct generator, owner)->service, s, bits, now);
+}
+
+static void generator_describe(const struct sock_owner *self, struct sock_owner_info *ret)
+{
+    snprintf(ret->name, sizeof ret->name, "%s", kind_names[list_entry(self, const struct generator, owner)->service->kind]);
+}
+
+static void generator_end(struct sock_owner *self, struct sock *s, bool reset, uint64_t now)
+{
+    conn_end(list_entry(self, struct generator, owner)->service, s, reset, now);
 }
 
 static void listener_describe(const struct sock_owner *self, struct sock_owner_info *ret)
@@ -260,23 +287,24 @@ static void listener_describe(const struct sock_owner *self, struct sock_owner_i
     snprintf(ret->name, sizeof ret->name, "%s", kind_names[list_entry(self, const struct service, owner)->kind]);
 }
 
-static struct conn *conn_new(struct service *sv, struct sock *s)
+/* The connection is the service's. False: no memory. */
+static bool conn_new(struct service *sv, struct sock *s, uint32_t position)
 {
-    struct conn *c = calloc(1, sizeof *c);
+    struct generator *g;
 
-    if (!c)
-        return NULL;
-    *c = (struct conn){.owner = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
-                       .work = {.fn = conn_work},
-                       .starved = {.fn = conn_starved},
-                       .service = sv,
-                       .sock = s};
-    list_init(&c->work.link);
-    list_init(&c->starved.link);
-    list_add_tail(&sv->conns, &c->link);
+    if (sv->kind != CHARGEN) {
+        sock_set_user(s, &sv->conns);
+    } else {
+        g = malloc(sizeof *g);
+        if (!g)
+            return false;
+        *g = (struct generator){.owner = {.ready = generator_ready, .describe = generator_describe, .end = generator_end},
+                                .service = sv,
+                                .position = position};
+        sock_set_user(s, &g->owner);
+    }
     sv->n_conns++;
-    sock_set_user(s, &c->owner);
-    return c;
+    return true;
 }
 
 static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bits, uint64_t now)
@@ -286,15 +314,14 @@ static void listener_ready(struct sock_owner *self, struct sock *s, unsigned bit
 
     (void)bits;
     while (sv->listener == s && (accepted = sock_accept(s, NULL))) {
-        struct conn *c = conn_new(sv, accepted);
-
-        if (!c) {
+        if (!conn_new(sv, accepted, 0)) {
+            sv->all->d->counters.no_memory++;
             sock_abort(accepted, now);
             continue;
         }
         sv->accepted++;
         tcp_set_user(sv->all->d->tcp, sock_conn_id(accepted), USER_TAG | sv->kind);
-        serve(c, now);
+        serve(sv, accepted, now);
     }
 }
 
@@ -352,12 +379,18 @@ int services_open(struct daemon *d, char *error, size_t bytes)
         return -1;
     }
     all->d = d;
+    all->later.fn = resume;
+    all->starved.fn = resume_starved;
+    list_init(&all->later.link);
+    list_init(&all->starved.link);
     d->services = all;
     make_pattern(all);
     for (enum kind k = ECHO; k < KINDS; k++) {
-        all->service[k] = (struct service){
-            .owner = {.ready = listener_ready, .describe = listener_describe}, .all = all, .kind = k};
-        list_init(&all->service[k].conns);
+        all->service[k] =
+            (struct service){.owner = {.ready = listener_ready, .describe = listener_describe},
+                             .conns = {.ready = conn_ready, .describe = conn_describe, .end = conn_owner_end},
+                             .all = all,
+                             .kind = k};
     }
     for (enum kind k = ECHO; k < KINDS; k++)
         if (service_listen(all, k, service_config(d->config, k), error, bytes) < 0)
@@ -383,16 +416,10 @@ static uint32_t position_of(const struct tcp_info *info)
 bool service_restore(struct daemon *d, struct sock *s, const struct tcp_info *info)
 {
     enum kind kind = (enum kind)(info->user & 0xff);
-    struct conn *c;
 
-    if ((info->user & ~0xffull) != USER_TAG || kind >= KINDS)
-        return false;
-    c = conn_new(&d->services->service[kind], s);
-    if (!c)
-        return false;
-    c->position = position_of(info);
-    daemon_defer(d, &c->work);
-    return true;
+    /* Its sock has an event that is not given yet, and is served with it. */
+    return (info->user & ~0xffull) == USER_TAG && kind < KINDS &&
+           conn_new(&d->services->service[kind], s, position_of(info));
 }
 
 /* First what goes or moves, so that its port is free for another. */
@@ -417,13 +444,29 @@ int services_reload(struct daemon *d, const struct daemon_config *next, char *er
     return r;
 }
 
+/* The service whose connection it is; NULL: another owner's. */
+static struct service *service_of(const struct sock *s)
+{
+    struct sock_owner *owner = sock_user(s);
+
+    if (owner && owner->ready == conn_ready)
+        return list_entry(owner, struct service, conns);
+    if (owner && owner->ready == generator_ready)
+        return list_entry(owner, struct generator, owner)->service;
+    return NULL;
+}
+
 void services_drain(struct daemon *d, uint64_t now)
 {
-    for (enum kind k = ECHO; k < KINDS; k++) {
-        struct service *sv = &d->services->service[k];
+    for (enum kind k = ECHO; k < KINDS; k++)
+        close_listener(&d->services->service[k]);
+    for (tcp_id id = tcp_next_id(d->tcp, 0), next; id; id = next) {
+        struct sock *s = sock_by_conn(d->socks, id);
+        struct service *sv = s ? service_of(s) : NULL;
 
-        close_listener(sv);
-        list_for_each_safe(node, &sv->conns) conn_end(list_entry(node, struct conn, link), false, now);
+        next = tcp_next_id(d->tcp, id);
+        if (sv)
+            conn_end(sv, s, false, now);
     }
 }
 
@@ -432,7 +475,8 @@ void services_close(struct daemon *d)
     if (!d->services)
         return;
     services_drain(d, daemon_now());
-    daemon_run_deferred(d); /* frees the connections */
+    list_del(&d->services->later.link);
+    list_del(&d->services->starved.link);
     free(d->services);
     d->services = NULL;
 }

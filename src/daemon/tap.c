@@ -159,9 +159,12 @@ void tap_close(struct tap *tap)
     tap->fd = -1;
 }
 
-void tap_attach_pool(struct tap *tap, struct chunk_pool *pool)
+int tap_attach_pool(struct tap *tap, struct chunk_pool *pool)
 {
     tap->pool = pool;
+    if (!tap->spare)
+        tap->spare = malloc(SPARE_BYTES);
+    return tap->spare ? 0 : -ENOMEM;
 }
 
 static bool have_rx_chunks(struct tap *tap)
@@ -187,10 +190,6 @@ static enum tap_read_result read_spare(struct tap *tap, struct stack_rx *rx)
 {
     ssize_t n;
 
-    if (!tap->spare)
-        tap->spare = malloc(SPARE_BYTES);
-    if (!tap->spare)
-        return TAP_READ_NO_MEMORY;
     n = read(tap->fd, tap->spare, SPARE_BYTES);
     if (n < 0)
         return read_failed(errno);

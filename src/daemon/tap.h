@@ -17,19 +17,19 @@ struct tap {
     struct stack_offload offload;
     struct chunk_pool *pool;
     struct chunk *rx[3]; /* one small, two big: what the next frame is read into */
-    uint8_t *spare;      /* read into instead when there are no chunks; made at the first need */
+    uint8_t *spare;      /* read into instead when there are no chunks */
 };
 
 /* 0, or -errno with a sentence in ret_error. Sets up offloads; does not bring the interface up. */
 int tap_open(struct tap *tap, const struct daemon_config *config, char *ret_error, size_t error_bytes);
 void tap_close(struct tap *tap);
-void tap_attach_pool(struct tap *tap, struct chunk_pool *pool);
+/* 0 or -ENOMEM. */
+int tap_attach_pool(struct tap *tap, struct chunk_pool *pool);
 
 enum tap_read_result {
     TAP_READ_FRAME,
     TAP_READ_WITHOUT_CHUNK, /* a frame too */
     TAP_READ_EMPTY,
-    TAP_READ_NO_MEMORY,
     TAP_READ_GONE,
     TAP_READ_ERROR
 };

@@ -7,8 +7,10 @@
  * with the older one not listening (inet_csk_bind_conflict()). Those in TIME-WAIT whose sockets are gone are claims of
  * many at once (past.c).
  *
- * Invariant: every claim lies in ports[its local port], those with `bound` before the others; a claim without owner is
- * in `left`. Pure book-keeping: nothing here marks a connection.
+ * Accepted sockets share one claim per local address and SO_REUSEADDR, as they share Linux's bind bucket.
+ *
+ * Invariant: every claim lies in ports[its local port], shared ones first, then those with `bound`, then the others; a claim
+ * without owner and sharers is in `left`. Pure book-keeping: nothing here marks a connection.
  */
 #include "sock/sock_priv.h"
 
@@ -44,8 +46,12 @@ static void claim_link(struct socks *ss, struct sock_bind *b)
 {
     struct list_node *list = port_claims(ss, b->tuple.local_port);
 
+    struct list_node *before = list;
+
+    while (b->bound && before->next != list && list_entry(before->next, struct sock_bind, port_link)->sharers)
+        before = before->next;
     if (b->bound)
-        list_add_head(list, &b->port_link);
+        list_insert(&b->port_link, before, before->next);
     else
         list_add_tail(list, &b->port_link);
 }
@@ -79,11 +85,11 @@ static bool claim_alive(const struct socks *ss, const struct sock_bind *b)
 {
     struct tcp_info info;
 
-    if (b->owner)
+    if (b->owner || b->sharers)
         return true;
-    if (b->conn == 0)
-        return false;
-    if (tcp_get_info(ss->tcp, b->conn, ss->now, &info) == 0 && info.state != TCP_STATE_CLOSE)
+    if (b->tuple.remote_port == 0)
+        return false; /* it never was a connection's */
+    if (b->conn && tcp_get_info(ss->tcp, b->conn, ss->now, &info) == 0 && info.state != TCP_STATE_CLOSE)
         return true;
     return tcp_tuple_in_use(ss->tcp, &b->tuple, ss->now);
 }
@@ -97,10 +103,31 @@ static void claim_left(struct socks *ss, struct sock_bind *b)
         sock_bind_free(b);
 }
 
-void sock_bind_release(struct sock *s)
+/* One that was accepted goes: what is left of its connection gets a claim of its own; without memory it goes unseen. */
+static void share_release(struct sock *s, struct sock_bind *b, tcp_id id)
+{
+    struct sock_bind probe = {.conn = id, .tuple = s->tuple, .reuse = s->reuse, .bound = b->bound}, *left = NULL;
+
+    if (claim_alive(s->ss, &probe) && !sock_past_take(s->ss, &probe))
+        left = claim_new(s, &s->tuple, b->bound);
+    s->bind = NULL;
+    if (left) {
+        left->owner = NULL;
+        left->conn = id;
+        list_add_tail(&s->ss->left, &left->left_link);
+    }
+    if (--b->sharers == 0)
+        sock_bind_free(b);
+}
+
+void sock_bind_release(struct sock *s, tcp_id id)
 {
     struct sock_bind *b = s->bind;
 
+    if (b && b->sharers) {
+        share_release(s, b, id);
+        return;
+    }
     s->bind = NULL;
     if (!b)
         return;
@@ -157,7 +184,7 @@ static bool conflicts(const struct sock *s, const struct ip_addr *addr, uint16_t
 
 bool sock_bind_may_listen(const struct sock *s)
 {
-    return !conflicts(s, &s->bind_addr, s->bind->tuple.local_port, true);
+    return !conflicts(s, &s->more->bind_addr, s->bind->tuple.local_port, true);
 }
 
 static void port_range(const struct socks *ss, uint32_t *ret_low, uint32_t *ret_n)
@@ -178,7 +205,7 @@ static uint16_t choose_port(struct sock *s)
     for (uint32_t i = 0; i < n; i++) {
         uint16_t port = (uint16_t)(low + (start + i) % n);
 
-        if (!conflicts(s, &s->bind_addr, port, false))
+        if (!conflicts(s, &s->more->bind_addr, port, false))
             return port;
     }
     return 0;
@@ -186,11 +213,11 @@ static uint16_t choose_port(struct sock *s)
 
 int sock_bind_claim(struct sock *s, uint16_t port)
 {
-    struct ip_tuple tuple = {.local = s->bind_addr};
+    struct ip_tuple tuple = {.local = s->more->bind_addr};
 
     if (port == 0)
         port = choose_port(s);
-    else if (conflicts(s, &s->bind_addr, port, true))
+    else if (conflicts(s, &s->more->bind_addr, port, true))
         port = 0;
     if (port == 0)
         return -EADDRINUSE;
@@ -205,6 +232,33 @@ int sock_bind_claim_tuple(struct sock *s, const struct ip_tuple *tuple, bool bou
         return 0;
     }
     return claim_new(s, tuple, bound) ? 0 : -ENOMEM;
+}
+
+int sock_bind_share(struct sock *s)
+{
+    struct ip_tuple here = {.local = s->tuple.local, .local_port = s->tuple.local_port};
+    struct list_node *list = port_claims(s->ss, here.local_port);
+    struct sock_bind *b;
+
+    list_for_each(node, list) {
+        b = list_entry(node, struct sock_bind, port_link);
+        if (!b->sharers)
+            break; /* they come first: there are few of them, and many others may be behind */
+        if (b->reuse == s->reuse && ip_addr_eq(&b->tuple.local, &here.local)) {
+            b->sharers++;
+            s->bind = b;
+            return 0;
+        }
+    }
+    b = claim_new(s, &here, true);
+    if (!b)
+        return -ENOMEM;
+    b->owner = NULL;
+    b->conn = 0;
+    b->sharers = 1;
+    list_del(&b->port_link);
+    list_add_head(list, &b->port_link);
+    return 0;
 }
 
 /* Drawn at its first use; one that comes round to 0 is drawn again. */
@@ -292,10 +346,12 @@ int sock_bind(struct sock *s, const struct ip_addr *addr, uint16_t port)
         return r;
     if (s->state != TCP_STATE_CLOSE || s->bind)
         return -EINVAL;
-    s->bind_addr = a;
+    if (!sock_more_own(s))
+        return -ENOMEM;
+    s->more->bind_addr = a;
     r = sock_bind_claim(s, port);
     if (r < 0) {
-        memset(&s->bind_addr, 0, sizeof s->bind_addr);
+        memset(&s->more->bind_addr, 0, sizeof s->more->bind_addr);
         return r;
     }
     s->addr_locked = !is_wildcard(&a);

@@ -19,8 +19,8 @@ static int connect_target(const struct sock *s, const struct ip_addr *addr, stru
         return -ENETUNREACH;
     if (ip_addr_is_unspecified(&a)) {
         /* "This host": the source if one is bound, else loopback. */
-        if (s->bind_addr.family == a.family && !ip_addr_is_unspecified(&s->bind_addr)) {
-            a = s->bind_addr;
+        if (s->more->bind_addr.family == a.family && !ip_addr_is_unspecified(&s->more->bind_addr)) {
+            a = s->more->bind_addr;
         } else if (a.family == IP_V4) {
             a = ip_addr_v4(127, 0, 0, 1);
         } else {
@@ -41,8 +41,8 @@ static int connect_route(const struct sock *s, struct ip_tuple *tuple, struct tc
     struct ip_addr src = {.family = IP_NONE};
     int r;
 
-    if (s->bind_addr.family != IP_NONE && !ip_addr_is_unspecified(&s->bind_addr)) {
-        src = s->bind_addr;
+    if (s->more->bind_addr.family != IP_NONE && !ip_addr_is_unspecified(&s->more->bind_addr)) {
+        src = s->more->bind_addr;
         if (src.family != tuple->remote.family)
             return src.family == IP_V4 ? -EAFNOSUPPORT : -ENETUNREACH;
     }
@@ -73,7 +73,7 @@ static int connect_start(struct sock *s, struct tcp_connect_args *args, uint64_t
         if (was_bound)
             s->bind->tuple = before;
         else
-            sock_bind_release(s);
+            sock_bind_release(s, s->conn);
         return r == -EADDRINUSE ? -EADDRNOTAVAIL : r;
     }
     sock_conn_attach(s, id, &args->tuple);
@@ -195,7 +195,7 @@ static int listen_claim(struct sock *s)
 {
     if (s->bind)
         return sock_bind_may_listen(s) ? 0 : -EADDRINUSE;
-    s->bind_addr = (struct ip_addr){.family = s->family == IP_V4 ? IP_V4 : s->v6only ? IP_V6 : IP_NONE};
+    s->more->bind_addr = (struct ip_addr){.family = s->family == IP_V4 ? IP_V4 : s->v6only ? IP_V6 : IP_NONE};
     return sock_bind_claim(s, 0);
 }
 
@@ -209,30 +209,32 @@ int sock_listen(struct sock *s, uint32_t backlog)
     socks_drain(s->ss);
     if (backlog > most)
         backlog = most;
-    if (s->listener != 0)
-        return tcp_listen_set_backlog(t, s->listener, backlog);
+    if (s->more->listener != 0)
+        return tcp_listen_set_backlog(t, s->more->listener, backlog);
+    if (!sock_more_own(s))
+        return -ENOMEM;
     if (s->phase != SOCK_UNCONNECTED || s->state != TCP_STATE_CLOSE)
         return -EINVAL;
     r = listen_claim(s);
     if (r < 0)
         return r;
-    args.addr = s->bind_addr;
+    args.addr = s->more->bind_addr;
     args.port = s->bind->tuple.local_port;
     args.backlog = backlog;
-    r = tcp_listen(t, &args, &s->listener);
+    r = tcp_listen(t, &args, &s->more->listener);
     if (r < 0) {
-        s->listener = 0;
+        s->more->listener = 0;
         return r;
     }
     s->state = TCP_STATE_LISTEN;
     s->bind->listening = true;
-    list_add_tail(&s->ss->listeners, &s->listener_link);
+    list_add_tail(&s->ss->listeners, &s->more->listener_link);
     for (unsigned o = 0; o < TCP_OPT_MAX; o++) {
-        if (s->opt_set & 1u << o)
-            (void)tcp_listen_set_opt(t, s->listener, (enum tcp_opt)o, s->opt[o]);
+        if (s->more->opt_set & 1u << o)
+            (void)tcp_listen_set_opt(t, s->more->listener, (enum tcp_opt)o, s->more->opt[o]);
     }
-    if (s->n_fastopen_keys)
-        (void)tcp_fastopen_set_keys(t, s->listener, s->fastopen_key, s->n_fastopen_keys);
+    if (s->more->n_fastopen_keys)
+        (void)tcp_fastopen_set_keys(t, s->more->listener, s->more->fastopen_key, s->more->n_fastopen_keys);
     r = sock_md5_apply(s, s->ss->now);
     if (r < 0)
         sock_listen_stop(s, s->ss->now); /* never without its keys */
@@ -245,12 +247,12 @@ struct sock *sock_accept(struct sock *s, void *user)
     struct sock *child;
 
     socks_drain(s->ss);
-    node = list_pop(&s->accept_queue);
+    node = list_pop(&s->more->accept_queue);
     if (!node)
         return NULL;
-    tcp_listen_accepted(s->ss->tcp, s->listener);
-    child = list_entry(node, struct sock, accept_link);
-    child->parent = NULL;
+    tcp_listen_accepted(s->ss->tcp, s->more->listener);
+    child = list_entry(node, struct sock, queue);
+    child->waiting = false;
     child->user = user;
     sock_mark(child, child->pending_bits); /* what came while it waited */
     return child;

@@ -10,19 +10,44 @@
 
 void sock_mark(struct sock *s, unsigned bits)
 {
-    s->pending_bits |= bits;
+    s->pending_bits |= (uint16_t)bits;
     /* One in an accept queue has no program yet; its bits wait for accept(). */
-    if (s->pending_bits != 0 && !s->parent && !list_linked(&s->pending))
-        list_add_tail(&s->ss->pending, &s->pending);
+    if (s->pending_bits == 0 || s->waiting)
+        return;
+    if (s->starving)
+        list_del(&s->queue); /* what comes may be what it needs */
+    s->starving = false;
+    if (!list_linked(&s->queue))
+        list_add_tail(&s->ss->pending, &s->queue);
+}
+
+void sock_later(struct sock *s, bool starving)
+{
+    s->again = true;
+    if (list_linked(&s->queue))
+        return;
+    s->starving = starving;
+    list_add_tail(starving ? &s->ss->starving : &s->ss->later, &s->queue);
+}
+
+bool socks_resume(struct socks *ss, bool starving, unsigned most)
+{
+    struct list_node *from = starving ? &ss->starving : &ss->later;
+
+    for (struct list_node *node; most > 0 && (node = list_pop(from)) != NULL; most--) {
+        list_entry(node, struct sock, queue)->starving = false;
+        list_add_tail(&ss->pending, node);
+    }
+    return !list_empty(from);
 }
 
 /* Listeners by their engine number: few, and looked up once per accepted connection. */
 static struct sock *listener_by_number(struct socks *ss, uint64_t user, uint32_t number)
 {
     list_for_each(node, &ss->listeners) {
-        struct sock *s = list_entry(node, struct sock, listener_link);
+        struct sock *s = sock_of_listener(node);
 
-        if (s->listener == number && (uint64_t)(uintptr_t)s == user)
+        if (s->more->listener == number && (uint64_t)(uintptr_t)s == user)
             return s;
     }
     return NULL;
@@ -38,21 +63,26 @@ static struct sock *event_accept(struct socks *ss, const struct tcp_event *e)
     struct sock *child = l ? sock_alloc(ss, l->family, NULL) : NULL;
     struct tcp_info info;
 
-    if (!child || tcp_get_info(ss->tcp, e->id, ss->now, &info) < 0) {
+    if (child && !sock_inherit_options(child, l)) {
         free(child);
+        child = NULL;
+    }
+    if (!child || tcp_get_info(ss->tcp, e->id, ss->now, &info) < 0) {
+        if (l && !child)
+            tcp_refuse(ss->tcp, e->id, ss->now);
+        if (child)
+            sock_free(child);
         tcp_abort(ss->tcp, e->id, ss->now); /* takes it out of the engine's accept queue too */
         return NULL;
     }
     child->phase = SOCK_CONNECTED;
     child->state = info.state;
     child->passive_fastopen = info.state == TCP_STATE_SYN_RECV; /* nothing else is accepted so early */
-    child->bind_addr = l->bind_addr;
-    child->parent = l;
-    sock_inherit_options(child, l);
+    child->waiting = true;
     sock_conn_attach(child, e->id, &info.tuple);
-    (void)sock_bind_claim_tuple(child, &info.tuple, true); /* without memory: a bind conflict goes unseen */
+    (void)sock_bind_share(child); /* without memory: a bind conflict goes unseen */
     sock_apply_options(child, ss->now);
-    list_add_tail(&l->accept_queue, &child->accept_link);
+    list_add_tail(&l->more->accept_queue, &child->queue);
     sock_mark(l, SOCK_POLLIN);
     return child;
 }
@@ -80,29 +110,17 @@ static void event_apply(struct sock *s, const struct tcp_event *e)
         bits |= SOCK_POLLIN | SOCK_POLLRDHUP | SOCK_POLLHUP;
     }
     if (e->bits & TCP_EVENT_ERROR) {
-        s->err = e->error;
+        s->err = (uint16_t)e->error;
         bits |= SOCK_POLLERR | hup;
     }
     /* tcp_done(): both ways are shut, and a port that the program did not choose is free (inet_put_port()). */
     if (s->state == TCP_STATE_CLOSE) {
         if (!s->port_locked)
-            sock_bind_release(s);
+            sock_bind_release(s, s->conn);
         s->shutdown = SOCK_SHUTDOWN_MASK;
         bits |= hup;
     }
     sock_mark(s, bits);
-}
-
-/* The socket of a connection, accepted or not. */
-static struct sock *any_by_conn(struct socks *ss, tcp_id id)
-{
-    list_for_each(node, sock_conn_bucket(ss, id)) {
-        struct sock *s = list_entry(node, struct sock, conn_link);
-
-        if (s->conn == id)
-            return s;
-    }
-    return NULL;
 }
 
 void socks_drain(struct socks *ss)
@@ -110,7 +128,7 @@ void socks_drain(struct socks *ss)
     struct tcp_event e;
 
     while (tcp_next_event(ss->tcp, &e)) {
-        struct sock *s = e.bits & TCP_EVENT_ACCEPT ? event_accept(ss, &e) : any_by_conn(ss, e.id);
+        struct sock *s = e.bits & TCP_EVENT_ACCEPT ? event_accept(ss, &e) : sock_any_by_conn(ss, e.id);
 
         if (s)
             event_apply(s, &e);
@@ -125,11 +143,14 @@ bool sock_next_event(struct socks *ss, struct sock_event *ret)
 
     socks_drain(ss);
     while ((node = list_pop(&ss->pending)) != NULL) {
-        struct sock *s = list_entry(node, struct sock, pending);
+        struct sock *s = list_entry(node, struct sock, queue);
         unsigned bits = s->pending_bits;
 
         s->pending_bits = 0;
         bits &= sock_poll(s);
+        if (s->again)
+            bits |= SOCK_POLLIN | SOCK_POLLOUT;
+        s->again = false;
         if (bits == 0)
             continue;
         *ret = (struct sock_event){.sock = s, .user = s->user, .bits = bits};

@@ -253,7 +253,7 @@ unsigned sock_poll(struct sock *s)
 
     socks_drain(s->ss);
     if (s->state == TCP_STATE_LISTEN)
-        return list_empty(&s->accept_queue) ? 0 : SOCK_POLLIN;
+        return list_empty(&s->more->accept_queue) ? 0 : SOCK_POLLIN;
     if (s->shutdown == SOCK_SHUTDOWN_MASK || s->state == TCP_STATE_CLOSE)
         bits |= SOCK_POLLHUP;
     if (s->shutdown & SOCK_SHUTDOWN_RCV)

@@ -54,9 +54,9 @@ void sock_linux_info(struct sock *s, uint64_t now, struct sock_linux_info *ret)
 
     memset(ret, 0, sizeof *ret);
     ret->state = s->state;
-    if (s->listener != 0) {
+    if (s->more->listener != 0) {
         /* A listener tells its accept queue in two fields that it has no other use for. */
-        if (tcp_listen_info(s->ss->tcp, s->listener, &listen) == 0) {
+        if (tcp_listen_info(s->ss->tcp, s->more->listener, &listen) == 0) {
             ret->unacked = listen.accept_queue;
             ret->sacked = listen.backlog;
         }

@@ -22,19 +22,19 @@ enum { MD5SIG_FLAG_PREFIX = 1, MD5SIG_FLAG_IFINDEX = 2 };
 
 void sock_md5_free(struct sock *s)
 {
-    for (unsigned i = 0; i < s->n_md5; i++)
-        wipe(&s->md5[i], sizeof *s->md5);
-    free(s->md5);
-    s->md5 = NULL;
-    s->n_md5 = 0;
+    for (unsigned i = 0; i < s->more->n_md5; i++)
+        wipe(&s->more->md5[i], sizeof *s->more->md5);
+    free(s->more->md5);
+    s->more->md5 = NULL;
+    s->more->n_md5 = 0;
 }
 
 static struct tcp_md5_key *find(const struct sock *s, const struct tcp_md5_key *key)
 {
-    for (unsigned i = 0; i < s->n_md5; i++) {
-        if (s->md5[i].prefix == key->prefix && s->md5[i].addr.family == key->addr.family &&
-            ip_addr_prefix_eq(&s->md5[i].addr, &key->addr, key->prefix))
-            return &s->md5[i];
+    for (unsigned i = 0; i < s->more->n_md5; i++) {
+        if (s->more->md5[i].prefix == key->prefix && s->more->md5[i].addr.family == key->addr.family &&
+            ip_addr_prefix_eq(&s->more->md5[i].addr, &key->addr, key->prefix))
+            return &s->more->md5[i];
     }
     return NULL;
 }
@@ -49,22 +49,22 @@ static int keep(struct sock *s, const struct tcp_md5_key *key)
         return 0;
     }
     if (old) {
-        *old = s->md5[--s->n_md5];
-        wipe(&s->md5[s->n_md5], sizeof *s->md5);
+        *old = s->more->md5[--s->more->n_md5];
+        wipe(&s->more->md5[s->more->n_md5], sizeof *s->more->md5);
         return 0;
     }
     if (!key->bytes)
         return -ENOENT;
-    more = calloc(s->n_md5 + 1, sizeof *more); /* no realloc(): it would leave a copy behind */
+    more = calloc(s->more->n_md5 + 1, sizeof *more); /* no realloc(): it would leave a copy behind */
     if (!more)
         return -ENOMEM;
-    for (unsigned i = 0; i < s->n_md5; i++) {
-        more[i] = s->md5[i];
-        wipe(&s->md5[i], sizeof *s->md5);
+    for (unsigned i = 0; i < s->more->n_md5; i++) {
+        more[i] = s->more->md5[i];
+        wipe(&s->more->md5[i], sizeof *s->more->md5);
     }
-    free(s->md5);
-    s->md5 = more;
-    s->md5[s->n_md5++] = *key;
+    free(s->more->md5);
+    s->more->md5 = more;
+    s->more->md5[s->more->n_md5++] = *key;
     return 0;
 }
 
@@ -82,8 +82,10 @@ int sock_md5_set(struct sock *s, const struct tcp_md5_key *key, uint64_t now)
         return -ENOPROTOOPT;
     if (key->bytes > TCP_MD5_KEY_MAX)
         return -EINVAL;
-    if (s->listener != 0)
-        r = tcp_listen_md5_set(s->ss->tcp, s->listener, key);
+    if (!sock_more_own(s))
+        return -ENOMEM;
+    if (s->more->listener != 0)
+        r = tcp_listen_md5_set(s->ss->tcp, s->more->listener, key);
     else if (concerns(s, key))
         r = tcp_md5_set(s->ss->tcp, s->conn, key, now);
     else
@@ -97,11 +99,11 @@ int sock_md5_apply(struct sock *s, uint64_t now)
 {
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < s->n_md5; i++) {
-        if (s->listener != 0)
-            r = tcp_listen_md5_set(s->ss->tcp, s->listener, &s->md5[i]);
-        else if (concerns(s, &s->md5[i]))
-            r = tcp_md5_set(s->ss->tcp, s->conn, &s->md5[i], now);
+    for (unsigned i = 0; r == 0 && i < s->more->n_md5; i++) {
+        if (s->more->listener != 0)
+            r = tcp_listen_md5_set(s->ss->tcp, s->more->listener, &s->more->md5[i]);
+        else if (concerns(s, &s->more->md5[i]))
+            r = tcp_md5_set(s->ss->tcp, s->conn, &s->more->md5[i], now);
     }
     return r;
 }

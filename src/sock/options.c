@@ -36,7 +36,7 @@ static_assert(TCP_OPT_MAX <= 32, "opt_set has 32 bits");
 /* Linux's retrans_to_secs(secs_to_retrans()): the time at whose end so many SYN-ACK time-outs lie. */
 static int32_t defer_accept_seconds(const struct sock *s)
 {
-    int32_t want = s->opt[TCP_OPT_DEFER_ACCEPT], step = 1, period = 1;
+    int32_t want = s->more->opt[TCP_OPT_DEFER_ACCEPT], step = 1, period = 1;
 
     if (want <= 0)
         return 0;
@@ -60,10 +60,10 @@ static const struct option_row *find_row(int level, int name)
 
 static int store(struct sock *s, enum tcp_opt opt, int32_t value, uint64_t now)
 {
-    s->opt[opt] = value;
-    s->opt_set |= 1u << opt;
-    if (s->listener != 0)
-        (void)tcp_listen_set_opt(s->ss->tcp, s->listener, opt, value);
+    s->more->opt[opt] = value;
+    s->more->opt_set |= 1u << opt;
+    if (s->more->listener != 0)
+        (void)tcp_listen_set_opt(s->ss->tcp, s->more->listener, opt, value);
     else if (s->conn != 0)
         (void)tcp_set_opt(s->ss->tcp, s->conn, opt, value, now);
     return 0;
@@ -72,7 +72,7 @@ static int store(struct sock *s, enum tcp_opt opt, int32_t value, uint64_t now)
 /* DSCP goes by the family that the connection speaks: a mapped address is IPv4. */
 static int32_t traffic_class(const struct sock *s)
 {
-    return s->tuple.remote.family == IP_V6 ? s->tclass : s->tos;
+    return s->tuple.remote.family == IP_V6 ? s->more->tclass : s->more->tos;
 }
 
 static void apply_tos(struct sock *s, uint64_t now)
@@ -84,26 +84,33 @@ static void apply_tos(struct sock *s, uint64_t now)
 void sock_apply_options(struct sock *s, uint64_t now)
 {
     for (unsigned o = 0; o < TCP_OPT_MAX; o++) {
-        if (s->opt_set & 1u << o)
-            (void)tcp_set_opt(s->ss->tcp, s->conn, (enum tcp_opt)o, s->opt[o], now);
+        if (s->more->opt_set & 1u << o)
+            (void)tcp_set_opt(s->ss->tcp, s->conn, (enum tcp_opt)o, s->more->opt[o], now);
     }
     if (traffic_class(s) != 0)
         apply_tos(s, now);
-    if (s->max_pacing_rate)
-        (void)tcp_set_max_pacing_rate(s->ss->tcp, s->conn, s->max_pacing_rate);
+    if (s->more->max_pacing_rate)
+        (void)tcp_set_max_pacing_rate(s->ss->tcp, s->conn, s->more->max_pacing_rate);
 }
 
-void sock_inherit_options(struct sock *child, const struct sock *listener)
+bool sock_inherit_options(struct sock *child, const struct sock *listener)
 {
+    const struct sock_more *from = listener->more;
+
     child->reuse = listener->reuse;
     child->v6only = listener->v6only;
     child->linger_on = listener->linger_on;
-    child->linger_s = listener->linger_s;
-    child->max_pacing_rate = listener->max_pacing_rate;
-    child->tos = listener->tos;
-    child->tclass = listener->tclass;
-    child->opt_set = listener->opt_set;
-    memcpy(child->opt, listener->opt, sizeof child->opt);
+    if (!from->linger_s && !from->max_pacing_rate && !from->tos && !from->tclass && !from->opt_set)
+        return true;
+    if (!sock_more_own(child))
+        return false;
+    child->more->linger_s = from->linger_s;
+    child->more->max_pacing_rate = from->max_pacing_rate;
+    child->more->tos = from->tos;
+    child->more->tclass = from->tclass;
+    child->more->opt_set = from->opt_set;
+    memcpy(child->more->opt, from->opt, sizeof child->more->opt);
+    return true;
 }
 
 /* ---- Setting --------------------------------------------------------------------------------------------------- */
@@ -133,7 +140,7 @@ static int set_linger(struct sock *s, const void *value, size_t bytes)
     memcpy(linger, value, sizeof linger);
     s->linger_on = linger[0] != 0;
     if (s->linger_on)
-        s->linger_s = linger[1];
+        s->more->linger_s = linger[1];
     return 0;
 }
 
@@ -181,12 +188,12 @@ static int set_fastopen(struct sock *s, int name, int32_t v, uint64_t now)
 /* Primary key, or primary and backup. */
 static int set_fastopen_key(struct sock *s, const void *value, size_t bytes)
 {
-    if (bytes != sizeof s->fastopen_key[0] && bytes != sizeof s->fastopen_key)
+    if (bytes != sizeof s->more->fastopen_key[0] && bytes != sizeof s->more->fastopen_key)
         return -EINVAL;
-    memcpy(s->fastopen_key, value, bytes);
-    s->n_fastopen_keys = (uint8_t)(bytes / sizeof s->fastopen_key[0]);
-    if (s->listener != 0)
-        return tcp_fastopen_set_keys(s->ss->tcp, s->listener, s->fastopen_key, s->n_fastopen_keys);
+    memcpy(s->more->fastopen_key, value, bytes);
+    s->more->n_fastopen_keys = (uint8_t)(bytes / sizeof s->more->fastopen_key[0]);
+    if (s->more->listener != 0)
+        return tcp_fastopen_set_keys(s->ss->tcp, s->more->listener, s->more->fastopen_key, s->more->n_fastopen_keys);
     return 0;
 }
 
@@ -202,9 +209,9 @@ static int set_max_pacing_rate(struct sock *s, const void *value, size_t bytes)
         memcpy(&v, value, sizeof v);
         rate = v == UINT32_MAX ? UINT64_MAX : v;
     }
-    s->max_pacing_rate = rate ? rate : 1;
+    s->more->max_pacing_rate = rate ? rate : 1;
     if (s->conn != 0)
-        (void)tcp_set_max_pacing_rate(s->ss->tcp, s->conn, s->max_pacing_rate);
+        (void)tcp_set_max_pacing_rate(s->ss->tcp, s->conn, s->more->max_pacing_rate);
     return 0;
 }
 
@@ -240,13 +247,13 @@ static int set_ip(struct sock *s, int name, int32_t v, uint64_t now)
 {
     switch (name) {
     case SOCK_IP_TOS:
-        s->tos = v & 0xfc; /* the ECN bits are TCP's own */
+        s->more->tos = v & 0xfc; /* the ECN bits are TCP's own */
         apply_tos(s, now);
         return 0;
     case SOCK_IP_MTU_DISCOVER:
         if (v < 0 || v > SOCK_PMTUDISC_MAX)
             return -EINVAL;
-        s->mtu_discover = (uint8_t)v;
+        s->more->mtu_discover = (uint8_t)v;
         return 0;
     case SOCK_IP_FREEBIND:
         s->freebind = v != 0;
@@ -258,7 +265,7 @@ static int set_ip(struct sock *s, int name, int32_t v, uint64_t now)
 
 static int get_ip(const struct sock *s, int name, int32_t *ret)
 {
-    *ret = name == SOCK_IP_TOS ? s->tos : name == SOCK_IP_FREEBIND ? s->freebind : s->mtu_discover;
+    *ret = name == SOCK_IP_TOS ? s->more->tos : name == SOCK_IP_FREEBIND ? s->freebind : s->more->mtu_discover;
     return name == SOCK_IP_TOS || name == SOCK_IP_FREEBIND || name == SOCK_IP_MTU_DISCOVER ? 0 : -ENOPROTOOPT;
 }
 
@@ -275,7 +282,7 @@ static int set_ipv6(struct sock *s, int name, int32_t v, uint64_t now)
     case SOCK_IPV6_TCLASS:
         if (v < -1 || v > 255)
             return -EINVAL;
-        s->tclass = v == -1 ? 0 : v & 0xfc;
+        s->more->tclass = v == -1 ? 0 : v & 0xfc;
         apply_tos(s, now);
         return 0;
     default:
@@ -297,6 +304,8 @@ int sock_setopt(struct sock *s, int level, int name, const void *value, size_t b
     int32_t v;
 
     socks_enter(s->ss, now);
+    if (!sock_more_own(s))
+        return -ENOMEM;
     if (level == SOCK_LEVEL_TCP && name == SOCK_TCP_CONGESTION)
         return set_congestion(s, value, bytes, now);
     if (level == SOCK_LEVEL_TCP && (name == SOCK_TCP_MD5SIG || name == SOCK_TCP_MD5SIG_EXT))
@@ -381,11 +390,11 @@ static int32_t current(const struct sock *s, enum tcp_opt opt)
 
     if (moves && s->conn != 0 && tcp_get_opt(s->ss->tcp, s->conn, opt, &v) == 0)
         return v;
-    if (!(s->opt_set & 1u << opt))
+    if (!(s->more->opt_set & 1u << opt))
         return default_of(s, opt);
     if (opt == TCP_OPT_SNDBUF)
-        return doubled(s->opt[opt], SOCK_MIN_SNDBUF);
-    return opt == TCP_OPT_RCVBUF ? doubled(s->opt[opt], SOCK_MIN_RCVBUF) : s->opt[opt];
+        return doubled(s->more->opt[opt], SOCK_MIN_SNDBUF);
+    return opt == TCP_OPT_RCVBUF ? doubled(s->more->opt[opt], SOCK_MIN_RCVBUF) : s->more->opt[opt];
 }
 
 static int put(void *value, size_t *inout_bytes, const void *from, size_t bytes)
@@ -399,18 +408,18 @@ static int put(void *value, size_t *inout_bytes, const void *from, size_t bytes)
 static int get_fastopen_key(const struct sock *s, void *value, size_t *inout_bytes)
 {
     uint8_t keys[2][16];
-    int n = s->n_fastopen_keys;
+    int n = s->more->n_fastopen_keys;
 
     if (n)
-        memcpy(keys, s->fastopen_key, sizeof keys);
+        memcpy(keys, s->more->fastopen_key, sizeof keys);
     else
-        n = tcp_fastopen_get_keys(s->ss->tcp, s->listener, keys);
+        n = tcp_fastopen_get_keys(s->ss->tcp, s->more->listener, keys);
     return n < 0 ? n : put(value, inout_bytes, keys, (size_t)n * sizeof keys[0]);
 }
 
 static int get_max_pacing_rate(const struct sock *s, void *value, size_t *inout_bytes)
 {
-    uint64_t rate = s->max_pacing_rate ? s->max_pacing_rate : UINT64_MAX;
+    uint64_t rate = s->more->max_pacing_rate ? s->more->max_pacing_rate : UINT64_MAX;
     uint32_t narrow = rate > UINT32_MAX ? UINT32_MAX : (uint32_t)rate;
 
     return *inout_bytes >= sizeof rate ? put(value, inout_bytes, &rate, sizeof rate)
@@ -459,7 +468,7 @@ static int32_t get_maxseg(struct sock *s, uint64_t now)
 
     if (s->state != TCP_STATE_CLOSE && s->conn != 0 && tcp_get_info(s->ss->tcp, s->conn, now, &info) == 0)
         return (int32_t)info.snd_mss;
-    return s->opt[TCP_OPT_MAXSEG] != 0 ? s->opt[TCP_OPT_MAXSEG] : 536;
+    return s->more->opt[TCP_OPT_MAXSEG] != 0 ? s->more->opt[TCP_OPT_MAXSEG] : 536;
 }
 
 static int get_tcp(struct sock *s, int name, uint64_t now, int32_t *ret)
@@ -480,13 +489,13 @@ static int get_tcp(struct sock *s, int name, uint64_t now, int32_t *ret)
         *ret = defer_accept_seconds(s);
         return 0;
     case SOCK_TCP_FASTOPEN:
-        *ret = s->opt[TCP_OPT_FASTOPEN];
+        *ret = s->more->opt[TCP_OPT_FASTOPEN];
         return 0;
     case SOCK_TCP_FASTOPEN_CONNECT:
         *ret = s->fastopen_connect;
         return 0;
     case SOCK_TCP_FASTOPEN_NO_COOKIE:
-        *ret = s->opt[TCP_OPT_FASTOPEN_NO_COOKIE];
+        *ret = s->more->opt[TCP_OPT_FASTOPEN_NO_COOKIE];
         return 0;
     case SOCK_TCP_INQ:
         *ret = s->inq;
@@ -500,7 +509,7 @@ static int get_ipv6(const struct sock *s, int name, int32_t *ret)
 {
     if (s->family != IP_V6 || (name != SOCK_IPV6_V6ONLY && name != SOCK_IPV6_TCLASS))
         return -ENOPROTOOPT;
-    *ret = name == SOCK_IPV6_V6ONLY ? s->v6only : s->tclass;
+    *ret = name == SOCK_IPV6_V6ONLY ? s->v6only : s->more->tclass;
     return 0;
 }
 
@@ -533,7 +542,7 @@ int sock_getopt(struct sock *s, int level, int name, void *value, size_t *inout_
 
     socks_enter(s->ss, now);
     if (level == SOCK_LEVEL_SOCKET && name == SOCK_SO_LINGER) {
-        int32_t linger[2] = {s->linger_on, s->linger_s};
+        int32_t linger[2] = {s->linger_on, s->more->linger_s};
 
         return put(value, inout_bytes, linger, sizeof linger);
     }

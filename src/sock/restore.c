@@ -12,14 +12,14 @@ static struct sock *listener_of(struct socks *ss, const struct ip_tuple *tuple)
     struct sock *best = NULL;
 
     list_for_each(node, &ss->listeners) {
-        struct sock *l = list_entry(node, struct sock, listener_link);
-        bool any = l->bind_addr.family == IP_NONE || ip_addr_is_unspecified(&l->bind_addr);
+        struct sock *l = sock_of_listener(node);
+        bool any = l->more->bind_addr.family == IP_NONE || ip_addr_is_unspecified(&l->more->bind_addr);
 
         if (!l->bind || l->bind->tuple.local_port != tuple->local_port)
             continue;
-        if (ip_addr_eq(&l->bind_addr, &tuple->local))
+        if (ip_addr_eq(&l->more->bind_addr, &tuple->local))
             return l;
-        if (any && (l->bind_addr.family == IP_NONE || l->bind_addr.family == tuple->local.family))
+        if (any && (l->more->bind_addr.family == IP_NONE || l->more->bind_addr.family == tuple->local.family))
             best = l;
     }
     return best;
@@ -36,10 +36,9 @@ struct sock *sock_restore(struct socks *ss, tcp_id id, const struct tcp_info *in
         return NULL;
     s->state = info->state;
     s->phase = sock_state_in(s, SOCK_ST(SYN_SENT)) ? SOCK_CONNECTING : SOCK_CONNECTED;
-    s->bind_addr = l ? l->bind_addr : info->tuple.local;
     s->reuse = l ? l->reuse : false;
     sock_conn_attach(s, id, &info->tuple);
-    (void)sock_bind_claim_tuple(s, &info->tuple, l != NULL);
+    (void)(l ? sock_bind_share(s) : sock_bind_claim_tuple(s, &info->tuple, false));
     if (info->peer_closed) {
         s->shutdown |= SOCK_SHUTDOWN_RCV;
         s->done = true;
@@ -47,7 +46,7 @@ struct sock *sock_restore(struct socks *ss, tcp_id id, const struct tcp_info *in
     s->shutdown |= (uint8_t)(info->shut_write ? SOCK_SHUTDOWN_SEND : 0);
     if (s->state == TCP_STATE_CLOSE) {
         s->shutdown = SOCK_SHUTDOWN_MASK;
-        s->err = info->error;
+        s->err = (uint16_t)info->error;
     }
     sock_mark(s, SOCK_POLLIN | SOCK_POLLOUT | SOCK_POLLERR | SOCK_POLLHUP | SOCK_POLLRDHUP);
     return s;

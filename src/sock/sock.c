@@ -3,15 +3,12 @@
  *
  * A struct sock belongs to its creator until sock_close() or sock_abort(). One that waits in an accept queue belongs
  * to its listener. Invariant: s->conn != 0 exactly if the engine counts us as that connection's owner, and then the
- * socket is in ss->by_conn; s->listener != 0 exactly in state LISTEN, and then it is in ss->listeners.
+ * socket is in ss->by_conn; s->more->listener != 0 exactly in state LISTEN, and then it is in ss->listeners.
  */
 #include "sock/sock_priv.h"
 
-static void lists_init(struct list_node *buckets, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        list_init(&buckets[i]);
-}
+/* Of sockets that have nothing of it. */
+static const struct sock_more none = {.mtu_discover = SOCK_PMTUDISC_WANT};
 
 struct socks *socks_create(const struct socks_params *params)
 {
@@ -20,7 +17,7 @@ struct socks *socks_create(const struct socks_params *params)
     if (!ss)
         return NULL;
     ss->by_conn_size = 256;
-    ss->by_conn = malloc(ss->by_conn_size * sizeof *ss->by_conn);
+    ss->by_conn = calloc(ss->by_conn_size, sizeof *ss->by_conn);
     ss->perturb = calloc(SOCK_PERTURB, sizeof *ss->perturb);
     ss->ports = calloc(SOCK_PORTS, sizeof *ss->ports);
     ss->past_first = calloc(SOCK_PORTS, sizeof *ss->past_first);
@@ -37,10 +34,11 @@ struct socks *socks_create(const struct socks_params *params)
     ss->net = params->net;
     ss->port_key = params->port_key;
     rng_seed(&ss->rng, params->rng_seed);
-    lists_init(ss->by_conn, ss->by_conn_size);
     list_init(&ss->left);
     list_init(&ss->listeners);
     list_init(&ss->pending);
+    list_init(&ss->later);
+    list_init(&ss->starving);
     return ss;
 }
 
@@ -72,29 +70,69 @@ struct sock *sock_alloc(struct socks *ss, enum ip_family family, void *user)
     s->ss = ss;
     s->user = user;
     s->family = (uint8_t)family;
-    s->mtu_discover = SOCK_PMTUDISC_WANT;
+    s->more = (struct sock_more *)(uintptr_t)&none;
     s->state = TCP_STATE_CLOSE;
-    list_init(&s->conn_link);
-    list_init(&s->listener_link);
-    list_init(&s->accept_queue);
-    list_init(&s->accept_link);
-    list_init(&s->pending);
+    list_init(&s->queue);
     return s;
 }
 
+bool sock_more_own(struct sock *s)
+{
+    struct sock_more *more;
+
+    if (s->more != &none)
+        return true;
+    more = malloc(sizeof *more);
+    if (!more)
+        return false;
+    *more = none;
+    more->sock = s;
+    list_init(&more->listener_link);
+    list_init(&more->accept_queue);
+    s->more = more;
+    return true;
+}
+
+/* A program's: it will bind, listen, connect, and set options, and is to hear now that there is no memory for it. */
 struct sock *sock_new(struct socks *ss, enum ip_family family, void *user)
 {
-    return family == IP_V4 || family == IP_V6 ? sock_alloc(ss, family, user) : NULL;
+    struct sock *s = family == IP_V4 || family == IP_V6 ? sock_alloc(ss, family, user) : NULL;
+
+    if (s && !sock_more_own(s)) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static struct sock **conn_bucket(const struct socks *ss, tcp_id id)
+{
+    return &ss->by_conn[(id ^ id >> 32) & (ss->by_conn_size - 1)];
+}
+
+static void conn_unlink(struct sock *s)
+{
+    struct sock **at = conn_bucket(s->ss, s->conn);
+
+    while (*at != s)
+        at = &(*at)->conn_next;
+    *at = s->conn_next;
+    s->conn_next = NULL;
+    s->ss->n_conns--;
+    s->conn = 0;
 }
 
 void sock_free(struct sock *s)
 {
-    sock_bind_release(s);
-    list_del(&s->conn_link);
-    list_del(&s->listener_link);
-    list_del(&s->accept_link);
-    list_del(&s->pending);
-    sock_md5_free(s);
+    if (s->conn)
+        conn_unlink(s);
+    sock_bind_release(s, s->conn);
+    list_del(&s->queue);
+    if (s->more != &none) {
+        list_del(&s->more->listener_link);
+        sock_md5_free(s);
+        free(s->more);
+    }
     free(s);
 }
 
@@ -113,28 +151,23 @@ tcp_id sock_conn_id(const struct sock *s)
     return s->conn;
 }
 
-struct list_node *sock_conn_bucket(const struct socks *ss, tcp_id id)
-{
-    return &ss->by_conn[(id ^ id >> 32) & (ss->by_conn_size - 1)];
-}
-
 /* Lack of memory only makes the chains longer. */
 static void by_conn_grow(struct socks *ss)
 {
     uint32_t old_size = ss->by_conn_size;
-    struct list_node *old = ss->by_conn;
-    struct list_node *bigger = malloc((size_t)old_size * 2 * sizeof *bigger);
+    struct sock **old = ss->by_conn, **bigger = calloc((size_t)old_size * 2, sizeof *bigger);
 
     if (!bigger)
         return;
-    lists_init(bigger, old_size * 2);
     ss->by_conn = bigger;
     ss->by_conn_size = old_size * 2;
     for (uint32_t i = 0; i < old_size; i++) {
-        for (struct list_node *node; (node = list_pop(&old[i])) != NULL;) {
-            struct sock *s = list_entry(node, struct sock, conn_link);
+        for (struct sock *s = old[i], *next; s; s = next) {
+            struct sock **to = conn_bucket(ss, s->conn);
 
-            list_add_tail(sock_conn_bucket(ss, s->conn), node);
+            next = s->conn_next;
+            s->conn_next = *to;
+            *to = s;
         }
     }
     free(old);
@@ -146,11 +179,12 @@ void sock_conn_attach(struct sock *s, tcp_id id, const struct ip_tuple *tuple)
 
     s->conn = id;
     s->tuple = *tuple;
-    if (s->bind)
+    if (s->bind && !s->bind->sharers)
         s->bind->conn = id;
     if (++ss->n_conns > ss->by_conn_size)
         by_conn_grow(ss);
-    list_add_tail(sock_conn_bucket(ss, id), &s->conn_link);
+    s->conn_next = *conn_bucket(ss, id);
+    *conn_bucket(ss, id) = s;
 }
 
 void sock_conn_detach(struct sock *s)
@@ -158,37 +192,38 @@ void sock_conn_detach(struct sock *s)
     if (s->conn == 0)
         return;
     sock_watch_note(s->ss, s->conn, 0, s->err);
-    s->ss->n_conns--;
-    list_del(&s->conn_link);
-    s->conn = 0;
+    conn_unlink(s);
+}
+
+struct sock *sock_any_by_conn(const struct socks *ss, tcp_id id)
+{
+    struct sock *s = id ? *conn_bucket(ss, id) : NULL;
+
+    while (s && s->conn != id)
+        s = s->conn_next;
+    return s;
 }
 
 struct sock *sock_by_conn(struct socks *ss, tcp_id id)
 {
-    if (id == 0)
-        return NULL;
-    list_for_each(node, sock_conn_bucket(ss, id)) {
-        struct sock *s = list_entry(node, struct sock, conn_link);
+    struct sock *s = sock_any_by_conn(ss, id);
 
-        if (s->conn == id)
-            return s->parent ? NULL : s;
-    }
-    return NULL;
+    return s && !s->waiting ? s : NULL;
 }
 
 void sock_listen_stop(struct sock *s, uint64_t now)
 {
-    uint32_t number = s->listener;
+    uint32_t number = s->more->listener;
 
-    s->listener = 0;
+    s->more->listener = 0;
     s->state = TCP_STATE_CLOSE;
-    list_del(&s->listener_link);
+    list_del(&s->more->listener_link);
     if (s->bind)
         s->bind->listening = false;
     /* The engine resets what nobody accepted (inet_csk_listen_stop); the ids are stale for us after it. */
     tcp_listen_close(s->ss->tcp, number, now);
-    for (struct list_node *node; (node = list_pop(&s->accept_queue)) != NULL;) {
-        struct sock *child = list_entry(node, struct sock, accept_link);
+    for (struct list_node *node; (node = list_pop(&s->more->accept_queue)) != NULL;) {
+        struct sock *child = list_entry(node, struct sock, queue);
         tcp_id id = child->conn;
 
         sock_conn_detach(child);
@@ -210,7 +245,7 @@ void sock_disconnect(struct sock *s, uint64_t now)
     uint8_t state = s->state;
 
     s->err = 0;
-    if (s->listener != 0) {
+    if (s->more->listener != 0) {
         sock_listen_stop(s, now);
     } else if (id != 0) {
         sock_conn_detach(s);
@@ -225,47 +260,51 @@ void sock_disconnect(struct sock *s, uint64_t now)
     s->passive_fastopen = false;
     s->phase = SOCK_UNCONNECTED;
     memset(&s->tuple, 0, sizeof s->tuple);
-    if (!s->addr_locked)
-        memset(&s->bind_addr, 0, sizeof s->bind_addr);
+    if (!s->addr_locked && s->more != &none)
+        memset(&s->more->bind_addr, 0, sizeof s->more->bind_addr);
     if (!s->port_locked) {
-        sock_bind_release(s);
+        sock_bind_release(s, s->conn);
     } else if (s->bind) {
         uint16_t port = s->bind->tuple.local_port;
 
         /* A new claim like the one bind() made. It can't fail for conflicts: the port was ours all the time. */
         s->bind->conn = 0;
         memset(&s->bind->tuple, 0, sizeof s->bind->tuple);
-        s->bind->tuple.local = s->bind_addr;
+        s->bind->tuple.local = s->more->bind_addr;
         s->bind->tuple.local_port = port;
     }
 }
 
-void sock_close(struct sock *s, uint64_t now)
+static void end(struct sock *s, bool reset, uint64_t now)
 {
     struct tcp *t = s->ss->tcp;
     tcp_id id;
 
     socks_enter(s->ss, now);
     id = s->conn;
-    if (s->listener != 0) {
+    if (s->more->listener != 0) {
         sock_listen_stop(s, now);
     } else if (id != 0) {
         sock_conn_detach(s);
         /* SO_LINGER with 0 seconds: RST (tcp_close). With more, close() waits; we don't block: an orphan goes on. */
-        if (s->linger_on && s->linger_s == 0)
+        if (reset || (s->linger_on && s->more->linger_s == 0))
             tcp_abort(t, id, now);
         else
             tcp_close(t, id, now);
     }
+    sock_bind_release(s, id);
     sock_bind_collect(s->ss, 2);
     sock_free(s);
 }
 
+void sock_close(struct sock *s, uint64_t now)
+{
+    end(s, false, now);
+}
+
 void sock_abort(struct sock *s, uint64_t now)
 {
-    s->linger_on = true;
-    s->linger_s = 0;
-    sock_close(s, now);
+    end(s, true, now);
 }
 
 /* ---- Names ----------------------------------------------------------------------------------------------------- */
@@ -286,7 +325,7 @@ int sock_name(const struct sock *s, struct ip_addr *ret, uint16_t *ret_port)
         *ret = program_view(s, &s->tuple.local);
         *ret_port = s->tuple.local_port;
     } else {
-        *ret = program_view(s, &s->bind_addr);
+        *ret = program_view(s, &s->more->bind_addr);
         *ret_port = s->bind ? s->bind->tuple.local_port : 0;
     }
     return 0;
@@ -311,12 +350,12 @@ void sock_accepted_from(const struct sock *s, struct ip_addr *ret, uint16_t *ret
 
 struct sock *sock_next_listener(struct socks *ss, struct sock *after)
 {
-    struct list_node *node = after ? after->listener_link.next : ss->listeners.next;
+    struct list_node *node = after ? after->more->listener_link.next : ss->listeners.next;
 
-    return node == &ss->listeners ? NULL : list_entry(node, struct sock, listener_link);
+    return node == &ss->listeners ? NULL : sock_of_listener(node);
 }
 
 int sock_listen_info(const struct sock *s, struct tcp_listen_info *ret)
 {
-    return s->listener != 0 ? tcp_listen_info(s->ss->tcp, s->listener, ret) : -EINVAL;
+    return s->more->listener != 0 ? tcp_listen_info(s->ss->tcp, s->more->listener, ret) : -EINVAL;
 }

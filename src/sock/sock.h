@@ -135,6 +135,13 @@ struct sock_event {
 bool sock_next_event(struct socks *ss, struct sock_event *ret);
 
 /*
+ * For an owner that could do more now: its socket gets an event, whatever the readiness, after socks_resume(). starving:
+ * it lacks memory; another event may come before. socks_resume() lets `most` of one kind have theirs; true: some are left.
+ */
+void sock_later(struct sock *s, bool starving);
+bool socks_resume(struct socks *ss, bool starving, unsigned most);
+
+/*
  * State changes of connections that have a socket, for whoever follows them all; kept (at most 1024) only while watched.
  * state 0: the socket was closed; what is left of the connection (an orphan, TIME-WAIT) is told no more.
  */

@@ -18,6 +18,7 @@
 #ifndef TAUT_SOCK_PRIV_H
 #define TAUT_SOCK_PRIV_H
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,6 +90,7 @@ struct sock_bind {
     struct list_node port_link; /* in ss->ports[local port] */
     struct list_node left_link; /* in ss->left while without owner */
     struct sock *owner;
+    uint32_t sharers;           /* accepted sockets; then it has no owner, and of the tuple the local half only */
     struct ip_tuple tuple;      /* local: IP_NONE any of both families, unspecified any of one; mapped is IPv4 */
     tcp_id conn;
     bool reuse;                 /* SO_REUSEADDR */
@@ -104,49 +106,57 @@ struct sock_past {
     uint32_t next; /* number of the next one on the port, or of the next free one; 0: none */
 };
 
-struct sock {
-    struct socks *ss;
-    void *user;
-    uint8_t family;   /* enum ip_family of the program's view */
-    uint8_t phase;    /* enum sock_phase */
-    uint8_t state;    /* enum tcp_state as far as events told */
-    uint8_t shutdown; /* SOCK_SHUTDOWN_* */
-    bool done;        /* SOCK_DONE: the stream ended by the peer's FIN */
-    bool urgent;
-    bool deferred; /* TCP_FASTOPEN_CONNECT: connect() said 0, the first send makes the SYN */
-    bool passive_fastopen; /* accepted in SYN-RECEIVED: it may read and write already */
-    bool port_locked, addr_locked; /* the program chose them: they stay when a connection ends */
-    int err;          /* sk_err, positive errno, 0: none */
-
-    tcp_id conn;
-    uint32_t listener; /* number in the engine, 0: none */
-    struct sock_bind *bind;
-    struct ip_addr bind_addr; /* IP_NONE: wildcard; engine's view (mapped is IPv4) */
-    struct ip_tuple tuple;    /* of the connection, engine's view */
-    struct list_node conn_link;     /* in ss->by_conn */
+/*
+ * What few sockets have: listeners, those that a program made, those with options. All others share one that is empty and
+ * never written to; who writes asks sock_more_own() first.
+ */
+struct sock_more {
+    struct ip_addr bind_addr;       /* IP_NONE: wildcard; engine's view (mapped is IPv4) */
+    struct sock *sock;              /* whose it is */
+    uint32_t listener;              /* number in the engine, 0: none */
     struct list_node listener_link; /* in ss->listeners, for listeners */
-
-    struct list_node accept_queue; /* of a listener: struct sock.accept_link */
-    struct list_node accept_link;
-    struct sock *parent;           /* the listener it waits in, else NULL */
-
-    struct list_node pending; /* in ss->pending */
-    unsigned pending_bits;
-
-    /* options */
-    bool reuse, v6only, linger_on, inq, freebind;
-    uint8_t mtu_discover; /* IP_MTU_DISCOVER */
-    int32_t linger_s;
-    int32_t tos, tclass;
-    bool fastopen_connect;
+    struct list_node accept_queue;  /* of a listener: struct sock.queue */
+    uint8_t mtu_discover;           /* IP_MTU_DISCOVER */
     uint8_t n_fastopen_keys;
     uint8_t fastopen_key[2][16];
+    int32_t linger_s;
+    int32_t tos, tclass;
     struct tcp_md5_key *md5; /* md5.c */
     unsigned n_md5;
     uint64_t max_pacing_rate; /* 0: not set */
     uint32_t opt_set; /* bit per enum tcp_opt: the program said so */
     int32_t opt[TCP_OPT_MAX];
 };
+
+/* There are as many as connections: what an accepted one does not need lies in sock_more. */
+struct sock {
+    struct socks *ss;
+    void *user;
+    struct sock_more *more; /* never NULL */
+    struct sock_bind *bind; /* its own, or one that it shares */
+    tcp_id conn;
+    struct sock *conn_next; /* in ss->by_conn */
+    /* In ss->pending, ss->later, ss->starving or, while `waiting`, in its listener's accept queue. */
+    struct list_node queue;
+    struct ip_tuple tuple; /* of the connection, engine's view */
+    uint16_t err;          /* sk_err, positive errno, 0: none */
+    uint16_t pending_bits;
+    uint8_t family;   /* enum ip_family of the program's view */
+    uint8_t phase;    /* enum sock_phase */
+    uint8_t state;    /* enum tcp_state as far as events told */
+    uint8_t shutdown; /* SOCK_SHUTDOWN_* */
+    bool done : 1;    /* SOCK_DONE: the stream ended by the peer's FIN */
+    bool urgent : 1;
+    bool deferred : 1; /* TCP_FASTOPEN_CONNECT: connect() said 0, the first send makes the SYN */
+    bool passive_fastopen : 1; /* accepted in SYN-RECEIVED: it may read and write already */
+    bool port_locked : 1, addr_locked : 1; /* the program chose them: they stay when a connection ends */
+    bool waiting : 1;  /* to be accepted */
+    bool starving : 1; /* in ss->starving */
+    bool again : 1;    /* its event comes, ready or not */
+    /* options */
+    bool reuse : 1, v6only : 1, linger_on : 1, inq : 1, freebind : 1, fastopen_connect : 1;
+};
+static_assert(sizeof(struct sock) <= 120, "with what malloc() adds 128 bytes a connection");
 
 #define SOCK_PORTS 65536u
 #define SOCK_PERTURB 65536u /* entries of RFC 6056's table */
@@ -163,10 +173,11 @@ struct socks {
     struct sock_past *past;     /* by number - 1 */
     uint32_t *past_first;       /* by local port: a number, 0: none */
     uint32_t n_past, past_size, past_free, past_at;
-    struct list_node *by_conn;  /* by_conn_size buckets, a power of two */
+    struct sock **by_conn;      /* by_conn_size buckets, a power of two */
     uint32_t by_conn_size, n_conns;
     struct list_node listeners; /* in the order of listen() */
     struct list_node pending;
+    struct list_node later, starving; /* sock_later() */
     uint32_t *perturb;          /* 0: not drawn yet */
     struct sock_watch *watch; /* NULL: nobody watches */
 };
@@ -174,10 +185,17 @@ struct socks {
 /* ---- sock.c ---- */
 struct sock *sock_alloc(struct socks *ss, enum ip_family family, void *user);
 void sock_free(struct sock *s);
+static inline struct sock *sock_of_listener(struct list_node *node)
+{
+    return list_entry(node, struct sock_more, listener_link)->sock;
+}
+/* So that s->more may be written to. False: no memory. */
+bool sock_more_own(struct sock *s);
 /* Joins a socket and a connection; the second ends it. */
 void sock_conn_attach(struct sock *s, tcp_id id, const struct ip_tuple *tuple);
 void sock_conn_detach(struct sock *s);
-struct list_node *sock_conn_bucket(const struct socks *ss, tcp_id id);
+/* Waiting to be accepted, or not. */
+struct sock *sock_any_by_conn(const struct socks *ss, tcp_id id);
 /* tcp_disconnect(): back to an unconnected socket. May leave ECONNRESET in err. */
 void sock_disconnect(struct sock *s, uint64_t now);
 /* Ends a listener with all that waits in it. */
@@ -193,10 +211,12 @@ int sock_bind_claim(struct sock *s, uint16_t port);
 bool sock_bind_may_listen(const struct sock *s);
 /* Claims the tuple of a connection that connect() or a listener gave. */
 int sock_bind_claim_tuple(struct sock *s, const struct ip_tuple *tuple, bool bound);
+/* The same for a socket that was accepted: all of a local address and port share one. */
+int sock_bind_share(struct sock *s);
 /* Port for an active open from tuple->local to tuple->remote; 0: none is free. RFC 6056 section 3.3.4. */
 uint16_t sock_bind_ephemeral(struct socks *ss, const struct ip_tuple *tuple);
-/* The socket gives its claim up; it stays behind while its connection lives. */
-void sock_bind_release(struct sock *s);
+/* The socket gives its claim up; it stays behind while its connection, which was `id`, lives. */
+void sock_bind_release(struct sock *s, tcp_id id);
 /* Forgets claims of connections that are gone, a few at a time. */
 void sock_bind_collect(struct socks *ss, unsigned steps);
 void sock_bind_free(struct sock_bind *b);
@@ -244,7 +264,8 @@ int sock_fastopen(struct sock *s, const struct ip_addr *addr, uint16_t port, con
 /* ---- options.c ---- */
 /* Gives the connection what the program set before it existed. */
 void sock_apply_options(struct sock *s, uint64_t now);
-void sock_inherit_options(struct sock *child, const struct sock *listener);
+/* False: no memory. */
+bool sock_inherit_options(struct sock *child, const struct sock *listener);
 
 /* ---- md5.c ---- */
 void sock_md5_free(struct sock *s);

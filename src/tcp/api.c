@@ -237,6 +237,16 @@ static void send_full(struct tcp *t, struct tcp_conn *c)
         tcp_mark_ready(t, c);
 }
 
+/* Little memory is left: a little of it, for whoever holds less. */
+static bool memory_for_sending(const struct tcp *t, const struct tcp_conn *c, uint32_t *inout_room)
+{
+    if (tcp_memory_left(t, UINT32_MAX, 0))
+        return true;
+    if (*inout_room > CHUNK_SMALL_BYTES)
+        *inout_room = CHUNK_SMALL_BYTES;
+    return tcp_memory_left(t, c->sndbuf.truesize, t->config->tcp_wmem_min);
+}
+
 int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov, int max)
 {
     struct tcp_conn *c = owned_conn(t, id);
@@ -255,7 +265,9 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
         return 0;
     }
     n = 0;
-    if (room)
+    if (room && !memory_for_sending(t, c, &room))
+        n = -ENOMEM;
+    else if (room)
         n = tcp_stream_prepare(c) ? tcp_sndbuf_reserve(&c->sndbuf, t->pool, room, iov, max) : -ENOMEM;
     /* Where bytes are unacknowledged, an ACK will free chunks and tell; else nothing would. */
     if (n == -ENOMEM && tcp_sndbuf_bytes(&c->sndbuf))
@@ -322,7 +334,7 @@ int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsig
         return 0;
     tcp_rate_check_app_limited(t, c);
     room = r == 1 ? tcp_stream_room(t, c, bytes < INT32_MAX ? (uint32_t)bytes : INT32_MAX) : 0;
-    if (room && tcp_stream_prepare(c))
+    if (room && memory_for_sending(t, c, &room) && tcp_stream_prepare(c))
         done = copy_in(t, c, data, room);
     if (done)
         tcp_stream_append(t, c, done, done < bytes ? 0 : flags, now);
@@ -486,6 +498,17 @@ int tcp_abort(struct tcp *t, tcp_id id, uint64_t now)
     tcp_rec_call(t, c, TCP_REC_CALL_ABORT, 0, 0, 0, 0, now);
     tcp_disconnect(t, c, TCP_CAUSE_RST_ABORT, now);
     return 0;
+}
+
+void tcp_refuse(struct tcp *t, tcp_id id, uint64_t now)
+{
+    struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    if (!c || !c->in_accept_queue)
+        return;
+    t->counters.listen_drops++;
+    tcp_drop(t, c, TCP_DROP_NO_MEMORY);
+    (void)tcp_abort(t, id, now);
 }
 
 /* What an orphan does that has nothing unread. */

@@ -36,6 +36,8 @@ struct tcp *tcp_create(const struct tcp_params *params)
     t->now = params->now;
     t->config = params->config;
     t->pool = params->pool;
+    if (t->pool)
+        t->scarce_at = chunk_pool_budget_bytes(t->pool) - chunk_pool_budget_bytes(t->pool) / 16;
     t->log = params->log;
     t->secrets = params->secrets;
     rng_seed(&t->rng, params->secrets.rng_seed);

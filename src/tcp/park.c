@@ -37,6 +37,8 @@
 #define TEMPLATES  4u    /* of the first connection with each congestion control; further ones share the first */
 #define COPIES     2u    /* one may be damaged */
 #define CROWDED_NS (20 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
+#define SPARES     8u   /* blocks kept for waking: lack of memory must not make a connection unreachable */
+#define STEAL_MAX  64u  /* warm ones looked at for a block where there is no memory for one */
 #define LOOKS      2u    /* at the oldest warm ones, for each that joins a crowd */
 
 struct park_cell {
@@ -76,6 +78,8 @@ struct tcp_park {
     struct tcp_conn base;       /* made of it, and of what the first one parked had beyond its record */
     struct tcp_conn beyond;     /* that, XOR; in this engine only */
     bool has_beyond;
+    struct tcp_conn *spare[SPARES];
+    unsigned n_spares;
     struct wheel alarms;        /* of those parked with a timer */
     struct tcp_conn view;       /* what tcp_conn_view() gave last */
 };
@@ -174,6 +178,8 @@ void tcp_park_destroy(struct tcp *t)
         if (cell && kind == TCP_KIND_PARKED)
             forget_outside(t, cell);
     }
+    while (t->park && t->park->n_spares)
+        free(t->park->spare[--t->park->n_spares]);
     free(t->park);
     t->park = NULL;
 }
@@ -497,6 +503,7 @@ static void publish_cell(struct tcp *t, struct park_cell *cell, tcp_id id)
 static bool park(struct tcp *t, struct tcp_conn *c)
 {
     struct park_cell *cell = cell_of(t, c->id);
+    struct tcp_park *p = t->park;
     uint32_t block = c->block;
 
     wheel_disarm(&t->wheel, &c->timer);
@@ -515,24 +522,66 @@ static bool park(struct tcp *t, struct tcp_conn *c)
     tcp_rec_parked(t, c);
     t->n_parked++;
     t->counters.parked++;
-    free(c);
+    if (p->n_spares < SPARES)
+        p->spare[p->n_spares++] = c;
+    else
+        free(c);
     return true;
+}
+
+static void leave_warm(struct tcp *t, struct tcp_conn *c)
+{
+    if (!list_linked(&c->warm))
+        return;
+    list_del(&c->warm);
+    t->n_warm--;
+}
+
+static void join_warm(struct tcp *t, struct tcp_conn *c)
+{
+    c->warm_due = time_add(t->now, (uint32_t)t->config->tcp_park_after * NSEC_PER_MSEC);
+    list_add_tail(&t->warm, &c->warm);
+    t->n_warm++;
+}
+
+/* The oldest warm one: parked if it was left alone for `quiet_ns`, else put behind the others, or off the list. */
+static void look_at_oldest(struct tcp *t, uint64_t quiet_ns)
+{
+    struct tcp_conn *c = list_entry(list_first(&t->warm), struct tcp_conn, warm);
+
+    leave_warm(t, c);
+    if (!t->config->tcp_park_after)
+        return;
+    if (quiet_ns && time_add(c->warm_at, quiet_ns) > t->now)
+        join_warm(t, c);
+    else if (at_rest(c))
+        (void)park(t, c);
+}
+
+/* Memory for a block; where there is none another one that is at rest gives its own. NULL: none. */
+static struct tcp_conn *take_block(struct tcp *t)
+{
+    struct tcp_park *p = t->park;
+    struct tcp_conn *c = malloc(sizeof *c);
+
+    for (unsigned i = 0; !c && !p->n_spares && i < STEAL_MAX && t->n_warm; i++)
+        look_at_oldest(t, 1);
+    return c || !p->n_spares ? c : p->spare[--p->n_spares];
 }
 
 struct tcp_conn *tcp_wake(struct tcp *t, void *parked)
 {
     struct park_cell *cell = parked;
     struct tcp_record *r = &t->park->record;
-    uint32_t block = tcp_record_take_block(t);
-    struct tcp_conn *c = block == UINT32_MAX ? NULL : malloc(sizeof *c);
+    struct tcp_conn *c = take_block(t);
+    uint32_t block;
     bool whole;
 
     if (!c || read_own(t, cell, r)) {
-        if (block != UINT32_MAX)
-            tcp_record_give_block(t, block);
         free(c);
         return NULL;
     }
+    block = tcp_record_take_block(t); /* there are as many as connections */
     whole = read_block(t, cell, c);
     forget_outside(t, cell);
     make_links(t, c);
@@ -590,38 +639,9 @@ bool tcp_is_parked(const struct tcp *t, tcp_id id)
 
 /* ---- who is warm ---- */
 
-static void leave_warm(struct tcp *t, struct tcp_conn *c)
-{
-    if (!list_linked(&c->warm))
-        return;
-    list_del(&c->warm);
-    t->n_warm--;
-}
-
-static void join_warm(struct tcp *t, struct tcp_conn *c)
-{
-    c->warm_due = time_add(t->now, (uint32_t)t->config->tcp_park_after * NSEC_PER_MSEC);
-    list_add_tail(&t->warm, &c->warm);
-    t->n_warm++;
-}
-
 void tcp_park_leave(struct tcp *t, struct tcp_conn *c)
 {
     leave_warm(t, c);
-}
-
-/* The oldest warm one: parked if it was left alone for `quiet_ns`, else put behind the others, or off the list. */
-static void look_at_oldest(struct tcp *t, uint64_t quiet_ns)
-{
-    struct tcp_conn *c = list_entry(list_first(&t->warm), struct tcp_conn, warm);
-
-    leave_warm(t, c);
-    if (!t->config->tcp_park_after)
-        return;
-    if (quiet_ns && time_add(c->warm_at, quiet_ns) > t->now)
-        join_warm(t, c);
-    else if (at_rest(c))
-        (void)park(t, c);
 }
 
 void tcp_park_committed(struct tcp *t, struct tcp_conn *c)

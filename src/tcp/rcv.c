@@ -94,9 +94,9 @@ static bool prune_ooo(struct tcp *t, struct tcp_conn *c, uint32_t seq)
     return true;
 }
 
-static bool fits(const struct tcp_conn *c)
+static bool fits(const struct tcp *t, const struct tcp_conn *c)
 {
-    return c->rcvq.truesize <= c->rcvq.rcvbuf;
+    return c->rcvq.truesize <= c->rcvq.rcvbuf && tcp_memory_left(t, c->rcvq.truesize, t->config->tcp_rmem_min);
 }
 
 /* tcp_prune_queue: collapse, then out-of-order data goes. */
@@ -104,13 +104,13 @@ static bool make_room(struct tcp *t, struct tcp_conn *c, uint32_t seq)
 {
     struct tcp_rcvq *q = &c->rcvq;
 
-    if (fits(c))
+    if (fits(t, c))
         return true;
     clamp_window(t, c);
-    if (fits(c))
+    if (fits(t, c))
         return true;
     t->counters.rcv_collapsed += tcp_rcvq_collapse(q, t->pool) / CHUNK_SMALL_BYTES;
-    if (fits(c) || (prune_ooo(t, c, seq) && fits(c)))
+    if (fits(t, c) || (prune_ooo(t, c, seq) && fits(t, c)))
         return true;
     t->counters.rcv_pruned++;
     return false;
@@ -199,8 +199,12 @@ static void learn(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg, 
 static void join(struct tcp *t, struct tcp_conn *c, struct text *x, uint64_t now)
 {
     struct tcp_sack_block dup;
-    uint32_t joined = tcp_rcvq_join(&c->rcvq, t->pool, c->rcv_nxt, &dup);
+    uint32_t lost, joined = tcp_rcvq_join(&c->rcvq, t->pool, c->rcv_nxt, &dup, &lost);
 
+    if (lost) {
+        tcp_drop(t, c, TCP_DROP_NO_MEMORY);
+        c->fin_waits = false; /* it comes again with what was lost */
+    }
     dsack_set(t, c, x, dup.start, dup.end);
     received(t, c, joined, now);
 }

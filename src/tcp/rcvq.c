@@ -426,7 +426,7 @@ uint32_t tcp_rcvq_insert(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t s
     return held;
 }
 
-/* Moves a chain to the ring's end; false: the ring cannot grow, the rest stays. */
+/* Moves a chain to the ring's end; false: the ring cannot grow, the rest is there yet. */
 static bool chain_to_ring(struct tcp_rcvq *q, struct rcvq_range *r)
 {
     while (r->head) {
@@ -444,14 +444,14 @@ static bool chain_to_ring(struct tcp_rcvq *q, struct rcvq_range *r)
 }
 
 uint32_t tcp_rcvq_join(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t rcv_nxt,
-                       struct tcp_sack_block *ret_dup)
+                       struct tcp_sack_block *ret_dup, uint32_t *ret_lost)
 {
     uint32_t from = rcv_nxt, k = 0;
 
     *ret_dup = (struct tcp_sack_block){.start = rcv_nxt, .end = rcv_nxt};
+    *ret_lost = 0;
     for (; k < q->n_ranges && seq_leq(q->range[k].start, rcv_nxt); k++) {
         struct rcvq_range *r = &q->range[k];
-        bool whole;
 
         note_dup(ret_dup, r->start, seq_min(r->end, rcv_nxt));
         if (seq_leq(r->end, rcv_nxt)) {
@@ -459,16 +459,16 @@ uint32_t tcp_rcvq_join(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t rcv
             continue;
         }
         chain_trim_head(q, pool, r, rcv_nxt - r->start);
-        whole = chain_to_ring(q, r);
+        if (!chain_to_ring(q, r))
+            *ret_lost = r->end - r->start;
         rcv_nxt = r->start;
-        if (!whole)
-            break;
+        chain_release(q, pool, r);
     }
     if (k) {
         q->n_ranges -= k;
         memmove(q->range, &q->range[k], q->n_ranges * sizeof *q->range);
     }
-    recent_below(q, rcv_nxt);
+    recent_below(q, *ret_lost ? rcv_nxt + 1 : rcv_nxt); /* what was lost began there */
     return rcv_nxt - from;
 }
 

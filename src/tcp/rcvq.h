@@ -94,9 +94,12 @@ uint32_t tcp_rcvq_append(struct tcp_rcvq *q, struct chunk_pool *pool, const stru
  */
 uint32_t tcp_rcvq_insert(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t seq, const struct tcp_seg *seg,
                          uint32_t skip, uint32_t len, struct tcp_sack_block *ret_dup);
-/* Moves what now is in order, at rcv_nxt, into the ring; returns its bytes (rcv_nxt moves by them). */
+/*
+ * Moves what now is in order, at rcv_nxt, into the ring; returns its bytes (rcv_nxt moves by them). *ret_lost: bytes for
+ * whose pieces the ring could not grow; they are gone, as if they had never come (RFC 2018 section 8).
+ */
 uint32_t tcp_rcvq_join(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t rcv_nxt,
-                       struct tcp_sack_block *ret_dup);
+                       struct tcp_sack_block *ret_dup, uint32_t *ret_lost);
 /* Throws away out-of-order data at and behind `seq` (behind the peer's FIN). Bytes gone. */
 uint32_t tcp_rcvq_cut_ooo(struct tcp_rcvq *q, struct chunk_pool *pool, uint32_t seq);
 

@@ -393,6 +393,7 @@ static void enter_recovery(struct tcp *t, struct tcp_conn *c, bool ece)
         c->prior_ssthresh = ece ? 0 : tcp_current_ssthresh(c);
         init_cwnd_reduction(c);
     }
+    c->frto_new = false; /* a retransmission was lost as well: F-RTO has nothing left to find out */
     set_ca_state(c, TCP_CA_RECOVERY);
 }
 

@@ -362,6 +362,8 @@ static enum tcp_drop syn_refused(struct tcp *t, const struct tcp_listener *l, bo
     bool full = queue_is_full(t, l) && !(reused && t->requests->slab.count < t->requests->slab.size);
 
     *ret_cookie = t->config->tcp_syncookies == 2 || (full && t->config->tcp_syncookies);
+    if (t->n_conns >= t->params.max_conns)
+        return TCP_DROP_CONN_LIMIT; /* its ACK would be what is dropped, and the peer believe to be connected */
     if (full && *ret_cookie)
         t->counters.req_queue_full_cookies++;
     if (full && !*ret_cookie) {
@@ -588,6 +590,11 @@ static void overflow(struct tcp *t, struct tcp_req *r, const struct tcp_seg *seg
     r->acked = true;
 }
 
+static enum tcp_drop no_conn(const struct tcp *t)
+{
+    return t->n_conns < t->params.max_conns ? TCP_DROP_NO_MEMORY : TCP_DROP_CONN_LIMIT;
+}
+
 static struct tcp_conn *complete(struct tcp *t, struct tcp_req *r, const struct tcp_seg *seg, uint64_t now)
 {
     struct tcp_listener *l = tcp_listener_by_number(t, r->listener);
@@ -611,7 +618,7 @@ static struct tcp_conn *complete(struct tcp *t, struct tcp_req *r, const struct 
     }
     c = make_conn(t, r, l, now);
     if (!c)
-        overflow(t, r, seg, TCP_DROP_CONN_LIMIT);
+        overflow(t, r, seg, no_conn(t));
     return c;
 }
 
@@ -855,7 +862,7 @@ struct tcp_conn *tcp_listen_cookie(struct tcp *t, struct tcp_listener *l, const 
         return c;
     if (id)
         tcp_table_leave(t, id);
-    refuse_syn(t, TCP_DROP_CONN_LIMIT);
+    refuse_syn(t, no_conn(t));
     return NULL;
 }
 

@@ -303,6 +303,8 @@ int tcp_shutdown_read(struct tcp *t, tcp_id id, uint64_t now);
 int tcp_close(struct tcp *t, tcp_id id, uint64_t now);
 /* RST where the state asks for it, of an orphan too; the id must not be used after it. */
 int tcp_abort(struct tcp *t, tcp_id id, uint64_t now);
+/* The same of one that waits to be accepted and can't be for lack of memory: counted as that. */
+void tcp_refuse(struct tcp *t, tcp_id id, uint64_t now);
 
 /* Options of one connection, Linux's meaning and units as in the comment. 0, -ENOENT, -EINVAL. */
 enum tcp_opt {

@@ -380,6 +380,7 @@ struct tcp_metrics_cache;       /* metrics.c */
 struct tcp {
     const struct tcp_config *config;
     struct chunk_pool *pool;
+    size_t scarce_at; /* tcp_memory_left() */
     const struct log_sink *log;
     struct tcp_secrets secrets;
     struct tcp_params params;
@@ -963,6 +964,14 @@ void tcp_rcvwnd_data(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *se
 void tcp_grow_window(struct tcp *t, struct tcp_conn *c, uint32_t len, uint32_t truesize);
 void tcp_rcv_rtt_measure_ts(struct tcp_conn *c, const struct tcp_seg *seg, uint64_t now);
 bool tcp_memory_pressure(const struct tcp *t); /* most of the chunk budget is used */
+/*
+ * The last sixteenth of the budget is for buffers that hold less than their least (tcp_rmem_min, tcp_wmem_min): so bulk that
+ * nobody reads leaves others what an exchange of small messages takes (tcp_mem[2], as sk_mem_raise_allocated() has it).
+ */
+static inline bool tcp_memory_left(const struct tcp *t, uint32_t held, int32_t least)
+{
+    return held < (uint32_t)least || chunk_pool_used_bytes(t->pool) <= t->scarce_at;
+}
 /* The window that would be announced now, if shrinking were allowed (__tcp_select_window). */
 uint32_t tcp_wanted_window(struct tcp *t, struct tcp_conn *c);
 void tcp_delack_timeout(struct tcp *t, struct tcp_conn *c, uint64_t now);

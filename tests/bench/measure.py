@@ -100,7 +100,7 @@ def weighing(slab, make):
             return {'bytes': worlds.slab_objects(*slab)}
         w = STACKS[stack](b, text=ROOM + 'tcp_syncookies = 0\n') if stack == 'taut' else STACKS[stack](b)
         try:
-            w.holders = []
+            w.holders, w.more = [], {}
             n, took = make(b, w, stack)
         finally:
             for p in w.holders:
@@ -109,7 +109,7 @@ def weighing(slab, make):
             w.close()
         if n < 100 or took <= 0:
             raise Failed(f'{n} were made and took {took} bytes: nothing to divide')
-        return {'bytes': took / n, 'n': n}
+        return {'bytes': took / n, 'n': n, **w.more}
     return measure
 
 
@@ -118,7 +118,21 @@ def settled(w):
     return worlds.resident(w.pid)
 
 
+def at_rest(w):
+    """What is left when the stack has put away what idle connections do not need: when nothing was given back for a second,
+    at the latest after 5 s."""
+    end, least, since = time.monotonic() + 5, worlds.resident(w.pid), time.monotonic()
+    while time.monotonic() < min(end, since + 1):
+        time.sleep(0.1)
+        now = worlds.resident(w.pid)
+        if now < least - 65536:
+            least, since = now, time.monotonic()
+    return worlds.resident(w.pid)
+
+
 def idle(b, w, stack):
+    """100,000 (--quick: 10,000) from several client processes and eight addresses. Of taut also the time from a kill -9 of
+    the process that runs the stack to the next byte on one of them."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200  # of one client
     n, made = min(FEW.get(stack, b.idle_n), b.idle_n), 0
     clients, before = max(4, -(-n // files)), settled(w)
@@ -126,7 +140,14 @@ def idle(b, w, stack):
         p = w.client('hold', ECHO, n // clients, 1, start_only=True)
         w.holders.append(p)
         made += json.loads(p.stdout.readline())['made']
-    return made, settled(w) - before
+    took = at_rest(w) - before
+    if stack == 'taut':
+        there = w.totals()['established']
+        if made < n * 0.99 or there != made:
+            raise Failed(f'{made} of {n} were made, {there} are there')
+        if b.has_key('survive'):
+            w.more['restore_ms'] = 1e3 * w.time_to_restore()
+    return made, took
 
 
 def half_open(b, w, stack):
@@ -192,7 +213,10 @@ def tests():
              ('TCP', 'sock_inode_cache', 'filp', 'dentry'), idle),
             ('half_open_bytes', 'a half-open one', ('taut', 'kernel', 'lwip'), ('request_sock_TCP',), half_open),
             ('time_wait_bytes', 'one in TIME-WAIT', ('taut', 'kernel'), ('tw_sock_TCP',), time_wait)):
-        add(name, text, {name: ('bytes', 'bytes')}, weighing(slab, make), stacks, True)
+        rows = {name: ('bytes', 'bytes')}
+        if make is idle:
+            rows['restore_100k_ms'] = ('ms', 'restore_ms')  # with all of them
+        add(name, text, rows, weighing(slab, make), stacks, True)
     return t
 
 
@@ -219,7 +243,7 @@ class Bench:
     def __init__(self, tmp, build, quick):
         self.tmp, self.build = tmp, build
         self.bulk_s, self.rate_s, self.flood_s = (0.12, 0.1, 0.15) if quick else (0.6, 0.5, 0.5)
-        self.idle_n, self.half_open_n, self.time_wait_n = (4000, 30000, 12000) if quick else (100000, 60000, 60000)
+        self.idle_n, self.half_open_n, self.time_wait_n = (10000, 30000, 12000) if quick else (100000, 60000, 60000)
         self.worlds, self.notes, self.began = {}, [], time.monotonic()
         dump = subprocess.run([os.path.join(build, 'src/daemon/tautd'), '--dump-config'], stdout=subprocess.PIPE, check=True).stdout
         self.keys, section = {}, None
@@ -308,7 +332,7 @@ def run_all(b, chosen, stacks, rounds):
             got = {s: b.one(test, s) for s in mine[turn:] + mine[:turn]}
             for row, (_, key) in test.rows.items():
                 for s in STACKS:
-                    figures[row][s].append(got[s][key] if got.get(s) else None)
+                    figures[row][s].append(got[s].get(key) if got.get(s) else None)
             congestion |= {r['congestion'] for r in got.values() if r and r.get('congestion')}
             unit = next(iter(test.rows.values()))[0]
             b.say(f'{k + 1}/{rounds} {test.name}, {unit}: ' + ', '.join(f'{s} {short(test, got[s])}' for s in mine))

@@ -103,7 +103,7 @@ static void make_daemon(struct net *n, size_t arena_bytes)
     d->stack = host_new(&p, HERE, HERE6);
     d->tcp = stack_tcp(d->stack);
     d->socks = stack_socks(d->stack);
-    tap_attach_pool(&n->tap, d->pool);
+    assert_int_equal(tap_attach_pool(&n->tap, d->pool), 0);
     d->tap = &n->tap;
     assert_non_null(loop_new(d));
 }

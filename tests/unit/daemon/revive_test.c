@@ -99,7 +99,7 @@ static void boot(struct host *h)
     d->tcp = stack_tcp(d->stack);
     d->socks = stack_socks(d->stack);
     memset(h->n.tap.rx, 0, sizeof h->n.tap.rx);
-    tap_attach_pool(&h->n.tap, d->pool);
+    assert_int_equal(tap_attach_pool(&h->n.tap, d->pool), 0);
     assert_int_equal(programs_open(d), 0);
     h->owner.ready = on_ready;
     h->listener = sock_new(d->socks, IP_V4, &h->owner);

@@ -240,11 +240,40 @@ static void test_drain_and_close(void **state)
     net_free(n);
 }
 
+static unsigned asked;
+static struct daemon *asked_of;
+
+static void ask_again(struct deferred *self, uint64_t now)
+{
+    (void)now;
+    if (++asked < 3)
+        daemon_starve(asked_of, self); /* what is missing is no chunk */
+}
+
+/* Work that waits for memory is tried again though no chunk came free, and not as fast as the loop turns. */
+static void test_starved_is_asked_again(void **state)
+{
+    struct net *n = env_new(ARENA);
+    struct deferred work = {.fn = ask_again};
+    uint64_t began = daemon_now();
+
+    (void)state;
+    asked = 0;
+    asked_of = &n->d;
+    list_init(&work.link);
+    daemon_starve(&n->d, &work);
+    WAIT(n, asked == 3);
+    assert_true(daemon_now() - began > 3 * 15 * NSEC_PER_MSEC);
+    assert_int_equal(n->d.counters.starved, 3);
+    env_free(n);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_echo),
         cmocka_unit_test(test_echo_reset),
+        cmocka_unit_test(test_starved_is_asked_again),
         cmocka_unit_test(test_chargen),
         cmocka_unit_test(test_discard),
         cmocka_unit_test(test_memory),

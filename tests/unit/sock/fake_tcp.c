@@ -281,6 +281,11 @@ int tcp_close(struct tcp *t, tcp_id id, uint64_t now)
     return give_up(t, id, true);
 }
 
+void tcp_refuse(struct tcp *t, tcp_id id, uint64_t now)
+{
+    (void)tcp_abort(t, id, now);
+}
+
 int tcp_abort(struct tcp *t, tcp_id id, uint64_t now)
 {
     (void)now;

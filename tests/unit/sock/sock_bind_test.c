@@ -204,7 +204,7 @@ static void test_left_behind(void **state)
         env_init(&e);
         l = bound(&e, "0.0.0.0", 80, rows[i].first, &r);
         sock_listen(l, 5);
-        id = fake_accept(e.tcp, l->listener, &tuple);
+        id = fake_accept(e.tcp, l->more->listener, &tuple);
         c = sock_accept(l, NULL);
         assert_non_null(c);
         sock_close(c, 0);
@@ -225,7 +225,7 @@ static void test_left_behind(void **state)
 static void accept_and_leave(struct env *e, struct sock *l, const char *local, uint16_t port, uint16_t remote_port)
 {
     const struct ip_tuple tuple = {addr_of(local), addr_of("10.0.0.9"), port, remote_port};
-    tcp_id id = fake_accept(e->tcp, l->listener, &tuple);
+    tcp_id id = fake_accept(e->tcp, l->more->listener, &tuple);
     struct sock *c = sock_accept(l, NULL);
 
     assert_non_null(c);
@@ -312,6 +312,48 @@ static void test_left_behind_without_reuse(void **state)
     env_free(&e);
 }
 
+/* Accepted sockets of one address and port share a claim, which stands against bind() until the last has gone. */
+static void test_shared_claims(void **state)
+{
+    struct ip_tuple tuple = {addr_of("10.0.0.1"), addr_of("10.0.0.9"), 80, 1000};
+    struct sock *l, *c[3], *s;
+    tcp_id id[3];
+    struct env e;
+    int r;
+
+    (void)state;
+    env_init(&e);
+    l = bound(&e, "0.0.0.0", 80, true, &r);
+    sock_listen(l, 5);
+    for (unsigned i = 0; i < 3; i++, tuple.remote_port++) {
+        id[i] = fake_accept(e.tcp, l->more->listener, &tuple);
+        c[i] = sock_accept(l, NULL);
+        assert_ptr_equal(c[i]->bind, c[0]->bind);
+        assert_int_equal(c[i]->bind->sharers, i + 1);
+    }
+    sock_close(l, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        s = bound(&e, "0.0.0.0", 80, false, &r);
+        assert_int_equal(r, -EADDRINUSE);
+        sock_close(s, 0);
+        s = bound(&e, "10.0.0.2", 80, false, &r); /* not the address that they share */
+        assert_int_equal(r, 0);
+        sock_close(s, 0);
+        assert_ptr_equal(list_first(&e.ss->ports[80]), &c[2]->bind->port_link); /* first, whatever was left behind */
+        fake_conn(e.tcp, id[i])->used = i == 1; /* nothing is left of it; of the second one an orphan */
+        sock_close(c[i], 0);
+        assert_int_equal(list_empty(&e.ss->left), i == 0);
+    }
+    s = bound(&e, "0.0.0.0", 80, false, &r);
+    assert_int_equal(r, -EADDRINUSE); /* the orphan's own claim */
+    sock_close(s, 0);
+    fake_conn(e.tcp, id[1])->used = false;
+    s = bound(&e, "0.0.0.0", 80, false, &r);
+    assert_int_equal(r, 0);
+    sock_close(s, 0);
+    env_free(&e);
+}
+
 /* RFC 6056 algorithm 4: one destination counts up, others start elsewhere; taken tuples and bound ports are skipped. */
 static void test_ephemeral(void **state)
 {
@@ -372,7 +414,7 @@ int main(void)
         cmocka_unit_test(test_conflicts),     cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_second_listener_loses), cmocka_unit_test(test_port_zero),
         cmocka_unit_test(test_left_behind), cmocka_unit_test(test_left_behind_by_many),
-        cmocka_unit_test(test_left_behind_without_reuse), cmocka_unit_test(test_ephemeral),
+        cmocka_unit_test(test_left_behind_without_reuse), cmocka_unit_test(test_shared_claims), cmocka_unit_test(test_ephemeral),
         cmocka_unit_test(test_connect_bound_port),
     };
 

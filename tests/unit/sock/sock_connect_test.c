@@ -267,8 +267,8 @@ static void test_accept_queue(void **state)
     sock_bind(l, &any6, 80);
     sock_listen(l, 5);
     assert_null(sock_accept(l, NULL));
-    id1 = fake_accept(e.tcp, l->listener, &t1);
-    id2 = fake_accept(e.tcp, l->listener, &t2);
+    id1 = fake_accept(e.tcp, l->more->listener, &t1);
+    id2 = fake_accept(e.tcp, l->more->listener, &t2);
     assert_int_equal(sock_poll(l), SOCK_POLLIN);
     assert_true(sock_next_event(e.ss, &ev));
     assert_ptr_equal(ev.sock, l);
@@ -292,7 +292,7 @@ static void test_accept_queue(void **state)
     assert_int_equal(sock_connect(c1, &any6, 1, 0), -EISCONN);
     assert_int_equal(e.tcp->listener[0].accepted, 2);
     assert_null(sock_accept(l, NULL));
-    fake_accept(e.tcp, l->listener, &t3);
+    fake_accept(e.tcp, l->more->listener, &t3);
     sock_close(l, 0); /* the one not accepted is reset */
     assert_int_equal(e.tcp->aborts, 1);
     assert_false(e.tcp->listener[0].used);

@@ -355,9 +355,52 @@ static void test_events(void **state)
     env_free(&e);
 }
 
+/* sock_later(): an event whatever the readiness, after socks_resume(); one that starves may have another before. */
+static void test_later(void **state)
+{
+    struct sock_event ev;
+    struct sock *a, *b, *c;
+    struct env e;
+
+    (void)state;
+    env_init(&e);
+    a = play(&e, "ceF");
+    b = play(&e, "ceF");
+    c = play(&e, "ceF");
+    while (sock_next_event(e.ss, &ev))
+        ;
+    sock_later(a, false);
+    sock_later(b, true);
+    sock_later(c, true);
+    sock_later(c, true); /* once is enough */
+    assert_false(sock_next_event(e.ss, &ev));
+    fake_data(e.tcp, sock_conn_id(b), "x");
+    assert_true(sock_next_event(e.ss, &ev));
+    assert_ptr_equal(ev.sock, b);
+    fake_data(e.tcp, sock_conn_id(a), "x"); /* work that was left waits for its turn */
+    assert_false(sock_next_event(e.ss, &ev));
+    assert_false(socks_resume(e.ss, false, 10));
+    assert_true(sock_next_event(e.ss, &ev));
+    assert_ptr_equal(ev.sock, a);
+    assert_false(sock_next_event(e.ss, &ev));
+    sock_later(a, true);
+    assert_true(socks_resume(e.ss, true, 1)); /* the oldest first; one is left */
+    assert_true(sock_next_event(e.ss, &ev));
+    assert_ptr_equal(ev.sock, c);
+    assert_int_equal(ev.bits, IN | OUT); /* though it is neither */
+    assert_false(sock_next_event(e.ss, &ev));
+    sock_close(a, 0); /* forgets it */
+    assert_false(socks_resume(e.ss, true, 1));
+    assert_false(sock_next_event(e.ss, &ev));
+    sock_close(b, 0);
+    sock_close(c, 0);
+    env_free(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_later),
         cmocka_unit_test(test_send),  cmocka_unit_test(test_recv),  cmocka_unit_test(test_poll),
         cmocka_unit_test(test_shutdown), cmocka_unit_test(test_close), cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_events),

@@ -167,8 +167,8 @@ static void test_inherited(void **state)
     set_int(l, I6, SOCK_IPV6_TCLASS, 0x20);
     sock_setopt(l, S, SOCK_SO_LINGER, linger, sizeof linger, 0);
     assert_int_equal(get_int(l, S, SOCK_SO_ACCEPTCONN), 1);
-    fake_accept(e.tcp, l->listener, &t4);
-    fake_accept(e.tcp, l->listener, &t6);
+    fake_accept(e.tcp, l->more->listener, &t4);
+    fake_accept(e.tcp, l->more->listener, &t6);
     c = sock_accept(l, NULL);
     assert_int_equal(fake_conn(e.tcp, sock_conn_id(c))->opt[TCP_OPT_KEEPALIVE], 1);
     assert_int_equal(fake_conn(e.tcp, sock_conn_id(c))->opt[TCP_OPT_TOS], 0x10);

@@ -55,6 +55,29 @@ static void connection_without_an_entry(void **st)
     h_free(h);
 }
 
+/* At max_connections a cookie would make the peer believe that it is connected. */
+static void none_at_max_connections(void **st)
+{
+    struct tcp_config config;
+    struct harness *h;
+
+    (void)st;
+    tcp_config_defaults(&config);
+    config.tcp_syncookies = 2;
+    h = h_new_args(&(struct h_args){.max_conns = 1, .config = &config});
+    h_listen(h, 4);
+    in(h, "S 0:0(0) win 65535 <mss 1460>");
+    out(h, "S. 0:0(0) ack 1 <mss 1460>");
+    in(h, ". 1:1(0) ack 1 win 1000");
+    state(h, TCP_STATE_ESTABLISHED);
+    flow(h, 1);
+    in(h, "S 0:0(0) win 65535 <mss 1460>");
+    quiet(h, 0);
+    assert_int_equal(count(h)->syncookies_sent, 1);
+    assert_int_equal(h_drops(h, TCP_DROP_CONN_LIMIT), 1);
+    h_free(h);
+}
+
 static void without_timestamps_only_the_mss(void **st)
 {
     struct harness *h = always(4);
@@ -234,6 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(connection_without_an_entry),
+        cmocka_unit_test(none_at_max_connections),
         cmocka_unit_test(without_timestamps_only_the_mss),
         cmocka_unit_test(forged_or_outdated),
         cmocka_unit_test(off_by_one_is_another_mss),

@@ -274,23 +274,66 @@ static void keepalive(void **st)
     h_free(h);
 }
 
-/* Without memory to wake it the segment is dropped, by name; the peer sends it again. */
+static struct harness *many_parked(int n)
+{
+    struct harness *h = h_new();
+
+    h_listen(h, 100);
+    for (int k = 0; k < n; k++) {
+        flow(h, k);
+        in(h, "S 0:0(0) win 65535 <mss 1460>");
+        skip_out(h);
+        in(h, ". 1:1(0) ack 1 win 65535");
+        h_accept(h);
+        exchange(h, 0);
+    }
+    pass_ms(h, 3000);
+    expect(h, parked(h), n);
+    return h;
+}
+
+/*
+ * Some blocks are kept for waking. Without them and without memory the segment is dropped, by name; the peer sends it
+ * again.
+ */
 static void without_memory(void **st)
 {
-    struct harness *h = established();
+    struct harness *h = many_parked(12);
 
     (void)st;
-    exchange(h, 0);
-    quiet(h, 3000);
     no_memory = true;
-    in(h, "P. 11:21(10) ack 21 win 65535");
+    for (int k = 0; k < 9; k++) {
+        flow(h, k);
+        in(h, "P. 11:21(10) ack 21 win 65535");
+        skip_out(h);
+    }
     no_memory = false;
     expect(h, h_drops(h, TCP_DROP_WAKE_NO_MEMORY), 1);
-    expect(h, parked(h), 1);
+    expect(h, parked(h), 4);
     in(h, "P. 11:21(10) ack 21 win 65535");
-    expect(h, parked(h), 0);
+    skip_out(h);
+    expect(h, parked(h), 3);
     expect(h, h_recv(h, 10), 10);
     skip_out(h);
+    h_free(h);
+}
+
+/* Those that are at rest themselves give theirs. */
+static void blocks_of_others(void **st)
+{
+    struct harness *h = many_parked(12);
+
+    (void)st;
+    no_memory = true;
+    for (int round = 0; round < 2; round++)
+        for (int k = 0; k < 12; k++) {
+            flow(h, k);
+            in(h, ". 11:11(0) ack 21 win 65535");
+            pass_ms(h, 1);
+        }
+    no_memory = false;
+    expect(h, h_drops(h, TCP_DROP_WAKE_NO_MEMORY), 0);
+    expect(h, parked(h), 4);
     h_free(h);
 }
 
@@ -343,7 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parks_and_wakes), cmocka_unit_test(never), cmocka_unit_test(not_at_rest),
         cmocka_unit_test(in_the_accept_queue), cmocka_unit_test(crowd), cmocka_unit_test(looks),
-        cmocka_unit_test(keepalive), cmocka_unit_test(without_memory), cmocka_unit_test(shut_for_reading),
+        cmocka_unit_test(keepalive), cmocka_unit_test(without_memory), cmocka_unit_test(blocks_of_others), cmocka_unit_test(shut_for_reading),
         cmocka_unit_test(controllers),
     };
 
