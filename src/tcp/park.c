@@ -22,6 +22,9 @@
  * Parking publishes the cell at once, what it says being committed, and the record goes with the next commit; waking
  * leaves the cell until the record is published. Where a crash finds both, the record is the newer one.
  *
+ * A crowd that turns out to be at work is let in: each connection that was parked for the crowd's sake and is woken raises the
+ * limit by RAISE, each that is parked in its own time lowers it again by one, down to tcp_park_warm.
+ *
  * Warm ones (with a block) stand in t->warm in the order in which they were put there; warm_at says when they were
  * committed last. What isn't at rest when its time comes leaves the list and comes back with its next commit, so that an
  * idle engine asks for no wake-up.
@@ -32,6 +35,7 @@
 
 #define SLOT_MASK  0xffffffu
 #define CELL_BYTES 192u
+#define CROWDED    0x8000u /* with generation: parked to make room */
 #define OUTSIDE    255u /* rest_bytes: the rest lies in memory of its own, as struct outside */
 #define PARK_PAGE  8192u /* the templates', before the cells */
 #define TEMPLATES  4u    /* of the first connection with each congestion control; further ones share the first */
@@ -39,12 +43,13 @@
 #define CROWDED_NS (20 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
 #define SPARES     8u   /* blocks kept for waking: lack of memory must not make a connection unreachable */
 #define STEAL_MAX  64u  /* warm ones looked at for a block where there is no memory for one */
+#define RAISE      8u
 #define LOOKS      2u    /* at the oldest warm ones, for each that joins a crowd */
 
 struct park_cell {
     tcp_id id;           /* stored last, 0: nobody */
     uint32_t sum;        /* of the id and the packed record */
-    uint16_t generation; /* of the engine that wrote the rest */
+    uint16_t generation; /* of the engine that wrote the rest: its low 15 bits */
     uint8_t record_bytes, rest_bytes;
     uint8_t template;
     uint8_t data[CELL_BYTES - 17]; /* the packed record, then the rest */
@@ -78,6 +83,7 @@ struct tcp_park {
     struct tcp_conn base;       /* made of it, and of what the first one parked had beyond its record */
     struct tcp_conn beyond;     /* that, XOR; in this engine only */
     bool has_beyond;
+    uint32_t raised; /* above tcp_park_warm */
     struct tcp_conn *spare[SPARES];
     unsigned n_spares;
     struct wheel alarms;        /* of those parked with a timer */
@@ -146,6 +152,12 @@ int tcp_park_init(struct tcp *t, void *arena)
     return 0;
 }
 
+/* This engine wrote the rest. */
+static bool is_ours(const struct tcp *t, const struct park_cell *cell)
+{
+    return ((cell->generation ^ t->params.generation) & (CROWDED - 1)) == 0;
+}
+
 static struct outside *outside_of(const struct park_cell *cell)
 {
     struct outside *o;
@@ -159,13 +171,13 @@ static void forget_outside(struct tcp *t, struct park_cell *cell)
 {
     struct outside *o = cell->rest_bytes == OUTSIDE ? outside_of(cell) : NULL;
 
-    if (o && cell->generation == (uint16_t)t->params.generation) {
+    if (o && is_ours(t, cell)) {
         wheel_disarm(&t->park->alarms, &o->alarm);
         free(o);
     }
     if (o)
         cell->rest_bytes = 0;
-    cell->generation = (uint16_t)(t->params.generation - 1);
+    cell->generation = (uint16_t)((t->params.generation - 1) & ~CROWDED);
 }
 
 void tcp_park_destroy(struct tcp *t)
@@ -323,7 +335,7 @@ static bool read_block(const struct tcp *t, const struct park_cell *cell, struct
 {
     struct tcp_park *p = t->park;
 
-    if (cell->generation == (uint16_t)t->params.generation) {
+    if (is_ours(t, cell)) {
         make_like(p);
         if (read_rest(t, cell, ret))
             return true;
@@ -472,7 +484,7 @@ static bool fill_cell(struct tcp *t, struct park_cell *cell, const struct tcp_co
     cell->record_bytes = (uint8_t)n;
     if (!put_rest(p, cell, c))
         return false;
-    cell->generation = (uint16_t)t->params.generation;
+    cell->generation = (uint16_t)(t->params.generation & (CROWDED - 1));
     cell->sum = cell_sum(cell, c->id);
     return true;
 }
@@ -500,7 +512,7 @@ static void publish_cell(struct tcp *t, struct park_cell *cell, tcp_id id)
 }
 
 /* c, at rest and in no list, is gone afterwards. False: it stays. */
-static bool park(struct tcp *t, struct tcp_conn *c)
+static bool park(struct tcp *t, struct tcp_conn *c, bool crowded)
 {
     struct park_cell *cell = cell_of(t, c->id);
     struct tcp_park *p = t->park;
@@ -517,6 +529,10 @@ static bool park(struct tcp *t, struct tcp_conn *c)
         return false;
     }
     check_cell(t, cell, c);
+    if (crowded)
+        cell->generation |= CROWDED;
+    else if (p->raised)
+        p->raised--;
     publish_cell(t, cell, c->id);
     tcp_record_retire(t, block);
     tcp_rec_parked(t, c);
@@ -545,7 +561,7 @@ static void join_warm(struct tcp *t, struct tcp_conn *c)
 }
 
 /* The oldest warm one: parked if it was left alone for `quiet_ns`, else put behind the others, or off the list. */
-static void look_at_oldest(struct tcp *t, uint64_t quiet_ns)
+static void look_at_oldest(struct tcp *t, uint64_t quiet_ns, bool crowded)
 {
     struct tcp_conn *c = list_entry(list_first(&t->warm), struct tcp_conn, warm);
 
@@ -555,7 +571,7 @@ static void look_at_oldest(struct tcp *t, uint64_t quiet_ns)
     if (quiet_ns && time_add(c->warm_at, quiet_ns) > t->now)
         join_warm(t, c);
     else if (at_rest(c))
-        (void)park(t, c);
+        (void)park(t, c, crowded);
 }
 
 /* Memory for a block; where there is none another one that is at rest gives its own. NULL: none. */
@@ -565,7 +581,7 @@ static struct tcp_conn *take_block(struct tcp *t)
     struct tcp_conn *c = malloc(sizeof *c);
 
     for (unsigned i = 0; !c && !p->n_spares && i < STEAL_MAX && t->n_warm; i++)
-        look_at_oldest(t, 1);
+        look_at_oldest(t, 1, false);
     return c || !p->n_spares ? c : p->spare[--p->n_spares];
 }
 
@@ -583,6 +599,8 @@ struct tcp_conn *tcp_wake(struct tcp *t, void *parked)
     }
     block = tcp_record_take_block(t); /* there are as many as connections */
     whole = read_block(t, cell, c);
+    if (whole && (cell->generation & CROWDED) && t->park->raised < t->params.max_conns)
+        t->park->raised += RAISE;
     forget_outside(t, cell);
     make_links(t, c);
     if (whole && c->timer_at[TCP_TIMER_KEEPALIVE] != TIME_NEVER)
@@ -650,14 +668,15 @@ void tcp_park_committed(struct tcp *t, struct tcp_conn *c)
     if (list_linked(&c->warm) || !t->config->tcp_park_after)
         return;
     join_warm(t, c);
-    for (unsigned i = 0; i < LOOKS && t->n_warm > (uint32_t)t->config->tcp_park_warm && !t->params.park_eager; i++)
-        look_at_oldest(t, CROWDED_NS);
+    for (unsigned i = 0; i < LOOKS && t->n_warm > (uint32_t)t->config->tcp_park_warm + t->park->raised &&
+                         !t->params.park_eager; i++)
+        look_at_oldest(t, CROWDED_NS, true);
 }
 
 void tcp_park_all(struct tcp *t)
 {
     while (t->n_warm)
-        look_at_oldest(t, 0);
+        look_at_oldest(t, 0, false);
 }
 
 void tcp_park_expire(struct tcp *t)
@@ -673,7 +692,7 @@ void tcp_park_expire(struct tcp *t)
             wheel_arm(&t->park->alarms, alarm, time_add(t->now, NSEC_PER_SEC));
     }
     while (t->n_warm && list_entry(list_first(&t->warm), struct tcp_conn, warm)->warm_due <= t->now)
-        look_at_oldest(t, (uint32_t)t->config->tcp_park_after * NSEC_PER_MSEC);
+        look_at_oldest(t, (uint32_t)t->config->tcp_park_after * NSEC_PER_MSEC, false);
 }
 
 uint64_t tcp_park_deadline(const struct tcp *t)

@@ -15,7 +15,7 @@ from harness import (BUILD, Control, FULL, Failure, HOST4, IFNAME, SANITIZED, ST
                      wait_for)
 
 COUNT = 3000 if SANITIZED else 100000  # with sanitizers each turn checks every connection
-EACH_BYTES = 1300
+EACH_BYTES = 600
 MANYCONNS = os.path.join(BUILD, 'tests/system/manyconns')
 CONFIG = (f'[network]\nroute = 172.16.0.0/12 via {HOST4}\n'
           '[limits]\nmax_connections = 131072\nbuffers = 512M\n')
