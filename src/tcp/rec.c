@@ -242,8 +242,11 @@ static uint32_t ring_new(struct tcp *t, enum rec_kind kind, uint64_t id)
     return i;
 }
 
-/* Room for an event of so many bytes, its header written; NULL: none. */
-static void *ring_put(struct tcp *t, uint32_t i, size_t bytes, const struct tcp_rec_hdr *h)
+/*
+ * Room for an event of so many bytes, its header written; NULL: none. Inline, as put() is: a header that is put together
+ * in memory byte by byte and then copied as a whole waits for its own stores.
+ */
+static inline __attribute__((always_inline)) void *ring_put(struct tcp *t, uint32_t i, size_t bytes, const struct tcp_rec_hdr *h)
 {
     struct tcp_rec *r = t->rec;
     struct rec_ring *ring = &r->rings[i];
@@ -374,16 +377,13 @@ static void adopt_options(struct tcp *t, struct tcp_conn *c)
     }
 }
 
-static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
+static __attribute__((noinline)) uint32_t conn_ring_new(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
     struct tcp_rec *r = t->rec;
     struct tcp_rec_hdr h = {.at = now, .type = TCP_REC_T_START};
-    uint32_t i = c->rec.ring;
     bool fresh = !c->rec.ring_gen;
+    uint32_t i = ring_new(t, REC_CONN, c->id);
 
-    if (!fresh && r->rings[i].gen == c->rec.ring_gen)
-        return i;
-    i = ring_new(t, REC_CONN, c->id);
     if (i == REC_NIL)
         return i;
     c->rec.ring = i;
@@ -402,6 +402,13 @@ static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
     return i;
 }
 
+static uint32_t conn_ring(struct tcp *t, struct tcp_conn *c, uint64_t now)
+{
+    uint32_t i = c->rec.ring;
+
+    return c->rec.ring_gen && t->rec->rings[i].gen == c->rec.ring_gen ? i : conn_ring_new(t, c, now);
+}
+
 static uint32_t engine_ring(struct tcp *t)
 {
     if (t->rec->engine == REC_NIL)
@@ -410,7 +417,7 @@ static uint32_t engine_ring(struct tcp *t)
 }
 
 /* Room for an event of that connection, or of none; NULL: nowhere. */
-static void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *from)
+static inline __attribute__((always_inline)) void *put(struct tcp *t, struct tcp_conn *c, size_t bytes, const struct tcp_rec_hdr *from)
 {
     struct tcp_rec_hdr h = *from;
     uint32_t i, page;
@@ -501,7 +508,7 @@ void tcp_rec_put_seg(struct tcp *t, struct tcp_conn *c, enum tcp_rec_type type, 
     const struct tcp_options *o = &seg->opt;
     struct tcp_rec_hdr h = {.at = now, .type = (uint8_t)type, .code = (uint8_t)code, .flags = (uint8_t)flags};
     size_t bytes = (seg_bytes(o) + 7) & ~(size_t)7, room = bytes + (c ? 0 : sizeof(struct tcp_rec_tuple));
-    struct tcp_ev_seg e;
+    struct tcp_ev_seg *e;
     uint8_t *at;
 
     if (!c)
@@ -511,22 +518,26 @@ void tcp_rec_put_seg(struct tcp *t, struct tcp_conn *c, enum tcp_rec_type type, 
     at = put(t, c, room, &h);
     if (!at)
         return;
-    e.seq = seg->seq;
-    e.ack = seg->ack;
-    e.len = seg->len;
-    e.wnd = seg->wnd;
-    e.tcp_flags = seg->flags;
-    e.gso_size = seg->gso_size;
-    e.urg_ptr = seg->urg_ptr;
-    e.ecn = seg->ecn;
-    e.tos = seg->tos;
-    e.opt_bits = opt_bits(o);
-    e.sack_count = o->sack_count;
-    e.tsval = o->tsval;
-    e.tsecr = o->tsecr;
-    if (bytes > offsetof(struct tcp_ev_seg, mss))
-        fill_options(o, &e);
-    memcpy(at + sizeof h, (const uint8_t *)&e + sizeof h, bytes - sizeof h);
+    e = (struct tcp_ev_seg *)(void *)at;
+    e->seq = seg->seq;
+    e->ack = seg->ack;
+    e->len = seg->len;
+    e->wnd = seg->wnd;
+    e->tcp_flags = seg->flags;
+    e->gso_size = seg->gso_size;
+    e->urg_ptr = seg->urg_ptr;
+    e->ecn = seg->ecn;
+    e->tos = seg->tos;
+    e->opt_bits = opt_bits(o);
+    e->sack_count = o->sack_count;
+    e->tsval = o->tsval;
+    e->tsecr = o->tsecr;
+    if (bytes > offsetof(struct tcp_ev_seg, mss)) {
+        struct tcp_ev_seg whole;
+
+        fill_options(o, &whole);
+        memcpy(&e->mss, &whole.mss, bytes - offsetof(struct tcp_ev_seg, mss));
+    }
     if (!c) {
         bool in = type == TCP_REC_T_SEG_IN;
         struct ip_tuple tuple = {in ? seg->dst : seg->src, in ? seg->src : seg->dst,

@@ -306,6 +306,9 @@ static void took(struct harness *h, struct tcp_out *o, const char *file, int lin
         h_fail(h, file, line, "segment to port %u, %zu queued", o->seg.dst_port, h->q_tail);
     if (!ip_addr_eq(&o->seg.src, &f->tuple.local) || !ip_addr_eq(&o->seg.dst, &f->tuple.remote))
         h_fail(h, file, line, "segment with wrong addresses");
+    if (o->seg.ttl || o->seg.offset || (!(o->seg.flags & TCP_URG) && o->seg.urg_ptr) || (!o->seg.len && o->seg.n_slices) ||
+        (!(o->seg.flags & TCP_ACK) && o->seg.ack))
+        h_fail(h, file, line, "segment with something of what was there before");
     if (o->seg.flags & TCP_SYN)
         f->iss = o->seg.seq;
     q->at = h->now;
@@ -376,7 +379,7 @@ static void drain_output(struct harness *h, const char *file, int line)
 
         if (++n > 100000)
             h_fail(h, file, line, "READY does not get empty");
-        memset(&o, 0, sizeof o);
+        memset(&o, 0xa5, sizeof o); /* of what was there nothing may be left in the segment */
         if (tcp_output(h->t, id, h->now, &o))
             took(h, &o, file, line);
     }

@@ -425,10 +425,40 @@ static void test_cut_chunk_is_not_filled(void **state)
     fixture_free(f);
 }
 
+/* A restored piece has its note already; it goes with the piece, in order or out of order. */
+static void restored_notes_go_with_their_pieces(void **state)
+{
+    struct fixture *f = fixture_new(1000, ARENA);
+    void *journal = calloc(1, chunk_journal_bytes(16));
+    struct chunk_note got;
+
+    (void)state;
+    assert_int_equal(chunk_pool_journal(f->pool, journal, 16), 0);
+    for (unsigned ooo = 0; ooo < 2; ooo++) {
+        struct chunk *c = chunk_alloc(f->pool, CHUNK_SMALL_BYTES);
+        uint32_t note = chunk_note_put(f->pool, 1, CHUNK_NOTE_RECV, 1000, c, c->data, 100);
+
+        assert_int_not_equal(note, 0);
+        chunk_pool_commit(f->pool);
+        assert_true(ooo ? tcp_rcvq_adopt_ooo(&f->q, 1000, c, c->data, 100, note)
+                        : tcp_rcvq_adopt(&f->q, c, c->data, 100, note));
+        tcp_rcvq_note(&f->q, f->pool, 1, 1100);
+        chunk_pool_commit(f->pool);
+        assert_true(chunk_note_get(f->pool, note - 1, &got)); /* still the only one */
+        assert_int_equal(chunk_notes_touched(f->pool), 1);
+        tcp_rcvq_release(&f->q, f->pool);
+        chunk_pool_commit(f->pool);
+        assert_false(chunk_note_get(f->pool, note - 1, &got));
+    }
+    fixture_free(f);
+    free(journal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_order_coalesces_small),
+        cmocka_unit_test(restored_notes_go_with_their_pieces),
         cmocka_unit_test(large_is_adopted_not_copied),
         cmocka_unit_test(sack_blocks_most_recent_first),
         cmocka_unit_test(overlaps_report_the_first_duplicate),

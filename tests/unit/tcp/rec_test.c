@@ -403,6 +403,29 @@ static void a_page_each(void **st)
     h_free(h);
 }
 
+/* What the stack tells in names: whole up to 32 characters, in two pieces. */
+static void replies_have_names(void **st)
+{
+    static const char *const names[] = {"ARP", "0123456789abcdef", "0123456789abcdefg", "0123456789abcdef0123456789abcdefxyz"};
+    struct harness *h = h_new();
+
+    (void)st;
+    for (unsigned i = 0; i < 4; i++) {
+        struct trace_event ev;
+        struct trace tr;
+        char text[33] = "";
+
+        tcp_trace_reply(h->t, TCP_REC_REPLY_DROP, names[i], NULL, NULL, h->now);
+        tr = dump(h, 0);
+        assert_int_equal(count(&tr, TCP_REC_T_REPLY, TCP_REC_REPLY_DROP, NULL), i + 1);
+        for (struct trace_cursor cursor = {0}; trace_next(&tr, &cursor, &ev) == 1;)
+            if (ev.type == TCP_REC_T_REPLY)
+                snprintf(text, sizeof text, "%.16s%.16s", ev.e.named.name0, ev.e.named.name1);
+        assert_int_equal(strncmp(text, names[i], 32), 0);
+    }
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +433,7 @@ int main(void)
         cmocka_unit_test(ring_wraps),              cmocka_unit_test(pool_is_shared),
         cmocka_unit_test(level_0_records_nothing), cmocka_unit_test(bad_ends_stay),
         cmocka_unit_test(black_boxes_are_few),     cmocka_unit_test(damaged_bytes),
+        cmocka_unit_test(replies_have_names),
         cmocka_unit_test(later_versions),          cmocka_unit_test(a_page_each),
     };
 

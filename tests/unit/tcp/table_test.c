@@ -229,6 +229,25 @@ static void best_listener(void **unused)
     tcp_destroy(t);
 }
 
+/* The entry found last is compared before anything is hashed: by each byte of the tuple. */
+static void every_byte_counts(void **unused)
+{
+    struct tcp *t = new_engine(16, 1);
+    struct ip_tuple entry = tuple_of(7);
+    enum tcp_kind kind;
+
+    (void)unused;
+    assert_int_not_equal(tcp_table_enter(t, TCP_KIND_REQ, &entry, &entry), 0);
+    for (unsigned i = 0; i < sizeof entry; i++) {
+        struct ip_tuple other = entry;
+
+        ((uint8_t *)&other)[i] ^= 1;
+        assert_ptr_equal(tcp_lookup_tuple(t, &entry, &kind), &entry);
+        assert_null(tcp_lookup_tuple(t, &other, &kind));
+    }
+    tcp_destroy(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +255,7 @@ int main(void)
         cmocka_unit_test(ids),
         cmocka_unit_test(restored_ids),
         cmocka_unit_test(best_listener),
+        cmocka_unit_test(every_byte_counts),
     };
 
     return cmocka_run_group_tests_name("tcp_table", tests, NULL, NULL);
