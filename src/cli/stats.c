@@ -45,7 +45,7 @@ static const char *const tcp_mib[] = {"ActiveOpens", "PassiveOpens", "AttemptFai
 static const char *const own[] = {"TCPInBytes",  "TCPOutBytes", "TCPInFrames",    "TCPOutFrames",
                                   "TW",          "TCPReqTimeouts", "TCPICMPErrors", "TCPTxFailed",
                                   "TCPFragment", "TCPSackShifted", "TCPRecordCommits", "TCPSACKWalked",
-                                  "TCPTimeWaitEvicted"};
+                                  "TCPTimeWaitEvicted", "TCPParked", "TCPWoken", "TCPParkNoRoom"};
 
 static bool among(const char *const *list, size_t n, const char *name)
 {
