@@ -34,13 +34,13 @@
 #include "tcp/tcp_record.h"
 
 #define SLOT_MASK  0xffffffu
-#define CELL_BYTES 192u
+#define CELL_BYTES 176u
 #define CROWDED    0x8000u /* with generation: parked to make room */
 #define OUTSIDE    255u /* rest_bytes: the rest lies in memory of its own, as struct outside */
 #define PARK_PAGE  8192u /* the templates', before the cells */
 #define TEMPLATES  4u    /* of the first connection with each congestion control; further ones share the first */
 #define COPIES     2u    /* one may be damaged */
-#define CROWDED_NS (20 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
+#define CROWDED_NS (5 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
 #define SPARES     8u   /* blocks kept for waking: lack of memory must not make a connection unreachable */
 #define STEAL_MAX  64u  /* warm ones looked at for a block where there is no memory for one */
 #define RAISE      8u

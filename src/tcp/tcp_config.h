@@ -84,7 +84,7 @@
     X(tcp_user_timeout, 0, 0, 2147483647, "ms", "new", "give up after this long unacknowledged; 0: retries2")  \
     X(tcp_stdurg, 0, 0, 1, "", "now", "urgent pointer as RFC 9293 (1) or as BSD (0)")                          \
     X(tcp_park_after, 1000, 0, 2147483, "ms", "now", "idle connections give their working memory back after this; 0: never") \
-    X(tcp_park_warm, 1024, 0, 16777216, "", "now", "more connections than this with working memory: idle for 20 ms is enough") \
+    X(tcp_park_warm, 512, 0, 16777216, "", "now", "more connections than this with working memory: idle for 5 ms is enough") \
     X(trace_level, 2, 0, 2, "", "now", "flight recorder: 0 off, 1 segments, states and calls, 2 also ACK results, timers " \
       "and limits")                                                                                            \
     X(trace_ring, 262144, 8192, 16777216, "bytes", "now", "flight recorder: most that one connection keeps")   \

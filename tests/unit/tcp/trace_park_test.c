@@ -179,7 +179,7 @@ static void in_the_accept_queue(void **st)
     h_free(h);
 }
 
-/* Where more than tcp_park_warm have working memory, 20 ms are enough, but not less. */
+/* Where more than tcp_park_warm have working memory, 5 ms are enough, but not none. */
 static void crowd(void **st)
 {
     struct harness *h = h_new();
