@@ -44,7 +44,7 @@ struct service {
 struct services {
     struct daemon *d;
     struct service service[KINDS];
-    char pattern[PATTERN_BYTES];
+    struct chunk *pattern; /* chargen's, over and over; while it has connections */
 };
 
 struct conn {
@@ -58,6 +58,13 @@ struct conn {
     bool eof, done;
 };
 
+static void drop_pattern(struct services *all)
+{
+    if (all->pattern)
+        chunk_unref_part(all->d->pool, all->pattern);
+    all->pattern = NULL;
+}
+
 static void conn_end(struct conn *c, bool reset, uint64_t now)
 {
     if (c->done)
@@ -69,7 +76,8 @@ static void conn_end(struct conn *c, bool reset, uint64_t now)
         sock_close(c->sock, now);
     list_del(&c->link);
     list_del(&c->starved.link);
-    c->service->n_conns--;
+    if (--c->service->n_conns == 0 && c->service->kind == CHARGEN)
+        drop_pattern(c->service->all);
     daemon_defer(c->service->all->d, &c->work); /* frees */
     daemon_kick(c->service->all->d);
 }
@@ -148,47 +156,67 @@ static void serve_echo(struct conn *c, uint64_t now)
         daemon_defer(c->service->all->d, &c->work);
 }
 
-/* Fills the reserved places from the pattern. */
-static size_t fill_pattern(struct conn *c, const struct tcp_iov *room, int n)
+static void make_pattern(uint8_t *to, uint32_t bytes)
 {
-    const struct services *all = c->service->all;
-    size_t filled = 0;
+    for (uint32_t i = 0; i < bytes; i++) {
+        uint32_t line = i / LINE_BYTES % PRINTABLE, at = i % LINE_BYTES;
 
-    for (int i = 0; i < n; i++) {
-        for (size_t at = 0; at < room[i].len;) {
-            size_t part = PATTERN_BYTES - c->position;
-
-            if (part > room[i].len - at)
-                part = room[i].len - at;
-            memcpy(room[i].data + at, all->pattern + c->position, part);
-            c->position = (uint32_t)((c->position + part) % PATTERN_BYTES);
-            at += part;
-        }
-        filled += room[i].len;
+        to[i] = at < LINE_CHARS ? (uint8_t)(' ' + (line + at) % PRINTABLE) : (uint8_t)"\r\n"[at - LINE_CHARS];
     }
-    return filled;
+}
+
+/* The chunk that all connections send from; false: no memory. */
+static bool need_pattern(struct services *all)
+{
+    if (all->pattern)
+        return true;
+    all->pattern = chunk_alloc(all->d->pool, CHUNK_BIG_BYTES);
+    if (all->pattern)
+        make_pattern(all->pattern->data, all->pattern->size);
+    return all->pattern != NULL;
+}
+
+/* `bytes` of the pattern from the connection's position on, as slices; returns their number. */
+static unsigned pattern_slices(const struct conn *c, size_t bytes, struct tcp_slice *slice)
+{
+    struct chunk *pattern = c->service->all->pattern;
+    uint32_t position = c->position;
+    unsigned n = 0;
+
+    for (; bytes > 0 && n < PLACES; n++) {
+        uint32_t len = pattern->size - position;
+
+        len = len < bytes ? len : (uint32_t)bytes;
+        slice[n] = (struct tcp_slice){.data = pattern->data + position, .len = len, .chunk = pattern};
+        position = (position + len) % PATTERN_BYTES;
+        bytes -= len;
+    }
+    return n;
 }
 
 static void serve_chargen(struct conn *c, uint64_t now)
 {
-    size_t moved = 0;
+    struct tcp_slice slice[PLACES];
+    size_t bytes;
+    int64_t sent;
 
     swallow(c, now); /* RFC 864: what comes is thrown away; its end does not end the pattern */
-    while (!c->done && moved < SERVE_BYTES) {
-        struct tcp_iov room[PLACES];
-        int n = sock_send_reserve(c->sock, SERVE_BYTES - moved, room, PLACES);
-
-        if (n <= 0) {
-            send_refused(c, n, now);
-            return;
-        }
-        size_t filled = fill_pattern(c, room, n);
-
-        sock_send_commit(c->sock, filled, 0, now);
-        moved += filled;
+    if (c->done)
+        return;
+    if (!need_pattern(c->service->all)) {
+        send_refused(c, -ENOMEM, now);
+        return;
     }
-    if (!c->done)
+    /* Whole super-frames, without a small rest that would leave by itself. */
+    bytes = sock_send_goal(c->sock);
+    bytes = bytes < SERVE_BYTES ? SERVE_BYTES / bytes * bytes : bytes;
+    sent = sock_send_shared(c->sock, slice, pattern_slices(c, bytes, slice), 0, now);
+    if (sent > 0)
+        c->position = (uint32_t)((c->position + (uint64_t)sent) % PATTERN_BYTES);
+    if (sent == (int64_t)bytes)
         daemon_defer(c->service->all->d, &c->work);
+    else
+        send_refused(c, sent, now);
 }
 
 static void serve(struct conn *c, uint64_t now)
@@ -327,17 +355,6 @@ static int service_listen(struct services *all, enum kind kind, const struct con
     return 0;
 }
 
-static void make_pattern(struct services *all)
-{
-    for (int line = 0; line < PRINTABLE; line++) {
-        char *at = all->pattern + line * LINE_BYTES;
-
-        for (int i = 0; i < LINE_CHARS; i++)
-            at[i] = (char)(' ' + (line + i) % PRINTABLE);
-        memcpy(at + LINE_CHARS, "\r\n", 2);
-    }
-}
-
 static const struct config_service *service_config(const struct daemon_config *c, enum kind kind)
 {
     return kind == ECHO ? &c->echo : kind == DISCARD ? &c->discard : &c->chargen;
@@ -353,7 +370,6 @@ int services_open(struct daemon *d, char *error, size_t bytes)
     }
     all->d = d;
     d->services = all;
-    make_pattern(all);
     for (enum kind k = ECHO; k < KINDS; k++) {
         all->service[k] = (struct service){
             .owner = {.ready = listener_ready, .describe = listener_describe}, .all = all, .kind = k};
@@ -433,6 +449,7 @@ void services_close(struct daemon *d)
         return;
     services_drain(d, daemon_now());
     daemon_run_deferred(d); /* frees the connections */
+    drop_pattern(d->services);
     free(d->services);
     d->services = NULL;
 }

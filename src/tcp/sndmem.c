@@ -63,6 +63,13 @@ static uint32_t size_goal(const struct tcp *t, const struct tcp_conn *c)
     return segs > 1 ? segs * mss : mss;
 }
 
+uint32_t tcp_send_goal(const struct tcp *t, tcp_id id)
+{
+    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    return c ? size_goal(t, c) : TCP_MSS_DEFAULT;
+}
+
 /* ---- filling cells ----------------------------------------------------------------------------------- */
 
 struct fill {
