@@ -290,19 +290,14 @@ static uint64_t stream_at(const struct pump *p, bool out)
     return out ? write_seq : copied_seq;
 }
 
-/* Reads up to `n` new bytes past the poison; > 0, 0: none now, -errno. */
-static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_room, size_t n)
+/* Reads `fresh` new bytes, of those that are queued, past the poison; > 0, -errno. */
+static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_room, size_t fresh)
 {
     struct iovec iov[IOV_MAX_PUMP + 1];
     struct msghdr msg = {.msg_iov = iov};
     uint8_t old;
-    size_t fresh = queued_bytes(p);
     ssize_t r;
 
-    if (fresh > n)
-        fresh = n;
-    if (fresh == 0)
-        return 0;
     /* [old poison][fresh - 1 new bytes]; the last new byte stays and is peeked. */
     iov[0] = (struct iovec){.iov_base = &old, .iov_len = 1};
     msg.msg_iovlen = (size_t)(1 + set_iov(room, n_room, fresh - 1, iov + 1));

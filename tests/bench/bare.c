@@ -364,11 +364,13 @@ static unsigned read_turn(bool *ret_drained)
 static int program(bool writes)
 {
     static uint8_t buffer[262144];
-    int pair[2];
+    int pair[2], ahead = 512 * 1024;
     pid_t pid;
 
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0 || (pid = fork()) < 0)
         fail("a program");
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead); /* as tautd */
+    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead);
     if (pid > 0) {
         close(pair[1]);
         return pair[0];
