@@ -133,11 +133,10 @@ static void tap_cb(struct ev_loop *loop, ev_io *w, int revents)
     uint64_t begun_at = daemon_now(), now = begun_at;
 
     (void)loop, (void)revents;
-    for (int i = 0; i < RX_FRAMES && now - begun_at < RX_NS; i++) {
-        if (!tap_read_one(l, now))
-            return;
+    stack_burst_begin(l->d->stack);
+    for (int i = 0; i < RX_FRAMES && now - begun_at < RX_NS && tap_read_one(l, now); i++)
         now = daemon_now();
-    }
+    stack_burst_end(l->d->stack, now);
 }
 
 static void timer_cb(struct ev_loop *loop, ev_io *w, int revents)
@@ -169,7 +168,7 @@ static void netlink_cb(struct ev_loop *loop, ev_io *w, int revents)
             return;
         }
         if (link.mtu) {
-            d->mtu = link.mtu;
+            d->mtu = d->tap->mtu = link.mtu;
             stack_set_mtu(d->stack, link.mtu, now);
         }
         d->link_up = link.up;

@@ -133,6 +133,11 @@ struct tcp_path {
  * SYNs, else it may be NULL. Slices with a chunk may be adopted by reference (chunk_ref()), others are copied.
  */
 void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *path, uint64_t now);
+/*
+ * Does it begin where its established connection's received bytes end, nothing out of order waiting behind them? Then the
+ * segments that follow it may come with it as one; out of order each owes an ACK of its own.
+ */
+bool tcp_rcv_in_order(struct tcp *t, const struct tcp_seg *seg);
 /* Is `path` needed for segments without SYN too? (SYN cookies were sent lately: an ACK may make a connection) */
 bool tcp_wants_path(const struct tcp *t, uint64_t now);
 
