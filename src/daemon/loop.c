@@ -304,9 +304,10 @@ bool daemon_run_deferred(struct daemon *d)
 static int send_batch(struct loop *l)
 {
     struct daemon *d = l->d;
+    uint64_t now = daemon_now();
     int n = 0;
 
-    while (n < TX_FRAMES && stack_output(d->stack, daemon_now(), &l->tx[n]))
+    while (n < TX_FRAMES && stack_output(d->stack, now, &l->tx[n]))
         n++;
     stack_commit(d->stack);
     keep_counters_commit(&d->kept);

@@ -256,7 +256,7 @@ int tap_write(struct tap *tap, const struct stack_tx *tx)
         iov[n].iov_base = (void *)(uintptr_t)tx->slice[i].data;
         iov[n].iov_len = tx->slice[i].len;
     }
-    ssize_t r = writev(tap->fd, iov, n);
+    ssize_t r = n == 1 ? write(tap->fd, iov[0].iov_base, iov[0].iov_len) : writev(tap->fd, iov, n);
 
     if (r < 0)
         return -errno;

@@ -498,6 +498,7 @@ struct stack {
     struct list_node spent;
     struct neighs neigh;
     struct st_addr addr[ADDR_MAX];
+    unsigned n_addrs; /* behind the last one in use */
     struct st_group group[GROUP_MAX];
     struct st_timer mld_query_timer;
     struct st_route route[ROUTE_MAX];
