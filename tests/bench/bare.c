@@ -365,7 +365,7 @@ static int program(bool writes)
 {
     static uint8_t buffer[262144];
     int pair[2], ahead = 512 * 1024;
-    pid_t pid;
+    pid_t pid = -1;
 
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0 || (pid = fork()) < 0)
         fail("a program");
