@@ -403,8 +403,14 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 
     (void)revents;
     l->d->counters.turns++;
-    for (int i = 0; i < ROUNDS && more; i++)
+    for (int i = 0; i < ROUNDS && more; i++) {
+        unsigned long long before = l->d->counters.bytes_from_programs;
+
         more = round_once(l);
+        /* Chunks that an ACK frees now are still in the cache when they are filled again. */
+        if (more && l->d->counters.bytes_from_programs != before && ev_is_active(&l->tap_io))
+            tap_cb(loop, &l->tap_io, EV_READ);
+    }
     if (more)
         ev_idle_start(loop, &l->idle);
     else
