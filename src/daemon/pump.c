@@ -427,16 +427,24 @@ static bool peek_poison(struct pump *p, uint64_t now)
     return r == 1;
 }
 
+/* What is taken in one go: whole super-frames, so that no small rest leaves by itself while more is waiting. */
+static size_t at_once(const struct pump *p)
+{
+    size_t goal = sock_send_goal(p->sock);
+
+    return goal < READ_AT_ONCE ? READ_AT_ONCE / goal * goal : READ_AT_ONCE;
+}
+
 static void move_out(struct pump *p, uint64_t now)
 {
-    size_t moved = 0;
+    size_t moved = 0, most = p->done ? 0 : at_once(p);
 
     if (p->poison_unread && !p->done && !peek_poison(p, now))
         return;
-    while (!p->done && p->fd_readable && !p->out_ended && moved < READ_AT_ONCE)
-        if (!out_step(p, READ_AT_ONCE - moved, &moved, now))
+    while (!p->done && p->fd_readable && !p->out_ended && moved < most)
+        if (!out_step(p, most - moved, &moved, now))
             return;
-    if (!p->done && moved >= READ_AT_ONCE)
+    if (!p->done && moved >= most)
         daemon_defer(p->d, &p->work); /* more in the next turn */
 }
 
