@@ -36,6 +36,7 @@
 #include "daemon/tap.h"
 
 #define RX_FRAMES 64
+#define RX_CLOCK 8
 #define RX_NS (250 * NSEC_PER_USEC)
 #define TX_FRAMES 32
 #define ROUNDS 4
@@ -95,8 +96,10 @@ static void tap_gone(struct loop *l)
     ev_break(l->d->loop, EVBREAK_ALL);
 }
 
-/* False when there is nothing more to read now. */
-static bool tap_read_one(struct loop *l, uint64_t now)
+enum rx { RX_NOTHING, RX_SMALL, RX_LARGE };
+
+/* RX_NOTHING when there is nothing more to read now. */
+static enum rx tap_read_one(struct loop *l, uint64_t now)
 {
     struct daemon *d = l->d;
     struct stack_rx rx;
@@ -113,31 +116,38 @@ static bool tap_read_one(struct loop *l, uint64_t now)
         if (d->capture)
             capture_input(d);
         tap_read_done(d->tap);
-        return true;
+        return rx.n_slices > 1 ? RX_LARGE : RX_SMALL;
     case TAP_READ_EMPTY:
-        return false;
+        return RX_NOTHING;
     case TAP_READ_GONE:
         tap_gone(l);
-        return false;
+        return RX_NOTHING;
     case TAP_READ_ERROR:
     default:
         d->counters.tap_read_errors++;
         log_limited(&d->log, &l->tap_log, now, 1, LOG_LVL_WARNING, "read from the TAP: %s", strerror(errno));
-        return false;
+        return RX_NOTHING;
     }
 }
 
+/*
+ * One burst. Reading the clock costs a tenth of reading a small frame, so the clock is read for every RX_CLOCK of them, a
+ * few microseconds apart, and after each large one.
+ */
 static void tap_cb(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct loop *l = w->data;
     uint64_t begun_at = daemon_now(), now = begun_at;
+    enum rx rx = RX_SMALL;
 
     (void)loop, (void)revents;
-    for (int i = 0; i < RX_FRAMES && now - begun_at < RX_NS; i++) {
-        if (!tap_read_one(l, now))
-            return;
-        now = daemon_now();
+    stack_burst_begin(l->d->stack);
+    for (int i = 1; i <= RX_FRAMES && now - begun_at < RX_NS && rx != RX_NOTHING; i++) {
+        rx = tap_read_one(l, now);
+        if (rx == RX_LARGE || i % RX_CLOCK == 0)
+            now = daemon_now();
     }
+    stack_burst_end(l->d->stack, now);
 }
 
 static void timer_cb(struct ev_loop *loop, ev_io *w, int revents)
@@ -169,7 +179,7 @@ static void netlink_cb(struct ev_loop *loop, ev_io *w, int revents)
             return;
         }
         if (link.mtu) {
-            d->mtu = link.mtu;
+            d->mtu = d->tap->mtu = link.mtu;
             stack_set_mtu(d->stack, link.mtu, now);
         }
         d->link_up = link.up;
@@ -454,8 +464,14 @@ static void prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 
     (void)revents;
     l->d->counters.turns++;
-    for (int i = 0; i < ROUNDS && more; i++)
+    for (int i = 0; i < ROUNDS && more; i++) {
+        unsigned long long before = l->d->counters.bytes_from_programs;
+
         more = round_once(l);
+        /* Chunks that an ACK frees now are still in the cache when they are filled again. */
+        if (more && l->d->counters.bytes_from_programs != before && ev_is_active(&l->tap_io))
+            tap_cb(loop, &l->tap_io, EV_READ);
+    }
     if (more)
         ev_idle_start(loop, &l->idle);
     else

@@ -290,19 +290,14 @@ static uint64_t stream_at(const struct pump *p, bool out)
     return out ? write_seq : copied_seq;
 }
 
-/* Reads up to `n` new bytes past the poison; > 0, 0: none now, -errno. */
-static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_room, size_t n)
+/* Reads `fresh` new bytes, of those that are queued, past the poison; > 0, -errno. */
+static ssize_t read_poisoned(struct pump *p, const struct tcp_iov *room, int n_room, size_t fresh)
 {
     struct iovec iov[IOV_MAX_PUMP + 1];
     struct msghdr msg = {.msg_iov = iov};
     uint8_t old;
-    size_t fresh = queued_bytes(p);
     ssize_t r;
 
-    if (fresh > n)
-        fresh = n;
-    if (fresh == 0)
-        return 0;
     /* [old poison][fresh - 1 new bytes]; the last new byte stays and is peeked. */
     iov[0] = (struct iovec){.iov_base = &old, .iov_len = 1};
     msg.msg_iovlen = (size_t)(1 + set_iov(room, n_room, fresh - 1, iov + 1));
@@ -432,16 +427,24 @@ static bool peek_poison(struct pump *p, uint64_t now)
     return r == 1;
 }
 
+/* What is taken in one go: whole super-frames, so that no small rest leaves by itself while more is waiting. */
+static size_t at_once(const struct pump *p)
+{
+    size_t goal = sock_send_goal(p->sock);
+
+    return goal < READ_AT_ONCE ? READ_AT_ONCE / goal * goal : READ_AT_ONCE;
+}
+
 static void move_out(struct pump *p, uint64_t now)
 {
-    size_t moved = 0;
+    size_t moved = 0, most = p->done ? 0 : at_once(p);
 
     if (p->poison_unread && !p->done && !peek_poison(p, now))
         return;
-    while (!p->done && p->fd_readable && !p->out_ended && moved < READ_AT_ONCE)
-        if (!out_step(p, READ_AT_ONCE - moved, &moved, now))
+    while (!p->done && p->fd_readable && !p->out_ended && moved < most)
+        if (!out_step(p, most - moved, &moved, now))
             return;
-    if (!p->done && moved >= READ_AT_ONCE)
+    if (!p->done && moved >= most)
         daemon_defer(p->d, &p->work); /* more in the next turn */
 }
 

@@ -50,7 +50,7 @@ struct services {
     struct daemon *d;
     struct deferred later, starved; /* for the socks of which sock_later() was said */
     struct service service[KINDS];
-    char pattern[PATTERN_BYTES];
+    struct chunk *pattern; /* chargen's, over and over; while it has connections */
 };
 
 /* Whose position is in the pattern. */
@@ -59,6 +59,13 @@ struct generator {
     struct service *service;
     uint32_t position;
 };
+
+static void drop_pattern(struct services *all)
+{
+    if (all->pattern)
+        chunk_unref_part(all->d->pool, all->pattern);
+    all->pattern = NULL;
+}
 
 static void conn_end(struct service *sv, struct sock *s, bool reset, uint64_t now)
 {
@@ -70,7 +77,8 @@ static void conn_end(struct service *sv, struct sock *s, bool reset, uint64_t no
         sock_close(s, now);
     if (owner != &sv->conns)
         free(list_entry(owner, struct generator, owner));
-    sv->n_conns--;
+    if (--sv->n_conns == 0 && sv->kind == CHARGEN)
+        drop_pattern(sv->all);
     daemon_kick(sv->all->d);
 }
 
@@ -178,49 +186,68 @@ static void serve_echo(struct service *sv, struct sock *s, uint64_t now)
         later(sv, s);
 }
 
-/* Fills the reserved places from the pattern. */
-static size_t fill_pattern(struct generator *g, const struct tcp_iov *room, int n)
+static void make_pattern(uint8_t *to, uint32_t bytes)
 {
-    const struct services *all = g->service->all;
-    size_t filled = 0;
+    for (uint32_t i = 0; i < bytes; i++) {
+        uint32_t line = i / LINE_BYTES % PRINTABLE, at = i % LINE_BYTES;
 
-    for (int i = 0; i < n; i++) {
-        for (size_t at = 0; at < room[i].len;) {
-            size_t part = PATTERN_BYTES - g->position;
-
-            if (part > room[i].len - at)
-                part = room[i].len - at;
-            memcpy(room[i].data + at, all->pattern + g->position, part);
-            g->position = (uint32_t)((g->position + part) % PATTERN_BYTES);
-            at += part;
-        }
-        filled += room[i].len;
+        to[i] = at < LINE_CHARS ? (uint8_t)(' ' + (line + at) % PRINTABLE) : (uint8_t)"\r\n"[at - LINE_CHARS];
     }
-    return filled;
+}
+
+/* The chunk that all connections send from; false: no memory. */
+static bool need_pattern(struct services *all)
+{
+    if (all->pattern)
+        return true;
+    all->pattern = chunk_alloc(all->d->pool, CHUNK_BIG_BYTES);
+    if (all->pattern)
+        make_pattern(all->pattern->data, all->pattern->size);
+    return all->pattern != NULL;
+}
+
+/* `bytes` of the pattern from the connection's position on, as slices; returns their number. */
+static unsigned pattern_slices(const struct generator *g, size_t bytes, struct tcp_slice *slice)
+{
+    struct chunk *pattern = g->service->all->pattern;
+    uint32_t position = g->position;
+    unsigned n = 0;
+
+    for (; bytes > 0 && n < PLACES; n++) {
+        uint32_t len = pattern->size - position;
+
+        len = len < bytes ? len : (uint32_t)bytes;
+        slice[n] = (struct tcp_slice){.data = pattern->data + position, .len = len, .chunk = pattern};
+        position = (position + len) % PATTERN_BYTES;
+        bytes -= len;
+    }
+    return n;
 }
 
 static void serve_chargen(struct service *sv, struct sock *s, uint64_t now)
 {
     struct generator *g = list_entry(sock_user(s), struct generator, owner);
-    size_t moved = 0;
+    struct tcp_slice slice[PLACES];
+    size_t bytes;
+    int64_t sent;
     bool eof;
 
     if (!swallow(sv, s, &eof, now)) /* RFC 864: what comes is thrown away; its end does not end the pattern */
         return;
-    while (moved < SERVE_BYTES) {
-        struct tcp_iov room[PLACES];
-        int n = sock_send_reserve(s, SERVE_BYTES - moved, room, PLACES);
-
-        if (n <= 0) {
-            (void)send_refused(sv, s, n, now);
-            return;
-        }
-        size_t filled = fill_pattern(g, room, n);
-
-        sock_send_commit(s, filled, 0, now);
-        moved += filled;
+    if (!need_pattern(sv->all)) {
+        (void)send_refused(sv, s, -ENOMEM, now);
+        return;
     }
-    later(sv, s);
+    /* Whole super-frames, without a small rest that would leave by itself. */
+    bytes = sock_send_goal(s);
+    bytes = bytes < SERVE_BYTES ? SERVE_BYTES / bytes * bytes : bytes;
+    sent = sock_send_shared(s, slice, pattern_slices(g, bytes, slice), 0, now);
+    if (sent > 0)
+        g->position = (uint32_t)((g->position + (uint64_t)sent) % PATTERN_BYTES);
+    if (sent == (int64_t)bytes)
+        later(sv, s);
+    else
+        (void)send_refused(sv, s, sent, now);
 }
 
 static void serve(struct service *sv, struct sock *s, uint64_t now)
@@ -354,17 +381,6 @@ static int service_listen(struct services *all, enum kind kind, const struct con
     return 0;
 }
 
-static void make_pattern(struct services *all)
-{
-    for (int line = 0; line < PRINTABLE; line++) {
-        char *at = all->pattern + line * LINE_BYTES;
-
-        for (int i = 0; i < LINE_CHARS; i++)
-            at[i] = (char)(' ' + (line + i) % PRINTABLE);
-        memcpy(at + LINE_CHARS, "\r\n", 2);
-    }
-}
-
 static const struct config_service *service_config(const struct daemon_config *c, enum kind kind)
 {
     return kind == ECHO ? &c->echo : kind == DISCARD ? &c->discard : &c->chargen;
@@ -384,7 +400,6 @@ int services_open(struct daemon *d, char *error, size_t bytes)
     list_init(&all->later.link);
     list_init(&all->starved.link);
     d->services = all;
-    make_pattern(all);
     for (enum kind k = ECHO; k < KINDS; k++) {
         all->service[k] =
             (struct service){.owner = {.ready = listener_ready, .describe = listener_describe},
@@ -477,6 +492,7 @@ void services_close(struct daemon *d)
     services_drain(d, daemon_now());
     list_del(&d->services->later.link);
     list_del(&d->services->starved.link);
+    drop_pattern(d->services);
     free(d->services);
     d->services = NULL;
 }

@@ -7,7 +7,8 @@
  *
  * A frame is read by one readv() into three chunks: a small one (2 KiB: all headers, and an MTU-sized frame whole) and
  * two big ones. The stack adopts chunks by reference; tap_read_done() gives up ours for those that it kept, and the next
- * read takes new ones. So a small frame costs a small chunk, and no frame is copied to be kept.
+ * read takes new ones. So a small frame costs a small chunk, and no frame is copied to be kept. Where no frame can be
+ * larger than the small one it is read alone.
  *
  * When the pool is spent, frames are read into memory of our own and offered without a chunk: a TAP that is not read
  * would keep the very acknowledgements outside that free chunks.
@@ -31,6 +32,7 @@
 #include <unistd.h>
 
 #define VNET_HDR_BYTES 12
+#define ETHER_BYTES_MAX 18 /* with a VLAN tag */
 #define SPARE_BYTES (CHUNK_SMALL_BYTES + 2 * CHUNK_BIG_BYTES)
 #define TUN_PATH "/dev/net/tun"
 
@@ -167,9 +169,17 @@ int tap_attach_pool(struct tap *tap, struct chunk_pool *pool)
     return tap->spare ? 0 : -ENOMEM;
 }
 
-static bool have_rx_chunks(struct tap *tap)
+/* Chunks that the largest frame can need. If the MTU grows meanwhile a frame is cut off, and lost like any other. */
+static int rx_chunks(const struct tap *tap)
 {
-    for (int i = 0; i < 3; i++) {
+    bool super = tap->offload.tso4 || tap->offload.tso6;
+
+    return !super && VNET_HDR_BYTES + ETHER_BYTES_MAX + (unsigned)tap->mtu <= CHUNK_SMALL_BYTES ? 1 : 3;
+}
+
+static bool have_rx_chunks(struct tap *tap, int n)
+{
+    for (int i = 0; i < n; i++) {
         if (!tap->rx[i])
             tap->rx[i] = chunk_alloc(tap->pool, i == 0 ? CHUNK_SMALL_BYTES : CHUNK_BIG_BYTES);
         if (!tap->rx[i])
@@ -200,20 +210,21 @@ static enum tap_read_result read_spare(struct tap *tap, struct stack_rx *rx)
 
 enum tap_read_result tap_read(struct tap *tap, struct stack_rx *rx)
 {
+    int chunks = rx_chunks(tap);
     struct iovec iov[3];
     ssize_t n;
 
-    if (!have_rx_chunks(tap))
+    if (!have_rx_chunks(tap, chunks))
         return read_spare(tap, rx);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < chunks; i++) {
         iov[i].iov_base = tap->rx[i]->data;
         iov[i].iov_len = tap->rx[i]->size;
     }
-    n = readv(tap->fd, iov, 3);
+    n = chunks == 1 ? read(tap->fd, iov[0].iov_base, iov[0].iov_len) : readv(tap->fd, iov, chunks);
     if (n < 0)
         return read_failed(errno);
     rx->n_slices = 0;
-    for (int i = 0; i < 3 && n > 0; i++) {
+    for (int i = 0; i < chunks && n > 0; i++) {
         size_t part = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
 
         rx->slice[rx->n_slices++] =
@@ -244,7 +255,7 @@ int tap_write(struct tap *tap, const struct stack_tx *tx)
         iov[n].iov_base = (void *)(uintptr_t)tx->slice[i].data;
         iov[n].iov_len = tx->slice[i].len;
     }
-    ssize_t r = writev(tap->fd, iov, n);
+    ssize_t r = n == 1 ? write(tap->fd, iov[0].iov_base, iov[0].iov_len) : writev(tap->fd, iov, n);
 
     if (r < 0)
         return -errno;

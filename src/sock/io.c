@@ -25,6 +25,11 @@ static int64_t send_result(int64_t r)
     return r == -EAGAIN || r == -ENOMEM || r == -ENOBUFS || r >= 0 ? r : -EPIPE;
 }
 
+uint32_t sock_send_goal(const struct sock *s)
+{
+    return tcp_send_goal(s->ss->tcp, s->conn);
+}
+
 int sock_send_reserve(struct sock *s, size_t want, struct tcp_iov *iov, int max)
 {
     int r;
@@ -56,6 +61,15 @@ int64_t sock_send(struct sock *s, const void *data, size_t bytes, unsigned flags
     if (bytes == 0)
         return 0;
     return send_result(tcp_send(s->ss->tcp, s->conn, data, bytes, flags, now));
+}
+
+int64_t sock_send_shared(struct sock *s, const struct tcp_slice *slice, unsigned n, unsigned flags, uint64_t now)
+{
+    int r;
+
+    socks_enter(s->ss, now);
+    r = may_send(s);
+    return r < 0 ? r : send_result(tcp_send_shared(s->ss->tcp, s->conn, slice, n, flags, now));
 }
 
 int64_t sock_sendto(struct sock *s, const struct ip_addr *addr, uint16_t port, const void *data, size_t bytes,

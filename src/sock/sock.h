@@ -59,9 +59,11 @@ struct sock *sock_accept(struct sock *s, void *user);
 int sock_connect(struct sock *s, const struct ip_addr *addr, uint16_t port, uint64_t now);
 
 /* As tcp_send_reserve() etc. of tcp/tcp.h with Linux's errors. */
+uint32_t sock_send_goal(const struct sock *s);
 int sock_send_reserve(struct sock *s, size_t want, struct tcp_iov *iov, int max);
 int sock_send_commit(struct sock *s, size_t bytes, unsigned flags, uint64_t now);
 int64_t sock_send(struct sock *s, const void *data, size_t bytes, unsigned flags, uint64_t now);
+int64_t sock_send_shared(struct sock *s, const struct tcp_slice *slice, unsigned n, unsigned flags, uint64_t now);
 /*
  * sendto(2) with an address (NULL: none; family IP_NONE: AF_UNSPEC) and SOCK_SEND_FASTOPEN among the flags
  * (MSG_FASTOPEN): connects, with as many bytes in the SYN as a cookie allows. Bytes taken; -EINPROGRESS: the SYN left

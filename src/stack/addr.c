@@ -15,7 +15,7 @@
 
 struct st_addr *st_addr_find(const struct stack *st, const struct ip_addr *addr)
 {
-    for (unsigned i = 0; i < ADDR_MAX; i++)
+    for (unsigned i = 0; i < st->n_addrs; i++)
         if (st->addr[i].used && ip_addr_eq(&st->addr[i].pub.addr, addr))
             return (struct st_addr *)&st->addr[i];
     return NULL;
@@ -30,21 +30,19 @@ bool st_addr_is_ours(const struct stack *st, const struct ip_addr *addr)
 
 bool st_addr_is_broadcast(const struct stack *st, const struct ip_addr *addr)
 {
+    uint32_t host;
+
     if (addr->family != IP_V4)
         return false;
     if (ip_addr_is_broadcast(addr))
         return true;
-    for (unsigned i = 0; i < ADDR_MAX; i++) {
+    host = (uint32_t)addr->b[0] << 24 | (uint32_t)addr->b[1] << 16 | (uint32_t)addr->b[2] << 8 | addr->b[3];
+    for (unsigned i = 0; i < st->n_addrs; i++) {
         const struct stack_addr *a = &st->addr[i].pub;
-        bool ones = true;
 
         if (!st->addr[i].used || a->addr.family != IP_V4 || a->prefix_bits > 30 || a->prefix_bits == 0)
             continue;
-        if (!ip_addr_prefix_eq(&a->addr, addr, a->prefix_bits))
-            continue;
-        for (unsigned bit = a->prefix_bits; bit < 32; bit++)
-            ones = ones && (addr->b[bit / 8] >> (7 - bit % 8) & 1);
-        if (ones)
+        if ((host | ~0u << (32 - a->prefix_bits)) == ~0u && ip_addr_prefix_eq(&a->addr, addr, a->prefix_bits))
             return true;
     }
     return false;
@@ -52,7 +50,7 @@ bool st_addr_is_broadcast(const struct stack *st, const struct ip_addr *addr)
 
 bool st_addr_link_local(const struct stack *st, struct ip_addr *ret)
 {
-    for (unsigned i = 0; i < ADDR_MAX; i++) {
+    for (unsigned i = 0; i < st->n_addrs; i++) {
         const struct st_addr *a = &st->addr[i];
 
         if (a->used && a->pub.addr.family == IP_V6 && ip_addr_is_link_local(&a->pub.addr) &&
@@ -217,6 +215,8 @@ struct st_addr *st_addr_new(struct stack *st, const struct ip_addr *addr, unsign
                           .dad_at = TIME_NEVER,
                           .announce_at = TIME_NEVER,
                           .defended_at = TIME_NEVER};
+    if (a - st->addr >= st->n_addrs)
+        st->n_addrs = (unsigned)(a - st->addr) + 1;
     st_timer_init(&a->timer, ST_TIMER_ADDR);
     keep_own(&st->keep.addr, kept, a);
     bring_up(st, a, was, now);
@@ -235,6 +235,8 @@ void st_addr_remove(struct stack *st, struct st_addr *a, uint64_t now)
     keep_give(&st->keep.addr, a->kept);
     a->kept = 0;
     a->used = false;
+    while (st->n_addrs && !st->addr[st->n_addrs - 1].used)
+        st->n_addrs--;
     addr_event(st, a, true);
 }
 

@@ -41,7 +41,7 @@ static bool connected(const struct stack *st, const struct ip_addr *dst, unsigne
     bool found = false;
     unsigned longest = 0;
 
-    for (unsigned i = 0; i < ADDR_MAX; i++) {
+    for (unsigned i = 0; i < st->n_addrs; i++) {
         const struct stack_addr *a = &st->addr[i].pub;
 
         if (!st->addr[i].used || a->origin == STACK_ADDR_SLAAC || a->state == STACK_ADDR_DUPLICATE)
@@ -343,7 +343,7 @@ bool st_source_for(const struct stack *st, const struct ip_addr *dst, const stru
 {
     const struct stack_addr *best = NULL;
 
-    for (unsigned i = 0; i < ADDR_MAX; i++) {
+    for (unsigned i = 0; i < st->n_addrs; i++) {
         const struct stack_addr *a = &st->addr[i].pub;
 
         if (!st->addr[i].used || a->addr.family != dst->family ||

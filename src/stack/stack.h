@@ -121,6 +121,13 @@ struct stack_rx {
     unsigned n_slices;
 };
 void stack_input(struct stack *st, const struct stack_rx *rx, uint64_t now);
+/*
+ * Around the frames of one read burst: segments of a connection that only extend each other are held back until the
+ * run or the burst ends, and reach the engine as one, as those of a super-frame do (gro.c). No other verb lies between
+ * the two. Without a burst each is passed on at once.
+ */
+void stack_burst_begin(struct stack *st);
+void stack_burst_end(struct stack *st, uint64_t now);
 void stack_expire(struct stack *st, uint64_t now);
 uint32_t stack_commit(struct stack *st, uint64_t now);
 

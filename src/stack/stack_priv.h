@@ -374,6 +374,11 @@ void st_ipv6_input(struct stack *st, struct packet *pk, uint64_t now);
 void st_icmp_input(struct stack *st, struct packet *pk, const struct upper *u, uint64_t now);
 void st_udp_input(struct stack *st, struct packet *pk, const struct upper *u, uint64_t now);
 void st_tcp_input(struct stack *st, struct packet *pk, const struct upper *u, uint64_t now);
+void st_to_engine(struct stack *st, const struct tcp_seg *seg, uint64_t now);
+/* A run held back (gro.c) goes to the engine. */
+void st_run_pass(struct stack *st, uint64_t now);
+/* In a burst: true if the segment was taken into a run; else what was held has gone before it. */
+bool st_run_takes(struct stack *st, const struct tcp_seg *s, size_t header_bytes, uint64_t now);
 void st_nd_input(struct stack *st, const struct packet *pk, const struct upper *u, uint64_t now);
 void st_mld_input(struct stack *st, const struct packet *pk, const struct upper *u, uint64_t now);
 
@@ -493,6 +498,7 @@ struct stack {
     struct list_node spent;
     struct neighs neigh;
     struct st_addr addr[ADDR_MAX];
+    unsigned n_addrs; /* behind the last one in use */
     struct st_group group[GROUP_MAX];
     struct st_timer mld_query_timer;
     struct st_route route[ROUTE_MAX];
@@ -518,6 +524,11 @@ struct stack {
     tcp_id *loop_waiter;
     uint32_t n_loop_waiters, loop_waiter_room;
 
+    struct {
+        bool on; /* in a burst */
+        uint32_t first_len;
+        struct tcp_seg held;
+    } run;
     struct cut cut;
     uint16_t ip_id[IP_ID_SLOTS];
     uint32_t frag_id;

@@ -78,7 +78,7 @@ static unsigned long long progress(const struct stack *st)
     return c->in_bytes + c->hp_hits;
 }
 
-static void to_engine(struct stack *st, const struct tcp_seg *seg, uint64_t now)
+void st_to_engine(struct stack *st, const struct tcp_seg *seg, uint64_t now)
 {
     unsigned long long before = progress(st);
     struct tcp_path path;
@@ -131,5 +131,6 @@ void st_tcp_input(struct stack *st, struct packet *pk, const struct upper *u, ui
         st_drop(st, STACK_DROP_TCP_MALFORMED);
         return;
     }
-    to_engine(st, &seg, now);
+    if (!st->run.on || !st_run_takes(st, &seg, header_bytes, now))
+        st_to_engine(st, &seg, now);
 }

@@ -319,7 +319,25 @@ static uint32_t copy_in(struct tcp *t, struct tcp_conn *c, const uint8_t *from, 
     return done;
 }
 
-int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now)
+/* Appends references to as much of the slices as `bytes`. */
+static uint32_t share_in(struct tcp *t, struct tcp_conn *c, const struct tcp_slice *slice, uint32_t bytes)
+{
+    uint32_t done = 0;
+
+    for (; done < bytes; slice++) {
+        struct tcp_slice part = *slice;
+
+        part.len = part.len < bytes - done ? part.len : bytes - done;
+        if (!tcp_sndbuf_share(&c->sndbuf, t->pool, &part))
+            break;
+        done += part.len;
+    }
+    return done;
+}
+
+/* One of both: bytes to be copied, or slices of shared chunks. */
+static int64_t send_some(struct tcp *t, tcp_id id, const void *data, const struct tcp_slice *slice, size_t bytes,
+                         unsigned flags, uint64_t now)
 {
     struct tcp_conn *c = owned_conn(t, id);
     uint32_t room, done = 0;
@@ -335,7 +353,7 @@ int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsig
     tcp_rate_check_app_limited(t, c);
     room = r == 1 ? tcp_stream_room(t, c, bytes < INT32_MAX ? (uint32_t)bytes : INT32_MAX) : 0;
     if (room && memory_for_sending(t, c, &room) && tcp_stream_prepare(c))
-        done = copy_in(t, c, data, room);
+        done = slice ? share_in(t, c, slice, room) : copy_in(t, c, data, room);
     if (done)
         tcp_stream_append(t, c, done, done < bytes ? 0 : flags, now);
     if (done < bytes)
@@ -346,6 +364,21 @@ int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsig
     if (done)
         return done;
     return room && !tcp_sndbuf_bytes(&c->sndbuf) ? -ENOMEM : -EAGAIN;
+}
+
+int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now)
+{
+    return send_some(t, id, data, NULL, bytes, flags, now);
+}
+
+int64_t tcp_send_shared(struct tcp *t, tcp_id id, const struct tcp_slice *slice, unsigned n, unsigned flags,
+                        uint64_t now)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        bytes += slice[i].len;
+    return send_some(t, id, NULL, slice, bytes, flags, now);
 }
 
 /* ---- receive

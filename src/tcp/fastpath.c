@@ -75,3 +75,13 @@ bool tcp_fast_path(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *seg,
     tcp_data_in(t, c, seg, now);
     return true;
 }
+
+bool tcp_rcv_in_order(struct tcp *t, const struct tcp_seg *seg)
+{
+    struct ip_tuple tuple = {seg->dst, seg->src, seg->dst_port, seg->src_port};
+    enum tcp_kind kind = TCP_KIND_FREE;
+    const struct tcp_conn *c = tcp_lookup_tuple(t, &tuple, &kind);
+
+    return c && kind == TCP_KIND_CONN && c->state == TCP_STATE_ESTABLISHED && seg->seq == c->rcv_nxt &&
+           !c->rcvq.n_ranges;
+}

@@ -60,7 +60,7 @@ void tcp_sndbuf_clear(struct tcp_sndbuf *b, struct chunk_pool *pool)
     tcp_sndbuf_init(b, b->end, b->limit);
 }
 
-/* Room behind the last byte in its chunk. */
+/* Room behind the last byte in its chunk: none where that is others', or was before a crash. */
 static uint32_t tail_room(const struct tcp_sndbuf *b)
 {
     const struct tcp_snd_piece *p;
@@ -68,6 +68,8 @@ static uint32_t tail_room(const struct tcp_sndbuf *b)
     if (b->count == 0)
         return 0;
     p = piece_at(b, b->count - 1);
+    if (p->chunk->cut)
+        return 0;
     return p->chunk->size - p->offset - p->len;
 }
 
@@ -269,6 +271,25 @@ bool tcp_sndbuf_adopt(struct tcp_sndbuf *b, struct chunk *chunk, uint32_t offset
     b->truesize += chunk->size;
     b->count++;
     b->end += len;
+    return true;
+}
+
+/* What a note says of room behind the last piece is no longer so. */
+static void end_room(const struct tcp_sndbuf *b, struct chunk_pool *pool)
+{
+    const struct tcp_snd_piece *last = b->count ? piece_at(b, b->count - 1) : NULL;
+
+    if (last && last->note && seq_gt(chunk_note_end(pool, last->note), b->end))
+        chunk_note_set_end(pool, last->note, b->end);
+}
+
+bool tcp_sndbuf_share(struct tcp_sndbuf *b, struct chunk_pool *pool, const struct tcp_slice *slice)
+{
+    drop_reserved(b, pool);
+    end_room(b, pool);
+    if (!tcp_sndbuf_adopt(b, slice->chunk, (uint32_t)(slice->data - slice->chunk->data), slice->len, 0))
+        return false;
+    chunk_ref(slice->chunk)->cut = true;
     return true;
 }
 

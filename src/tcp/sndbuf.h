@@ -3,7 +3,7 @@
  *
  * The bytes [start, end) lie in pieces, one chunk each, in a growable ring ordered by sequence. All pieces
  * but the first (its head may be acknowledged) and the last (it may have room) are full, so 64 KiB touch at
- * most 34 pieces. Appending is reserve + commit: the tail chunk's room first, then new chunks, small ones for
+ * most 34 pieces; but for pieces of shared chunks (tcp_sndbuf_share()), which their owner sees to. Appending is reserve + commit: the tail chunk's room first, then new chunks, small ones for
  * small data. SYN and FIN are no bytes: start is iss + 1 at first, end is write_seq without the FIN.
  *
  * Invariant: sum of piece lengths = end - start; truesize = sum of chunk sizes, reserved ones included. A
@@ -75,6 +75,11 @@ uint32_t tcp_sndbuf_slices(struct tcp_sndbuf *b, uint32_t seq, uint32_t len, str
 void tcp_sndbuf_note(struct tcp_sndbuf *b, struct chunk_pool *pool, uint64_t owner, bool room);
 /* The restored piece behind the last one; takes over the reference to its chunk. False: no memory. */
 bool tcp_sndbuf_adopt(struct tcp_sndbuf *b, struct chunk *chunk, uint32_t offset, uint32_t len, uint32_t note);
+/*
+ * A piece that lies in a chunk of somebody who will not change it, whoever else sends from it; takes a reference of its
+ * own. What was reserved is given back. False: no memory.
+ */
+bool tcp_sndbuf_share(struct tcp_sndbuf *b, struct chunk_pool *pool, const struct tcp_slice *slice);
 /* The i-th piece, i < count, in order of sequence: for records. */
 const struct tcp_snd_piece *tcp_sndbuf_piece(const struct tcp_sndbuf *b, uint32_t i);
 /* NULL, or a sentence that says which invariant is broken. */

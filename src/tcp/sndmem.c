@@ -63,6 +63,13 @@ static uint32_t size_goal(const struct tcp *t, const struct tcp_conn *c)
     return segs > 1 ? segs * mss : mss;
 }
 
+uint32_t tcp_send_goal(const struct tcp *t, tcp_id id)
+{
+    const struct tcp_conn *c = tcp_conn_by_id(t, id);
+
+    return c ? size_goal(t, c) : TCP_MSS_DEFAULT;
+}
+
 /* ---- filling cells ----------------------------------------------------------------------------------- */
 
 struct fill {
@@ -287,14 +294,15 @@ static uint32_t round_up_pow2(uint32_t v)
     return p;
 }
 
-void tcp_sndbuf_expand(const struct tcp *t, struct tcp_conn *c)
+/* What autotuning would make of the buffer now, if that is more. */
+static uint32_t expanded(const struct tcp *t, const struct tcp_conn *c)
 {
     uint32_t mss = c->mss_clamp > c->mss ? c->mss_clamp : c->mss;
     uint32_t per_mss = round_up_pow2(mss + HEADER_ROOM) + SKB_STRUCT;
     uint64_t segs = c->win.cwnd, want;
 
     if (c->sndbuf_locked)
-        return;
+        return c->sndbuf.limit;
     if (segs < (uint32_t)t->config->tcp_initcwnd)
         segs = (uint32_t)t->config->tcp_initcwnd;
     if (segs < c->reordering + 1u)
@@ -302,8 +310,12 @@ void tcp_sndbuf_expand(const struct tcp *t, struct tcp_conn *c)
     want = (c->cc && c->cc->sndbuf_expand ? c->cc->sndbuf_expand(c->cc_state, &c->win) : 2) * segs * per_mss;
     if (want > (uint32_t)t->config->tcp_wmem_max)
         want = (uint32_t)t->config->tcp_wmem_max;
-    if (want > c->sndbuf.limit)
-        c->sndbuf.limit = (uint32_t)want;
+    return want > c->sndbuf.limit ? (uint32_t)want : c->sndbuf.limit;
+}
+
+void tcp_sndbuf_expand(const struct tcp *t, struct tcp_conn *c)
+{
+    c->sndbuf.limit = expanded(t, c);
 }
 
 /*
@@ -317,8 +329,8 @@ void tcp_check_space(struct tcp *t, struct tcp_conn *c, uint64_t now)
 
     if (!c->want_writable)
         return;
-    /* Not even if all went uncut, and the buffer does not grow. */
-    if (c->sndbuf_locked && !writeable(t, c, c->write_seq, c->sndq.count + c->writeq.count))
+    /* Not even if all went uncut, and the buffer does not grow: nearly always where segments are small and many. */
+    if (expanded(t, c) == c->sndbuf.limit && !writeable(t, c, c->write_seq, c->sndq.count + c->writeq.count))
         return;
     tcp_after_push(t, c, now, &then);
     if (then.in_flight < c->win.cwnd && !tcp_memory_pressure(t))

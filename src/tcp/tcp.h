@@ -135,6 +135,11 @@ struct tcp_path {
  * SYNs, else it may be NULL. Slices with a chunk may be adopted by reference (chunk_ref()), others are copied.
  */
 void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *path, uint64_t now);
+/*
+ * Does it begin where its established connection's received bytes end, nothing out of order waiting behind them? Then the
+ * segments that follow it may come with it as one; out of order each owes an ACK of its own.
+ */
+bool tcp_rcv_in_order(struct tcp *t, const struct tcp_seg *seg);
 /* Is `path` needed for segments without SYN too? (SYN cookies were sent lately: an ACK may make a connection) */
 bool tcp_wants_path(const struct tcp *t, uint64_t now);
 
@@ -267,6 +272,8 @@ enum tcp_send_flag { TCP_SEND_MORE = 1, TCP_SEND_URGENT = 2, TCP_SEND_EOR = 4 };
  * that a send may go beyond it by nearly one; TCP_OPT_NOTSENT_LOWAT limits what has not left.
  */
 size_t tcp_send_space(struct tcp *t, tcp_id id);
+/* Bytes of a whole super-frame: what is sent in multiples of it leaves without a small rest. At least 1. */
+uint32_t tcp_send_goal(const struct tcp *t, tcp_id id);
 /*
  * Linux's sk_stream_is_writeable(): a third is free, and unsent is less than half of TCP_OPT_NOTSENT_LOWAT. False marks it for TCP_EVENT_WRITABLE (SOCK_NOSPACE). True for
  * what is no connection of an owner: sending tells why.
@@ -286,6 +293,12 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
 int tcp_send_commit(struct tcp *t, tcp_id id, size_t bytes, unsigned flags, uint64_t now);
 /* Both, with a copy. Bytes taken (may be fewer than asked), or as above; -EAGAIN when there is no room. */
 int64_t tcp_send(struct tcp *t, tcp_id id, const void *data, size_t bytes, unsigned flags, uint64_t now);
+/*
+ * The same without a copy, for bytes that are sent again and again: slices of chunks of the pool, which the caller has a
+ * reference to and will never write to again. The send buffer takes references of its own.
+ */
+int64_t tcp_send_shared(struct tcp *t, tcp_id id, const struct tcp_slice *slice, unsigned n, unsigned flags,
+                        uint64_t now);
 
 /*
  * Unread bytes in order, at most `max` places. Number of places; 0: none now; *ret_eof: the peer's FIN follows them.

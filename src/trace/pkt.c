@@ -39,6 +39,7 @@ struct pkt {
     uint64_t first_segment, accepted_at; /* numbers; UINT64_MAX: none */
     uint16_t gso, gso_now;
     unsigned front;                /* : chunks, so far */
+    bool runs;                     /* : runs, so far */
     uint64_t expired_at;           /* of the expiry that stands last in the script; UINT64_MAX: none does */
     bool handshake;                /* it begins with the SYN that opened the connection */
     uint32_t sent_end;             /* of what left */
@@ -396,6 +397,21 @@ static void put_chunks(struct pkt *p, const struct trace_event *ev)
     trace_print(p->out, "`: chunks %u`\n", front);
 }
 
+/*
+ * Does each segment of a coalesced packet lie in a chunk of its own (the stack made it of a burst's frames), or does the
+ * packet as it came from the device? Then its first slice is longer than a segment.
+ */
+static void put_runs(struct pkt *p, const struct tcp_ev_seg *e)
+{
+    bool runs = e->h.arg && e->h.arg - 1 == e->gso_size;
+
+    if (e->h.type != TCP_REC_T_SEG_IN || !e->gso_size || e->len <= e->gso_size || runs == p->runs)
+        return;
+    p->runs = runs;
+    at(p, e->h.at);
+    trace_print(p->out, "`: runs %u`\n", runs);
+}
+
 /* Another length of what a coalesced packet consists of. */
 static void put_gso(struct pkt *p, const struct tcp_ev_seg *e)
 {
@@ -575,6 +591,7 @@ static void put_events(struct pkt *p)
             p->bad_md5 = drops_signature(p, cursor);
             put_gso(p, &ev.e.seg);
             put_chunks(p, &ev);
+            put_runs(p, &ev.e.seg);
             put_segment(p, &ev);
             break;
         case TCP_REC_T_NEIGHBOUR:

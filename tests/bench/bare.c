@@ -1,7 +1,7 @@
 /*
  * tests/bench/bare.c: the bare TAP: what a perfect stack could reach on it (theory of operation).
  *
- *     bench_bare [-n NETNS] [-p] [-s MICROSECONDS] INTERFACE ADDRESS
+ *     bench_bare [-n NETNS] [-p] [-u] [-s MICROSECONDS] INTERFACE ADDRESS
  *
  * It answers ARP and TCP for ADDRESS with as little as a peer on a link without loss lets pass: echo (7) and connections
  * to it need no state at all, because every answer follows from the segment that asks; discard (9) and chargen (19) have
@@ -10,11 +10,15 @@
  *
  * -p: plain frames of MTU 1500, whole checksums, no virtio-net header; else super-frames of 44 segments. ACKs: one for
  * two super-frames (eight plain frames), and when nothing more waits. -s: spins for so long after the last frame
- * before it sleeps (busy polling).
+ * before it sleeps (busy polling). -u: chargen's bytes come from another process through a Unix stream socket, discard's
+ * go to one: what an ideal stack would do for a program. One hot buffer serves all frames; a real one keeps what it sent.
  */
 #include <arpa/inet.h>
 #include <linux/virtio_net.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "tap.h"
@@ -55,6 +59,7 @@ struct segment {
 static struct conn table[CONNS];
 static int fd;
 static bool plain;
+static int from_program = -1, to_program = -1;
 static uint32_t our_addr;
 static const uint8_t our_mac[6] = {2, 0x77, 0, 0, 0, 2};
 static uint8_t peer_mac[6];
@@ -150,9 +155,20 @@ static bool send_frame(struct conn *c)
     uint32_t room = c->window > in_flight ? c->window - in_flight : 0u;
     uint32_t len = room < most ? room : most;
 
+    const uint8_t *data = zeros;
+
     if (len == 0 || (len < MSS && in_flight > 0))
         return false;
-    emit(c->addr, c->port, c->service, c->snd_nxt, c->rcv_nxt, ACK, zeros, len);
+    if (from_program >= 0) {
+        static uint8_t buffer[SUPER];
+        ssize_t n = recv(from_program, buffer, len, MSG_DONTWAIT);
+
+        if (n <= 0)
+            return false;
+        data = buffer;
+        len = (uint32_t)n;
+    }
+    emit(c->addr, c->port, c->service, c->snd_nxt, c->rcv_nxt, ACK, data, len);
     c->snd_nxt += len;
     return true;
 }
@@ -256,6 +272,8 @@ static void discard(struct conn *c, const struct segment *s)
         return;
     }
     c->rcv_nxt = end;
+    if (s->len && to_program >= 0 && send(to_program, s->data, s->len, MSG_NOSIGNAL) < 0)
+        fail("send to the program");
     if (s->flags & FIN) {
         c->rcv_nxt++;
         emit(c->addr, c->port, c->service, c->snd_nxt, c->rcv_nxt, FIN | ACK, NULL, 0);
@@ -342,6 +360,37 @@ static unsigned read_turn(bool *ret_drained)
     return READ_TURN;
 }
 
+/* The program: it writes, or reads, without end. Returns our end of its socket. */
+static int program(bool writes)
+{
+    static uint8_t buffer[262144];
+    int pair[2], ahead = 512 * 1024;
+    pid_t pid = -1;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0 || (pid = fork()) < 0)
+        fail("a program");
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead); /* as tautd */
+    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead);
+    if (pid > 0) {
+        close(pair[1]);
+        return pair[0];
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close(pair[0]);
+    while ((writes ? write(pair[1], buffer, 131072) : read(pair[1], buffer, sizeof buffer)) > 0)
+        ;
+    _exit(0);
+}
+
+static bool sending(void)
+{
+    for (unsigned i = 0; i < CONNS; i++) {
+        if (table[i].service == CHARGEN_PORT && table[i].open && table[i].snd_nxt - table[i].snd_una < table[i].window)
+            return true;
+    }
+    return false;
+}
+
 static void loop(uint64_t spin_ns)
 {
     uint64_t active = now_ns(), checked = active;
@@ -359,9 +408,10 @@ static void loop(uint64_t spin_ns)
             checked = now;
         }
         if (drained && !more && now - active >= spin_ns) {
-            struct pollfd p = {.fd = fd, .events = POLLIN};
+            struct pollfd p[2] = {{.fd = fd, .events = POLLIN},
+                                  {.fd = from_program >= 0 && sending() ? from_program : -1, .events = POLLIN}};
 
-            poll(&p, 1, 50);
+            poll(p, 2, 50);
         }
     }
 }
@@ -369,23 +419,30 @@ static void loop(uint64_t spin_ns)
 int main(int argc, char **argv)
 {
     uint64_t spin = 0;
+    bool programs = false;
     int option;
 
-    while ((option = getopt(argc, argv, "n:ps:")) > 0) {
+    while ((option = getopt(argc, argv, "n:pus:")) > 0) {
         if (option == 'n')
             enter_net(optarg);
         else if (option == 'p')
             plain = true;
+        else if (option == 'u')
+            programs = true;
         else if (option == 's')
             spin = strtoul(optarg, NULL, 10) * 1000;
         else
             return 2;
     }
     if (argc - optind != 2) {
-        fprintf(stderr, "usage: bench_bare [-n NETNS] [-p] [-s MICROSECONDS] INTERFACE ADDRESS\n");
+        fprintf(stderr, "usage: bench_bare [-n NETNS] [-p] [-u] [-s MICROSECONDS] INTERFACE ADDRESS\n");
         return 2;
     }
     our_addr = ntohl(inet_addr(argv[optind + 1]));
+    if (programs) {
+        from_program = program(true);
+        to_program = program(false);
+    }
     fd = tap_make(argv[optind], !plain);
     printf("ready\n");
     fflush(stdout);

@@ -35,7 +35,7 @@ def bulk(mode, n, variant='', where='builtin'):
     port = CHARGEN if mode == 'out' else DISCARD
 
     def measure(b, stack):
-        w = b.world(stack, variant)
+        w = b.world(stack, 'program' if stack == 'tap' and where == 'program' else variant)
         if where == 'forward':
             w.need_web()
             return w.client(mode, WEB, n, b.bulk_s, GET if mode == 'out' else POST)
@@ -187,9 +187,10 @@ def tests():
     for mode in ('out', 'in'):
         add_bulk(f'bulk_{mode}_1500', 'the same, MTU 1500 without offloads', bulk(mode, 1, '1500'), on_mtu_1500)
     with_program = ('taut', 'kernel', 'slirp4netns', 'pasta')
-    for where, text in (('program', 'through a program and its descriptor'), ('forward', 'through a forward to nginx')):
+    for where, text, also in (('program', 'through a program and its descriptor', ('tap',)),
+                              ('forward', 'through a forward to nginx', ())):
         for mode in ('out', 'in'):
-            add_bulk(f'bulk_{mode}_{where}', 'one connection, ' + text, bulk(mode, 1, where=where), with_program)
+            add_bulk(f'bulk_{mode}_{where}', 'one connection, ' + text, bulk(mode, 1, where=where), with_program + also)
     for n in (10, 100):
         for mode in ('out', 'in'):
             add_bulk(f'bulk_{mode}_builtin_{n}', f'{n} connections, built-in service', bulk(mode, n))

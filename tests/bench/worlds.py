@@ -345,7 +345,7 @@ class Tap(World):
 
     def __init__(self, bench, variant=''):
         super().__init__(bench)
-        options = {'1500': ['-p'], 'busy': ['-s', SPIN_US]}.get(variant, [])
+        options = {'1500': ['-p'], 'busy': ['-s', SPIN_US], 'program': ['-u']}.get(variant, [])
         self.start(self.program('bench_bare'), '-n', net_path(self.client_ns), *options, 'tap0', STACK, ready='ready')
         self.client_end('tap0')
 

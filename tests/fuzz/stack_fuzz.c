@@ -206,6 +206,40 @@ static void repair(uint8_t *frame, size_t n)
                  proto == IP_PROTO_ICMP ? 0 : csum_pseudo(&src, &dst, proto, (uint32_t)(n - 14 - at)))));
 }
 
+/* The frame several times in one read burst, each in a chunk; of TCP with text, each the continuation of the one before. */
+static void burst(struct fuzz *f, size_t n)
+{
+    size_t vnet = f->st->offload.vnet_hdr ? f->st->offload.vnet_hdr_bytes : 0;
+    uint8_t frames = 1 + take(f) % 8, how = take(f), *ip = f->frame + 14;
+    bool tcp = n >= 54 && n < 1000 && get_be16(f->frame + 12) == ETH_P_IP && ip[0] == 0x45 && ip[9] == IP_PROTO_TCP;
+
+    if (tcp && (how & 1)) {
+        ip[20 + 13] = TCP_ACK;
+        memset(f->frame + n, how, 100);
+        n += 100;
+        put_be16(ip + 2, (uint16_t)(n - 14));
+        repair(f->frame, n);
+    }
+    stack_burst_begin(f->st);
+    for (unsigned i = 0; i < frames; i++) {
+        struct chunk *c = chunk_alloc(f->pool, CHUNK_SMALL_BYTES);
+        struct stack_rx rx = {.n_slices = 1};
+
+        if (!c)
+            break;
+        memset(c->data, 0, vnet);
+        memcpy(c->data + vnet, f->frame, n);
+        rx.slice[0] = (struct tcp_slice){.data = c->data, .len = (uint32_t)(vnet + n), .chunk = c};
+        stack_input(f->st, &rx, f->now);
+        chunk_unref(f->pool, c);
+        if (!tcp || (how >> 1) == i)
+            continue;
+        put_be32(ip + 24, get_be32(ip + 24) + (uint32_t)(n - 34 - (ip[32] >> 4) * 4u));
+        repair(f->frame, n);
+    }
+    stack_burst_end(f->st, f->now);
+}
+
 static size_t put_packet(struct fuzz *f, const struct ip_addr *src, const struct ip_addr *dst, uint8_t proto,
                          uint8_t hop, size_t bytes)
 {
@@ -543,7 +577,9 @@ static void step(struct fuzz *f)
         sleep_until(f, f->now + ((uint64_t)take(f) * take(f) << (take(f) % 24)));
         break;
     }
-    if (n)
+    if (n && n <= 1500 && take(f) % 4 == 0)
+        burst(f, n);
+    else if (n)
         input(f, n);
     pull(f);
 }

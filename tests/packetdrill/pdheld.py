@@ -8,6 +8,7 @@ script says of that are commands which do nothing in a shell (":"), so that it s
     `: expire`         timers run out that are due; that none is, is a failure
     `: asked`          the engine was asked for a segment and had none
     `: chunks N`       frames come in chunks, as a TAP is read, with N bytes before the IP packet; 0: they are copied
+    `: runs 1`         of coalesced packets each segment lies in a chunk of its own; 0: as a device gives them
     `: gso N`          coalesced packets that come in have segments of N bytes from here on
     `: metrics R S O`  remembered of the peer: round-trip time in us << 3, ssthresh, reordering
     `: next_hop N E`   0: the connection waits for its address, 1: that is known, 2: errno E is what became of it
@@ -84,6 +85,9 @@ class HeldRunner(pdrun.Runner):
 
     def held_chunks(self, front):
         self.host.chunks(front)
+
+    def held_runs(self, on):
+        self.host.runs(on)
 
     def held_metrics(self, rtt, ssthresh, reordering):
         self.host.metrics(self.variant['remote'].encode(), rtt, ssthresh, reordering)

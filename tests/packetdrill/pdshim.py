@@ -58,6 +58,7 @@ _PROTOTYPES = {
     'drill_hold': (None, [C.c_void_p]),
     'drill_pull': (C.c_int, [C.c_void_p, C.c_bool]),
     'drill_chunks': (None, [C.c_void_p, C.c_uint32]),
+    'drill_runs': (None, [C.c_void_p, C.c_bool]),
     'drill_next_hop': (None, [C.c_void_p, C.c_int, C.c_int]),
     'drill_refused': (C.c_int, [C.c_void_p, C.c_uint32]),
     'drill_expire': (C.c_int, [C.c_void_p]),

@@ -105,6 +105,8 @@ void drill_hold(struct drill *d);
  * of other headers, then two big ones. 0: in none.
  */
 void drill_chunks(struct drill *d, uint32_t front);
+/* Then of coalesced packets each segment comes in a small chunk of its own (the stack coalesced frames). */
+void drill_runs(struct drill *d, bool on);
 /*
  * Asks for one segment: 1: it left; 0: who was asked had none; -1: nobody is ready. again: then the one that was asked
  * last is asked, ready or not.

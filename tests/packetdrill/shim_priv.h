@@ -76,6 +76,7 @@ struct drill {
     tcp_id asked;   /* last, for a segment */
     tcp_id waits;   /* for its next hop */
     uint32_t front; /* drill_chunks() */
+    bool runs;
     struct drill_left left[DRILL_LEFT]; /* a ring: what was pulled last */
     unsigned n_left;
     uint16_t ip_id;

@@ -99,34 +99,41 @@ void drill_chunks(struct drill *d, uint32_t front)
     d->front = front < CHUNK_SMALL_BYTES ? front : 0;
 }
 
+void drill_runs(struct drill *d, bool on)
+{
+    d->runs = on;
+}
+
 /* The payload in chunks, where a frame of that packet would have it; how many. `at`: of the payload in the packet. */
-static unsigned lay_in_chunks(struct drill *d, size_t at, struct tcp_seg *seg, struct chunk *ret[3])
+static unsigned lay_in_chunks(struct drill *d, size_t at, struct tcp_seg *seg, struct chunk *ret[TCP_SLICES_MAX])
 {
     const uint8_t *from = seg->slice[0].data;
-    size_t left = seg->len, skip = d->front + at;
+    size_t left = seg->len, skip = d->front + at, front = skip;
+    bool run = d->runs && seg->gso_size && seg->len > seg->gso_size;
     unsigned n = 0;
 
     seg->n_slices = 0;
-    for (; n < 3 && left; n++) {
+    for (; n < (run ? TCP_SLICES_MAX : 3) && left; n++) {
         size_t take;
 
-        ret[n] = chunk_alloc(d->pool, n == 0 ? CHUNK_SMALL_BYTES : CHUNK_BIG_BYTES);
+        ret[n] = chunk_alloc(d->pool, n == 0 || run ? CHUNK_SMALL_BYTES : CHUNK_BIG_BYTES);
         if (!ret[n])
             return n;
         take = ret[n]->size - skip < left ? ret[n]->size - skip : left;
+        take = run && take > seg->gso_size ? seg->gso_size : take;
         memcpy(ret[n]->data + skip, from, take);
         seg->slice[seg->n_slices++] =
             (struct tcp_slice){.data = ret[n]->data + skip, .len = (uint32_t)take, .chunk = ret[n]};
         from += take;
         left -= take;
-        skip = 0;
+        skip = run ? front : 0;
     }
     return n;
 }
 
 static int input_tcp(struct drill *d, const struct ip_header *ip, const uint8_t *p, size_t n, uint16_t gso_size)
 {
-    struct chunk *chunks[3];
+    struct chunk *chunks[TCP_SLICES_MAX];
     unsigned n_chunks = 0;
     struct tcp_seg seg;
     size_t header;

@@ -82,6 +82,12 @@ void tcp_input(struct tcp *t, const struct tcp_seg *seg, const struct tcp_path *
     t->counters.in_bytes += seg->len;
 }
 
+bool tcp_rcv_in_order(struct tcp *t, const struct tcp_seg *seg)
+{
+    (void)seg;
+    return !t->out_of_order;
+}
+
 void tcp_icmp(struct tcp *t, const struct tcp_icmp *icmp, uint64_t now)
 {
     (void)now;

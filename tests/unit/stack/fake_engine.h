@@ -43,6 +43,7 @@ struct tcp {
     struct tcp_counters counters;
     uint64_t drops[TCP_DROP_MAX];
     struct sock_net net;
+    bool out_of_order; /* what it says of every segment */
 };
 
 /* Makes a connection that has one segment to send; returns its id. */

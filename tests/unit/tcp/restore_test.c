@@ -572,6 +572,58 @@ static void reserved_bytes_survive(void **state)
     reserved(100, 5000, false);  /* nobody says where they lie: lost and said so, not made up */
 }
 
+static uint8_t shared_byte(uint32_t at)
+{
+    return (uint8_t)(at * 7 + at / 300);
+}
+
+/*
+ * One chunk in the send buffer twice, behind a reservation that was noted and not used. What is written after the crash
+ * lies elsewhere.
+ */
+static void shared_chunk_survives(void **state)
+{
+    struct tcp_iov room[2];
+    struct tcp_slice slice[2];
+    struct tcp_record_range range;
+    struct chunk *chunk;
+    struct host h;
+    uint8_t seen[7000];
+    uint32_t n = 0;
+    tcp_id id;
+
+    (void)state;
+    setup(&h);
+    established(&h, &id);
+    assert_int_equal(tcp_send(h.t, id, "before", 6, 0, h.now), 6);
+    assert_true(tcp_send_reserve(h.t, id, 3000, room, 2) > 0);
+    tcp_send_note(h.t, id);
+    tcp_send_commit(h.t, id, 0, 0, h.now);
+    chunk = chunk_alloc(h.pool, CHUNK_BIG_BYTES);
+    for (uint32_t i = 0; i < chunk->size; i++)
+        chunk->data[i] = shared_byte(i);
+    slice[0] = (struct tcp_slice){.data = chunk->data, .len = 3000, .chunk = chunk};
+    slice[1] = (struct tcp_slice){.data = chunk->data + 1000, .len = 500, .chunk = chunk};
+    assert_int_equal(tcp_send_shared(h.t, id, slice, 2, 0, h.now), 3500);
+    tcp_commit(h.t, h.now);
+    chunk_unref_part(h.pool, chunk);
+    crash(&h);
+    assert_int_equal(tcp_send(h.t, id, "behind", 6, 0, h.now), 6);
+    tcp_commit(h.t, h.now);
+    crash(&h);
+    for (uint32_t i = 0; tcp_record_send_range(h.t, id, i, &range); i++) {
+        assert_true(n + range.len <= sizeof seen);
+        memcpy(seen + n, range.data, range.len);
+        n += range.len;
+    }
+    assert_int_equal(n, 3512);
+    assert_memory_equal(seen, "before", 6);
+    for (uint32_t i = 0; i < 3500; i++)
+        assert_int_equal(seen[6 + i], shared_byte(i < 3000 ? i : i - 2000));
+    assert_memory_equal(seen + 3506, "behind", 6);
+    teardown(&h);
+}
+
 /* Written and committed, never sent: it leaves at once. What is quiet has nothing to say. */
 static void unsent_leaves(void **state)
 {
@@ -841,7 +893,7 @@ int main(void)
         cmocka_unit_test(time_wait_survives), cmocka_unit_test(families_survive),   cmocka_unit_test(time_wait6_survives),
         cmocka_unit_test(damage_is_reported), cmocka_unit_test(full_table), cmocka_unit_test(timeout_goes_on),
         cmocka_unit_test(timeout_that_passed), cmocka_unit_test(probe_after_restore), cmocka_unit_test(reserved_bytes_survive),
-        cmocka_unit_test(unsent_leaves), cmocka_unit_test(read_opens_the_window),
+        cmocka_unit_test(shared_chunk_survives), cmocka_unit_test(unsent_leaves), cmocka_unit_test(read_opens_the_window),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

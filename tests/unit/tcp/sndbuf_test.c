@@ -147,6 +147,36 @@ static void super_frame_of_small_chunks_fits(void **state)
     assert_int_equal(tcp_sndbuf_slices(&f->b, 1000, 65535, slice, 1, &n), CHUNK_SMALL_BYTES);
 }
 
+/* Pieces of one chunk, which is somebody's; what is written behind them lies elsewhere. */
+static void shared_pieces(void **state)
+{
+    struct fixture *f = *state;
+    struct chunk *c = chunk_alloc(f->pool, CHUNK_BIG_BYTES);
+    struct tcp_iov reserved[2];
+
+    append(f, 100, 100);
+    for (uint32_t i = 0; i < CHUNK_BIG_BYTES; i++)
+        c->data[i] = i < 6000 ? byte_at(1100 + i) : 0x55;
+    tcp_sndbuf_reserve(&f->b, f->pool, 5000, reserved, 2); /* forgotten by what comes */
+    for (uint32_t at = 0; at < 6000; at += 2000) {
+        struct tcp_slice slice = {.data = c->data + at, .len = 2000, .chunk = c};
+
+        assert_true(tcp_sndbuf_share(&f->b, f->pool, &slice));
+        assert_null(tcp_sndbuf_check(&f->b));
+    }
+    assert_int_equal(c->refs, 4);
+    append(f, 1000, 1000);
+    for (uint32_t i = 6000; i < CHUNK_BIG_BYTES; i++)
+        assert_int_equal(c->data[i], 0x55);
+    check_bytes(f, 1000, 7100);
+    tcp_sndbuf_free_to(&f->b, f->pool, 3200); /* the middle of the second */
+    assert_int_equal(c->refs, 3);
+    check_bytes(f, 3200, 4900);
+    tcp_sndbuf_free_to(&f->b, f->pool, 7100);
+    assert_int_equal(c->refs, 1);
+    chunk_unref_part(f->pool, c);
+}
+
 static void random_use(void **state)
 {
     struct fixture *f = *state;
@@ -183,6 +213,7 @@ int main(void)
         T(uncommitted_goes_back),
         T(pool_runs_out),
         T(super_frame_of_small_chunks_fits),
+        T(shared_pieces),
         T(random_use),
     };
 #undef T
