@@ -94,6 +94,7 @@ def test_bulk(net):
         equal(exchange(s, data, False) == data, True, 'the echo')
         sink.sendall(data)
         read_exactly(source, MIB)
+        wait_for(lambda: [c for c in d.conns() if c['local'].endswith(':19')][0]['limit'] == 'RWND', 5, 'chargen waits for its reader')
         replays(net, d, 'bulk', 3, ['open end', 'EAGAIN', '`: asked`'])
 
 
