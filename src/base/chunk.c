@@ -416,8 +416,8 @@ static void touch_blocks(struct chunk_pool *pool, size_t upto)
 
 static void claimed(struct chunk_pool *pool, struct chunk *c)
 {
+    c->cut = c->refs > 0; /* several have parts; behind the only one lies nothing that anybody claimed */
     c->refs++;
-    c->cut = true; /* nobody knows what lies behind */
     c->born = 0;
     if (c->refs == 1)
         pool->used_bytes += c->size;

@@ -60,7 +60,7 @@ void tcp_sndbuf_clear(struct tcp_sndbuf *b, struct chunk_pool *pool)
     tcp_sndbuf_init(b, b->end, b->limit);
 }
 
-/* Room behind the last byte in its chunk: none where that is others', or was before a crash. */
+/* Room behind the last byte in its chunk: none where that may be others'. */
 static uint32_t tail_room(const struct tcp_sndbuf *b)
 {
     const struct tcp_snd_piece *p;
