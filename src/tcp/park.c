@@ -2,28 +2,29 @@
  * tcp/park.c: parked connections: what nothing happens to takes a cell instead of a working block and a record.
  *
  * A connection is parked when it has been left alone for tcp_park_after, or, where more than tcp_park_warm have working
- * blocks, when it is the one that was left alone longest. It must be established, owned and at rest (at_rest()): nothing
- * unacknowledged, unsent, unread, out of order or owed, no timer but keepalive's, no event. Whoever asks for it (tcp_conn_by_id(), a
- * segment, an ICMP error) wakes it first; tcp_conn_view() and so tcp_get_info() look without waking it.
+ * blocks, when it is the one that was left alone longest (for CROWDED_NS at least). It must be established, owned and at
+ * rest (at_rest()): nothing unacknowledged, unsent, unread, out of order or owed, no timer but keepalive's, no event.
+ * Whoever asks for it (tcp_conn_by_id(), a segment, an ICMP error) wakes it first; tcp_conn_view() and so tcp_get_info()
+ * look without waking it.
  *
  * A cell, CELL_BYTES in the record arena, by the slot of the id:
  *
- *     head, addresses | the packed record, as a restart needs it | what the working block had beyond that record
+ *     head | the packed record, as a restart needs it | what the working block had beyond that record
  *
- * Both parts are packed (base/pack.h): the record against a template, which is the record of the first connection with that
- * congestion control that
- * was ever parked in this arena; the rest against a working block that was made of the record alone. So a woken block is
- * the parked one bit for bit (links and memory apart), whatever fields it has; tests park all connections after every
- * commit and see the same segments. Only the engine that wrote the second part reads it: another one, after a crash,
- * makes the block of the record.
+ * Both parts are packed (base/pack.h): the record against a template, the record of the first connection with that
+ * congestion control that was ever parked in this arena; the rest against a working block made of the record and of what
+ * the first one had beyond its own. So a woken block is the parked one bit for bit (links and memory apart), whatever
+ * fields it has; tests park all connections after every commit and see the same segments. Only the engine that wrote the
+ * rest reads it: another one, after a crash, makes the block of the record. A rest that is too long for the cell, and a
+ * keepalive timer, lie in memory outside.
  *
  *     after a commit each connection is published once: in its block's record, or in its cell
  *
  * Parking publishes the cell at once, what it says being committed, and the record goes with the next commit; waking
  * leaves the cell until the record is published. Where a crash finds both, the record is the newer one.
  *
- * A crowd that turns out to be at work is let in: each connection that was parked for the crowd's sake and is woken raises the
- * limit by RAISE, each that is parked in its own time lowers it again by one, down to tcp_park_warm.
+ * A crowd that turns out to be at work is let in: each connection that was parked for the crowd's sake and is woken
+ * raises the limit by RAISE, each that is parked in its own time lowers it by one, down to tcp_park_warm.
  *
  * Warm ones (with a block) stand in t->warm in the order in which they were put there; warm_at says when they were
  * committed last. What isn't at rest when its time comes leaves the list and comes back with its next commit, so that an
@@ -54,7 +55,8 @@ struct park_cell {
     uint8_t template;
     uint8_t data[CELL_BYTES - 17]; /* the packed record, then the rest */
 };
-static_assert(sizeof(struct park_cell) == CELL_BYTES && CELL_BYTES < OUTSIDE, "cells lie side by side, sizes fit a byte");
+static_assert(sizeof(struct park_cell) == CELL_BYTES && CELL_BYTES < OUTSIDE,
+              "cells lie side by side, sizes fit a byte");
 
 /* Where a cell is too small for the rest, or a keepalive timer runs; the last bytes of its data point here. */
 struct outside {
@@ -259,7 +261,8 @@ void tcp_cell_forget(struct tcp *t, uint32_t slot)
 
 int tcp_record_parked_of(const void *arena, uint32_t max_conns, uint32_t slot, uint32_t record_bytes, void *ret)
 {
-    const uint8_t *park = (const uint8_t *)arena + tcp_records_bytes_of(max_conns, record_bytes) - tcp_park_bytes(max_conns);
+    size_t all = tcp_records_bytes_of(max_conns, record_bytes);
+    const uint8_t *park = (const uint8_t *)arena + all - tcp_park_bytes(max_conns);
     const struct park_cell *cell = (const void *)(park + PARK_PAGE + (size_t)slot * CELL_BYTES);
     size_t from = offsetof(struct tcp_record, sum) + sizeof(uint64_t);
     uint64_t sum;
@@ -394,16 +397,17 @@ static bool has_key(const struct tcp_conn *c)
 
 static bool unlisted(const struct tcp_conn *c)
 {
-    return !list_linked(&c->ready) && !list_linked(&c->event) && !list_linked(&c->dirty) && !list_linked(&c->listener_link);
+    return !list_linked(&c->ready) && !list_linked(&c->event) && !list_linked(&c->dirty) &&
+           !list_linked(&c->listener_link);
 }
 
 /* Nothing will happen to it by itself, and what is published of it is all that matters. Keys are counted by blocks. */
 static bool at_rest(const struct tcp_conn *c)
 {
     return c->state == TCP_STATE_ESTABLISHED && c->owned && !c->in_accept_queue && !c->suspended && !c->celled &&
-           !c->event_bits && !c->error && !c->shutdown && !c->rst_pending && !c->syn_pending && !c->probe_pending && !c->tlp_pending && !c->fin_queued &&
-           !c->fin_waits && !c->fin_received && !c->fastopen_rsk && !has_key(c) && queues_empty(c) && no_timer(c) &&
-           unlisted(c);
+           !c->event_bits && !c->error && !c->shutdown && !c->fin_queued && !c->fin_waits && !c->fin_received &&
+           !c->rst_pending && !c->syn_pending && !c->probe_pending && !c->tlp_pending && !c->fastopen_rsk &&
+           !has_key(c) && queues_empty(c) && no_timer(c) && unlisted(c);
 }
 
 /* Of a connection with the same congestion control; made, if there is room for one more. */

@@ -117,10 +117,10 @@ enum tcp_cause {
     X(DEFER_ACCEPT, "bare ACK while the listener waits for data")                                              \
     X(SYN_COOKIE, "invalid or outdated SYN cookie")                                                            \
     X(PEER_NOT_PROVEN, "last quarter of the SYN queue: only for peers known to be alive")                      \
-    X(WAKE_NO_MEMORY, "no memory to wake the parked connection")                                               \
     X(MD5_NOT_FOUND, "no TCP-MD5 signature, but there is a key for this peer")                                 \
     X(MD5_UNEXPECTED, "a TCP-MD5 signature, but there is no key for this peer")                                \
-    X(MD5_FAILURE, "wrong TCP-MD5 signature")
+    X(MD5_FAILURE, "wrong TCP-MD5 signature")                                                                  \
+    X(WAKE_NO_MEMORY, "no memory to wake the parked connection")
 
 enum tcp_drop {
 #define X(name, text) TCP_DROP_##name,

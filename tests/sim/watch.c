@@ -220,14 +220,17 @@ static void look(struct net *n, const struct flow *f, struct seen *s)
     }
 }
 
-/* Its largest timer now, and the way there and back. */
+/* Its largest timer now, and the way there and back. The gate opens when a segment's time at a low rate has passed. */
 static uint64_t worst_timer(struct net *n, const struct flow *f, const struct seen *s)
 {
     uint64_t worst = (uint64_t)(uint32_t)f->end[0].node->cfg.tcp_rto_initial * NSEC_PER_MSEC;
 
-    for (int side = 0; side < 2; side++)
+    for (int side = 0; side < 2; side++) {
         if (s->there[side])
             worst = time_max(worst, (uint64_t)s->info[side].rto * NSEC_PER_USEC);
+        if (s->there[side] && s->info[side].limit == TCP_LIMIT_PACING)
+            worst = time_max(worst, s->info[side].timer_left * NSEC_PER_USEC);
+    }
     return worst + SLACK_NS + route_ns(n, f->end[0].node, f->end[1].node) + route_ns(n, f->end[1].node, f->end[0].node);
 }
 

@@ -386,7 +386,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parks_and_wakes), cmocka_unit_test(never), cmocka_unit_test(not_at_rest),
         cmocka_unit_test(in_the_accept_queue), cmocka_unit_test(crowd), cmocka_unit_test(looks),
-        cmocka_unit_test(keepalive), cmocka_unit_test(without_memory), cmocka_unit_test(blocks_of_others), cmocka_unit_test(shut_for_reading),
+        cmocka_unit_test(keepalive), cmocka_unit_test(without_memory), cmocka_unit_test(blocks_of_others),
+        cmocka_unit_test(shut_for_reading),
         cmocka_unit_test(controllers),
     };
 
