@@ -140,6 +140,7 @@ def test_idle_sleeps(net):
         equal(read_exactly(s, 1), b'x', 'echo')
     equal(d.call('server.status')['totals']['established'], 1000, 'established')
     sh('ip', 'neigh', 'replace', STACK4, 'lladdr', '02:77:00:00:00:02', 'dev', IFNAME, 'nud', 'permanent')
+    wait_for(lambda: d.call('server.status')['totals']['parked'] == 1000, 10, 'all are parked')
     seconds, attempts = (10, 4) if FULL else (3, 7)
     for attempt in range(attempts):
         time.sleep(1.5)  # the supervisor sleeps once the worker did for a while; the last strace's end woke both
