@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define PACK_WORDS 10u
+#define PACK_WORDS 9u
+#define ZERO       13u
 #define RUN_MAX    14u
 #define NEAR       14u
 #define PASSED     15u
@@ -70,8 +71,13 @@ static unsigned recall(const struct memory *m, uint32_t w, bool near)
 
 static void put_word(struct writer *o, struct memory *m, unsigned run, uint32_t w, uint32_t x)
 {
-    unsigned n = width(x), place = w >= REMEMBERED && n > 1 ? recall(m, w, false) : PACK_WORDS;
+    unsigned n = width(x), place;
 
+    if (!w) {
+        put_token(o, run, ZERO);
+        return;
+    }
+    place = w >= REMEMBERED && n > 1 ? recall(m, w, false) : PACK_WORDS;
     if (place < PACK_WORDS) {
         put_token(o, run, 4 + place);
         return;
@@ -132,6 +138,8 @@ static uint32_t take_word(struct reader *in, struct memory *m, unsigned kind, ui
 
         return m->word[place % PACK_WORDS] + (take(in) ^ 0x80u) - 0x80u;
     }
+    if (kind == ZERO)
+        return 0;
     if (kind >= 4)
         return m->word[kind - 4];
     for (unsigned i = 0; i <= kind; i++)

@@ -7,7 +7,8 @@
  *
  *     token = run << 4 | kind   run: words as in the template that were passed over; 15: so many and one byte's worth more
  *     kind 0-3    the word XOR the template's, in 1 + kind bytes
- *     kind 4-13   the very word of place kind - 4 among the last PACK_WORDS larger ones
+ *     kind 4-12   the very word of place kind - 4 among the last PACK_WORDS larger ones
+ *     kind 13     zero, where the template has something else
  *     kind 14     near one of them: place, then a signed difference, a byte each
  *     kind 15     nothing: 271 words passed over
  *

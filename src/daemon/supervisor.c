@@ -186,17 +186,31 @@ static void say_why(struct watch *w, int status)
             busy ? id_format(busy, id) : "");
 }
 
+/* What was committed of a connection: records lie by working block, parked ones by slot. */
+static const struct tcp_record *find_record(const struct arena *a, tcp_id id)
+{
+    const void *arena = arena_at(a, ARENA_RECORDS);
+    uint32_t n = a->head->max_conns, slot = (uint32_t)id & SLOT_MASK;
+    static struct tcp_record parked;
+
+    for (uint32_t i = 0; i < a->head->kept.records_touched && i < n; i++) {
+        const struct tcp_record *r = tcp_record_published(arena, i);
+
+        if (r && r->id == id)
+            return r;
+    }
+    if (slot >= n || tcp_record_parked_of(arena, n, slot, sizeof parked, &parked) || parked.id != id)
+        return NULL;
+    return &parked;
+}
+
 static void dump_record(struct watch *w, tcp_id id)
 {
     const struct arena *a = w->sv->arena;
-    uint32_t slot = (uint32_t)id & SLOT_MASK;
-    const struct tcp_record *r;
+    const struct tcp_record *r = find_record(a, id);
     char text[8192];
 
-    if (slot >= a->head->max_conns)
-        return;
-    r = tcp_record_published(arena_at(a, ARENA_RECORDS), slot);
-    if (!r || r->id != id || tcp_record_dump(r, text, sizeof text) <= 0)
+    if (!r || tcp_record_dump(r, text, sizeof text) <= 0)
         return;
     for (size_t at = 0; at < strlen(text); at += DUMP_LINE)
         log_msg(w->sv->log, LOG_LVL_ERR, "record, from %zu: %.*s", at, (int)DUMP_LINE, text + at);

@@ -261,6 +261,29 @@ int sock_bind_share(struct sock *s)
     return 0;
 }
 
+int sock_bind_set_reuse(struct sock *s, bool reuse)
+{
+    struct sock_bind *was = s->bind;
+    bool before = s->reuse;
+    int r;
+
+    s->reuse = reuse;
+    if (!was || !was->sharers || before == reuse) {
+        if (was && !was->sharers)
+            was->reuse = reuse;
+        return 0;
+    }
+    s->bind = NULL;
+    r = sock_bind_share(s);
+    if (r < 0) {
+        s->bind = was;
+        s->reuse = before;
+    } else if (--was->sharers == 0) {
+        sock_bind_free(was);
+    }
+    return r;
+}
+
 /* Drawn at its first use; one that comes round to 0 is drawn again. */
 static uint32_t *perturb_of(struct socks *ss, uint32_t i)
 {

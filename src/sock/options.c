@@ -148,10 +148,7 @@ static int set_socket(struct sock *s, int name, int32_t v, uint64_t now)
 {
     switch (name) {
     case SOCK_SO_REUSEADDR:
-        s->reuse = v != 0;
-        if (s->bind)
-            s->bind->reuse = s->reuse;
-        return 0;
+        return sock_bind_set_reuse(s, v != 0);
     case SOCK_SO_REUSEPORT: /* not had: no listener shares its port */
         return v ? -ENOPROTOOPT : 0;
     case SOCK_SO_SNDBUF:

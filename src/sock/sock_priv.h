@@ -209,6 +209,8 @@ struct ip_addr sock_addr_map(const struct ip_addr *a);
 int sock_bind_claim(struct sock *s, uint16_t port);
 /* May the socket, which has its claim, listen? (bind's rules again, as a listener) */
 bool sock_bind_may_listen(const struct sock *s);
+/* SO_REUSEADDR, of its claim too; out of one that it shares. 0 or -ENOMEM. */
+int sock_bind_set_reuse(struct sock *s, bool reuse);
 /* Claims the tuple of a connection that connect() or a listener gave. */
 int sock_bind_claim_tuple(struct sock *s, const struct ip_tuple *tuple, bool bound);
 /* The same for a socket that was accepted: all of a local address and port share one. */

@@ -16,6 +16,12 @@ static struct tcp_conn *owned_conn(const struct tcp *t, tcp_id id)
     return c && c->owned ? c : NULL;
 }
 
+/* Why owned_conn() found none. */
+static int absent(const struct tcp *t, tcp_id id)
+{
+    return tcp_is_parked(t, id) ? -ENOMEM : -ENOENT; /* no memory to wake it: later */
+}
+
 /* At the end of a call that may have given the connection something to send. */
 static void kick(struct tcp *t, struct tcp_conn *c, uint64_t now)
 {
@@ -254,7 +260,7 @@ int tcp_send_reserve(struct tcp *t, tcp_id id, size_t want, struct tcp_iov *iov,
     int n;
 
     if (!c)
-        return -ENOENT;
+        return absent(t, id);
     n = send_state(c);
     if (n < 0)
         return n;
@@ -344,7 +350,7 @@ static int64_t send_some(struct tcp *t, tcp_id id, const void *data, const struc
     int r;
 
     if (!c)
-        return -ENOENT;
+        return absent(t, id);
     r = send_state(c);
     if (r < 0)
         return r;
@@ -464,7 +470,7 @@ int tcp_shutdown_write(struct tcp *t, tcp_id id, uint64_t now)
     struct tcp_conn *c = owned_conn(t, id);
 
     if (!c)
-        return -ENOENT;
+        return absent(t, id);
     if (c->state == TCP_STATE_CLOSE)
         return -ENOTCONN;
     c->shutdown |= TCP_SHUT_WR;
@@ -482,7 +488,7 @@ int tcp_shutdown_read(struct tcp *t, tcp_id id, uint64_t now)
     struct tcp_conn *c = owned_conn(t, id);
 
     if (!c)
-        return -ENOENT;
+        return absent(t, id);
     if (c->state == TCP_STATE_CLOSE)
         return -ENOTCONN;
     tcp_rec_call(t, c, TCP_REC_CALL_SHUTDOWN_RD, 0, 0, 0, c->rcvq.bytes, now);
@@ -526,7 +532,7 @@ int tcp_abort(struct tcp *t, tcp_id id, uint64_t now)
     struct tcp_conn *c = tcp_conn_by_id(t, id);
 
     if (!c || (!c->owned && !c->orphan))
-        return -ENOENT;
+        return tcp_park_abandon(t, id) ? 0 : -ENOENT;
     tcp_rec_verb(t, NULL, now);
     tcp_rec_call(t, c, TCP_REC_CALL_ABORT, 0, 0, 0, 0, now);
     tcp_disconnect(t, c, TCP_CAUSE_RST_ABORT, now);
@@ -575,7 +581,7 @@ int tcp_close(struct tcp *t, tcp_id id, uint64_t now)
     bool unread;
 
     if (!c)
-        return -ENOENT;
+        return tcp_park_abandon(t, id) ? 0 : -ENOENT;
     unread = c->rcvq.bytes != 0;
     tcp_rec_verb(t, NULL, now);
     tcp_rec_call(t, c, TCP_REC_CALL_CLOSE, 0, 0, 0, c->rcvq.bytes, now);

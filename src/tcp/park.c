@@ -11,8 +11,8 @@
  *
  *     head | the packed record, as a restart needs it | what the working block had beyond that record
  *
- * Both parts are packed (base/pack.h): the record against a template, the record of the first connection with that
- * congestion control that was ever parked in this arena; the rest against a working block made of the record and of what
+ * Both parts are packed (base/pack.h): the record against a template, the record of the first connection of its kind
+ * (congestion control, family, options agreed) that was ever parked in this arena; the rest against a working block made of the record and of what
  * the first one had beyond its own. So a woken block is the parked one bit for bit (links and memory apart), whatever
  * fields it has; tests park all connections after every commit and see the same segments. Only the engine that wrote the
  * rest reads it: another one, after a crash, makes the block of the record. A rest that is too long for the cell, and a
@@ -35,16 +35,18 @@
 #include "tcp/tcp_record.h"
 
 #define SLOT_MASK  0xffffffu
-#define CELL_BYTES 176u
+#define CELL_BYTES 192u
 #define CROWDED    0x8000u /* with generation: parked to make room */
 #define OUTSIDE    255u /* rest_bytes: the rest lies in memory of its own, as struct outside */
-#define PARK_PAGE  8192u /* the templates', before the cells */
-#define TEMPLATES  4u    /* of the first connection with each congestion control; further ones share the first */
+#define PARK_PAGE  16384u /* the templates', before the cells */
+#define TEMPLATES  10u    /* of the first connection of each kind (choose_template()); further kinds share one */
 #define COPIES     2u    /* one may be damaged */
 #define CROWDED_NS (5 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
 #define SPARES     8u   /* blocks kept for waking: lack of memory must not make a connection unreachable */
 #define STEAL_MAX  64u  /* warm ones looked at for a block where there is no memory for one */
 #define RAISE      8u
+#define AT_ONCE    256u /* looks in one expiry; the others' come after REST_NS */
+#define REST_NS    NSEC_PER_MSEC
 #define LOOKS      2u    /* at the oldest warm ones, for each that joins a crowd */
 
 struct park_cell {
@@ -86,6 +88,7 @@ struct tcp_park {
     struct tcp_conn beyond;     /* that, XOR; in this engine only */
     bool has_beyond;
     uint32_t raised; /* above tcp_park_warm */
+    uint64_t rest_until; /* more are due, but this expiry did its share */
     struct tcp_conn *spare[SPARES];
     unsigned n_spares;
     struct wheel alarms;        /* of those parked with a timer */
@@ -410,21 +413,33 @@ static bool at_rest(const struct tcp_conn *c)
            !has_key(c) && queues_empty(c) && no_timer(c) && unlisted(c);
 }
 
-/* Of a connection with the same congestion control; made, if there is room for one more. */
+/* How much two records' connections are of one kind: what they differ in costs most. 4: in nothing of that. */
+static unsigned likeness(const struct tcp_record *x, const struct tcp_record *y)
+{
+    const struct ip_tuple *a = (const void *)x->tuple, *b = (const void *)y->tuple;
+
+    return (unsigned)(!memcmp(x->cc_name, y->cc_name, sizeof x->cc_name)) + (a->local.family == b->local.family) +
+           (x->ts_ok == y->ts_ok) + (x->wscale_ok == y->wscale_ok);
+}
+
+/* Of a connection of the same kind; made, if there is room for one more, else the likest. */
 static uint8_t choose_template(struct tcp_park *p)
 {
-    const struct tcp_record *r = &p->record;
+    unsigned best = 0, most = 0;
 
-    for (unsigned i = 0; i < p->n_templates; i++)
-        if (p->has_template[i] && !memcmp(p->template[i].cc_name, r->cc_name, sizeof r->cc_name))
-            return (uint8_t)i;
-    if (p->n_templates < TEMPLATES)
-        make_template(p, r);
-    else
-        for (unsigned i = 0; i < TEMPLATES; i++)
-            if (p->has_template[i])
-                return (uint8_t)i;
-    return (uint8_t)(p->n_templates - 1);
+    for (unsigned i = 0; i < p->n_templates && most < 5; i++) {
+        unsigned like = p->has_template[i] ? 1 + likeness(&p->template[i], &p->record) : 0;
+
+        if (like > most) {
+            best = i;
+            most = like;
+        }
+    }
+    if (most < 5 && p->n_templates < TEMPLATES) {
+        make_template(p, &p->record);
+        return (uint8_t)(p->n_templates - 1);
+    }
+    return (uint8_t)best;
 }
 
 /* Once: what most will have beyond their records. */
@@ -620,6 +635,33 @@ struct tcp_conn *tcp_wake(struct tcp *t, void *parked)
     return c;
 }
 
+bool tcp_park_abandon(struct tcp *t, tcp_id id)
+{
+    enum tcp_kind kind = TCP_KIND_FREE;
+    struct park_cell *cell = tcp_lookup_id(t, id, &kind);
+    const struct tcp_record *r = &t->park->record;
+    struct ip_tuple tuple;
+    struct tcp_seg seg;
+
+    if (!cell || kind != TCP_KIND_PARKED)
+        return false;
+    if (!read_own(t, cell, &t->park->record)) { /* as if the peer's next segment had come */
+        memcpy(&tuple, r->tuple, sizeof tuple);
+        seg = (struct tcp_seg){.src = tuple.remote, .dst = tuple.local, .src_port = tuple.remote_port,
+                               .dst_port = tuple.local_port, .seq = r->rcv_nxt, .ack = r->snd_nxt, .flags = TCP_ACK};
+        tcp_reply_rst(t, &seg, TCP_CAUSE_RST_ABORT);
+    }
+    forget_outside(t, cell);
+    tcp_record_clear_cell(t, (uint32_t)id & SLOT_MASK);
+    tcp_table_leave(t, id);
+    t->n_conns--;
+    t->n_established--;
+    t->n_parked--;
+    t->counters.abort_on_memory++;
+    t->counters.estab_resets++;
+    return true;
+}
+
 void *tcp_wake_entry(struct tcp *t, void *parked, enum tcp_kind *inout_kind)
 {
     struct tcp_conn *c = tcp_wake(t, parked);
@@ -695,15 +737,24 @@ void tcp_park_expire(struct tcp *t)
         else /* no memory to wake it */
             wheel_arm(&t->park->alarms, alarm, time_add(t->now, NSEC_PER_SEC));
     }
-    while (t->n_warm && list_entry(list_first(&t->warm), struct tcp_conn, warm)->warm_due <= t->now)
+    t->park->rest_until = 0;
+    for (unsigned i = 0; t->n_warm && list_entry(list_first(&t->warm), struct tcp_conn, warm)->warm_due <= t->now; i++) {
+        if (i == AT_ONCE) { /* all that a restart brought back are due together */
+            t->park->rest_until = t->now + REST_NS;
+            break;
+        }
         look_at_oldest(t, (uint32_t)t->config->tcp_park_after * NSEC_PER_MSEC, false);
+    }
 }
 
 uint64_t tcp_park_deadline(const struct tcp *t)
 {
-    uint64_t alarm = wheel_deadline(&t->park->alarms);
+    uint64_t alarm = wheel_deadline(&t->park->alarms), due;
 
-    return t->n_warm ? time_min(alarm, list_entry(list_first(&t->warm), struct tcp_conn, warm)->warm_due) : alarm;
+    if (!t->n_warm)
+        return alarm;
+    due = list_entry(list_first(&t->warm), struct tcp_conn, warm)->warm_due;
+    return time_min(alarm, time_max(due, t->park->rest_until));
 }
 
 /* ---- after a crash ---- */
@@ -718,16 +769,23 @@ const char *tcp_cell_read(const struct tcp *t, uint32_t slot, struct tcp_record 
     if (!ret->id)
         return NULL;
     why = read_own(t, cell, ret);
-    return why ? why : ret->id != cell->id ? "record in another's cell" : tcp_record_values(ret);
+    if (!why && ret->id != cell->id)
+        why = "record in another's cell";
+    if (!why && (ret->state != TCP_STATE_ESTABLISHED || !ret->owned || ret->in_accept_queue || ret->md5_key[0]))
+        why = "no such connection is ever parked";
+    return why ? why : tcp_record_values(ret);
 }
 
 bool tcp_cell_place(struct tcp *t, uint32_t slot, const struct tcp_record *r)
 {
+    struct park_cell *cell = &t->park->cells[slot];
     struct ip_tuple tuple;
 
     memcpy(&tuple, r->tuple, sizeof tuple);
-    if (!tcp_table_place(t, r->id, TCP_KIND_PARKED, &t->park->cells[slot], &tuple, true))
+    if (!tcp_table_place(t, r->id, TCP_KIND_PARKED, cell, &tuple, true))
         return false;
+    cell->rest_bytes = 0; /* what it says of the rest no sum covers, and another engine wrote it */
+    cell->generation = (uint16_t)((t->params.generation - 1) & (CROWDED - 1));
     t->n_conns++;
     t->n_established++;
     t->n_parked++;

@@ -367,9 +367,9 @@ static void commit_conn(struct tcp *t, struct tcp_conn *c, bool journal)
 {
     if (journal)
         note_payload(t, c);
-    publish(&t->records->slots[c->block], c, t->records->layout);
     if (t->params.kept && t->params.kept->records_touched <= c->block)
         t->params.kept->records_touched = c->block + 1;
+    publish(&t->records->slots[c->block], c, t->records->layout);
     if (c->celled)
         tcp_cell_forget(t, (uint32_t)c->id & SLOT_MASK);
     c->celled = false;
@@ -453,6 +453,11 @@ void tcp_record_clear(struct tcp *t, const struct tcp_conn *c)
         gone(t, c->block);
     if (c->celled)
         gone(t, ((uint32_t)c->id & SLOT_MASK) | CELL);
+}
+
+void tcp_record_clear_cell(struct tcp *t, uint32_t slot)
+{
+    gone(t, slot | CELL);
 }
 
 void tcp_record_retire(struct tcp *t, uint32_t block)

@@ -651,6 +651,8 @@ static void supersede(struct tcp *t, tcp_id id)
 {
     struct tcp_conn *c = tcp_conn_by_id(t, id);
 
+    if (!c)
+        return;
     c->celled = true;
     tcp_mark_dirty(t, c);
 }

@@ -1034,6 +1034,7 @@ void tcp_record_give_block(struct tcp *t, uint32_t block);
 void tcp_record_expect(const struct tcp *t, const struct tcp_conn *c);
 /* What is published of a connection (record and cell) goes with the next commit. */
 void tcp_record_clear(struct tcp *t, const struct tcp_conn *c);
+void tcp_record_clear_cell(struct tcp *t, uint32_t slot);
 /* The record goes with the next commit and the place is free: what it says is published elsewhere. */
 void tcp_record_retire(struct tcp *t, uint32_t block);
 /* A scan of all places (restoring): what was touched before, and is not taken by tcp_conn_new_at(), is given. */
@@ -1097,6 +1098,8 @@ void *tcp_wake_entry(struct tcp *t, void *parked, enum tcp_kind *inout_kind);
 /* A connection, or a copy of a parked one, valid until the next such call, which can be read but not worked on. */
 const struct tcp_conn *tcp_conn_view(const struct tcp *t, tcp_id id);
 const struct tcp_conn *tcp_view(const struct tcp *t, const void *parked);
+/* One that its owner leaves and that can't be woken for lack of memory is gone, with a RST if there is room for one. */
+bool tcp_park_abandon(struct tcp *t, tcp_id id);
 bool tcp_is_parked(const struct tcp *t, tcp_id id);
 /* Does this parked entry have that tuple? */
 bool tcp_cell_is(const struct tcp *t, const void *parked, const struct ip_tuple *tuple);

@@ -429,6 +429,7 @@ def test_escalation(net):
     d = net.tautd(config, env={'TAUT_CRASH_PORT': '9'})
     d.call('config.set', name='tcp.tcp_fin_timeout', value=33)
     good = kernel_socket(STACK4, 7)
+    wait_for(lambda: d.call('server.status')['totals']['parked'] == 1, 5, 'parked: the next one has its place')
     bad = kernel_socket(STACK4, 9)
     bad.sendall(b'well')
     bad.send(b'!', socket.MSG_OOB)

@@ -331,6 +331,12 @@ static void test_shared_claims(void **state)
         assert_ptr_equal(c[i]->bind, c[0]->bind);
         assert_int_equal(c[i]->bind->sharers, i + 1);
     }
+    for (int32_t on = 0; on < 2; on++) { /* an option of one of them is no other's */
+        sock_setopt(c[1], SOCK_LEVEL_SOCKET, SOCK_SO_REUSEADDR, &on, sizeof on, 0);
+        assert_true(c[0]->bind->reuse && c[2]->bind->reuse);
+        assert_int_equal(c[0]->bind->sharers, 2 + on);
+        assert_int_equal(c[1]->bind->reuse, on);
+    }
     sock_close(l, 0);
     for (unsigned i = 0; i < 3; i++) {
         s = bound(&e, "0.0.0.0", 80, false, &r);

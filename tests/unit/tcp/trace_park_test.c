@@ -337,6 +337,54 @@ static void blocks_of_others(void **st)
     h_free(h);
 }
 
+/* One that is left can't stay: a RST tells the peer, and its place is free. */
+static void left_without_memory(void **st)
+{
+    struct harness *h = many_parked(20);
+    struct tcp_totals t;
+    int closed = 0;
+
+    (void)st;
+    no_memory = true;
+    for (int k = 0; k < 20; k++) {
+        flow(h, k);
+        expect(h, h_close(h), 0);
+        closed += h_pending(h) > 0;
+        skip_out(h);
+    }
+    no_memory = false;
+    tcp_get_totals(h->t, &t);
+    expect(h, closed, 12); /* by RST; a FIN waits for memory */
+    expect(h, t.parked, 0);
+    expect(h, t.conns, 8); /* orphans whose FIN is to be acknowledged: those that blocks were kept for */
+    expect(h, tcp_get_counters(h->t)->abort_on_memory, 12);
+    assert_true(h_causes(h, TCP_CAUSE_RST_ABORT) >= 12);
+    for (int k = 0; k < 20; k++) {
+        flow(h, k);
+        h_abort(h);
+        skip_out(h);
+    }
+    h_free(h);
+}
+
+/* A call that needs one that can't be woken is told to come again. */
+static void later_without_memory(void **st)
+{
+    struct harness *h = many_parked(10);
+
+    (void)st;
+    no_memory = true;
+    for (int k = 0; k < 10; k++) {
+        flow(h, k);
+        expect(h, tcp_send(h->t, h_id(h), "x", 1, 0, h->now), -ENOMEM); /* woken or not */
+    }
+    no_memory = false;
+    flow(h, 9);
+    expect(h, h_send(h, 20), 20);
+    skip_out(h);
+    h_free(h);
+}
+
 /* One that reads no more has an end to tell. */
 static void shut_for_reading(void **st)
 {
@@ -381,6 +429,35 @@ static void controllers(void **st)
     h_free(h);
 }
 
+/* Nor do those that differ in what was agreed, in sizes and in windows, keep each other awake. */
+static void kinds(void **st)
+{
+    static const char *const syn[] = {
+        "S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,nop,wscale 7>", "S 0:0(0) win 65535 <mss 1460>",
+        "S 0:0(0) win 29200 <mss 536,sackOK>", "S 0:0(0) win 8192 <mss 1220,nop,wscale 2>",
+        "S 0:0(0) win 64240 <mss 9000,sackOK,TS val 4000000000 ecr 0,nop,wscale 14>"};
+    struct harness *h = h_new();
+
+    (void)st;
+    h_listen(h, 100);
+    for (int k = 0; k < 60; k++) {
+        const char *how = syn[k % 5];
+
+        flow(h, k);
+        in(h, how);
+        skip_out(h);
+        in(h, !strstr(how, "TS")       ? ". 1:1(0) ack 1 win 500"
+              : strstr(how, "TS val 100") ? ". 1:1(0) ack 1 win 501 <nop,nop,TS val 101 ecr 1000000>"
+                                       : ". 1:1(0) ack 1 win 502 <nop,nop,TS val 4000000001 ecr 1000000>");
+        h_accept(h);
+    }
+    pass_ms(h, 3000);
+    skip_out(h);
+    expect(h, parked(h), 60);
+    expect(h, tcp_get_counters(h->t)->park_no_room, 0);
+    h_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +466,7 @@ int main(void)
         cmocka_unit_test(keepalive), cmocka_unit_test(without_memory), cmocka_unit_test(blocks_of_others),
         cmocka_unit_test(shut_for_reading),
         cmocka_unit_test(controllers),
+        cmocka_unit_test(kinds), cmocka_unit_test(left_without_memory), cmocka_unit_test(later_without_memory),
     };
 
     unsetenv("TAUT_PARK");
