@@ -192,7 +192,7 @@ SHOWN = [('bulk_out_builtin', 'bulk out, built-in'), ('bulk_in_builtin', 'bulk i
          ('bulk_out_1500', 'bulk out, MTU 1500'), ('bulk_in_1500', 'bulk in, MTU 1500'),
          ('connect_close', 'connect + close'), ('connect_close_parallel', 'the same, 8 in parallel'),
          ('connect_echo_close', 'connect + echo + close'), ('syn_flood', 'SYNs answered'), ('rtt_p50', 'round trips, p50')]
-SCALE_MAX = 1.75
+SCALE_MAX = 2.25
 
 
 def bar(r, stack):
@@ -216,8 +216,8 @@ def draw(result, path):
                          f'<text class="s" x="{at(x) + 4:.1f}" y="{y + 8}">{x:.2f}</text>')
             y += high
         y += 9
-    grid = [f'<line class="{"k" if x == 1 else "g"}" x1="{at(x):.1f}" x2="{at(x):.1f}" y1="58" y2="{y - 4}"/>' for x in (0, 0.5, 1, 1.5)]
-    grid += [f'<text class="s" style="text-anchor:middle" x="{at(x):.1f}" y="{y + 8}">{"kernel" if x == 1 else x}</text>' for x in (0, 0.5, 1, 1.5)]
+    grid = [f'<line class="{"k" if x == 1 else "g"}" x1="{at(x):.1f}" x2="{at(x):.1f}" y1="58" y2="{y - 4}"/>' for x in (0, 0.5, 1, 1.5, 2)]
+    grid += [f'<text class="s" style="text-anchor:middle" x="{at(x):.1f}" y="{y + 8}">{"kernel" if x == 1 else x}</text>' for x in (0, 0.5, 1, 1.5, 2)]
     legend, x = [], left
     for s, colour in COLOURS.items():
         name = 'bare TAP' if s == 'tap' else 'lwIP' if s == 'lwip' else s

@@ -742,7 +742,7 @@ def test_cost(net):
     net.tautd('[daemon]\nsurvive = no\n' + services, name='taut1', host4='10.79.0.1', stack4='10.79.0.2')
     for _ in range(3):  # what others do on this machine in one of them is no cost
         ratios = {}
-        for name, move, megabytes in (('in', upload, 192), ('out', download, 512)):
+        for name, move, megabytes in (('in', upload, 384), ('out', download, 1536)):
             rates = {STACK4: [], '10.79.0.2': []}
             for i in range(9 if not FULL else 21):
                 for address in sorted(rates, reverse=bool(i % 2)):
