@@ -44,7 +44,7 @@
 #define CROWDED_NS (5 * NSEC_PER_MSEC) /* where too many are warm: left alone for so long is enough */
 #define SPARES     8u   /* blocks kept for waking: lack of memory must not make a connection unreachable */
 #define STEAL_MAX  64u  /* warm ones looked at for a block where there is no memory for one */
-#define RAISE      8u
+#define RAISE      32u
 #define AT_ONCE    256u /* looks in one expiry; the others' come after REST_NS */
 #define REST_NS    NSEC_PER_MSEC
 #define LOOKS      2u    /* at the oldest warm ones, for each that joins a crowd */

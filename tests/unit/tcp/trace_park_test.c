@@ -54,6 +54,17 @@ static void exchange(struct harness *h, unsigned n)
     skip_out(h);
 }
 
+/* Flow k, accepted, with one exchange behind it. */
+static void exchanged(struct harness *h, int k, const char *syn)
+{
+    flow(h, k);
+    in(h, syn);
+    skip_out(h);
+    in(h, ". 1:1(0) ack 1 win 65535");
+    h_accept(h);
+    exchange(h, 0);
+}
+
 static void parks_and_wakes(void **st)
 {
     struct harness *h = established();
@@ -188,12 +199,7 @@ static void crowd(void **st)
     h->cfg.tcp_park_warm = 3;
     h_listen(h, 100);
     for (int k = 0; k < 12; k++) {
-        flow(h, k);
-        in(h, "S 0:0(0) win 65535 <mss 1460>");
-        skip_out(h);
-        in(h, ". 1:1(0) ack 1 win 65535");
-        h_accept(h);
-        exchange(h, 0);
+        exchanged(h, k, "S 0:0(0) win 65535 <mss 1460>");
         if (k == 5)
             expect(h, parked(h), 0);
         if (k >= 5)
@@ -280,12 +286,7 @@ static struct harness *many_parked(int n)
 
     h_listen(h, 100);
     for (int k = 0; k < n; k++) {
-        flow(h, k);
-        in(h, "S 0:0(0) win 65535 <mss 1460>");
-        skip_out(h);
-        in(h, ". 1:1(0) ack 1 win 65535");
-        h_accept(h);
-        exchange(h, 0);
+        exchanged(h, k, "S 0:0(0) win 65535 <mss 1460>");
     }
     pass_ms(h, 3000);
     expect(h, parked(h), n);
@@ -411,12 +412,7 @@ static void controllers(void **st)
     h_listen(h, 100);
     for (int k = 0; k < 8; k++) {
         h->cfg.tcp_congestion_control = k % 4;
-        flow(h, k);
-        in(h, "S 0:0(0) win 65535 <mss 1460,sackOK>");
-        skip_out(h);
-        in(h, ". 1:1(0) ack 1 win 65535");
-        h_accept(h);
-        exchange(h, 0);
+        exchanged(h, k, "S 0:0(0) win 65535 <mss 1460,sackOK>");
     }
     pass_ms(h, 3000);
     expect(h, parked(h), 8);
