@@ -84,6 +84,7 @@ struct tcp_park {
     bool has_template[TEMPLATES];
     unsigned n_templates; /* whole or damaged */
     struct tcp_record record;   /* of the cell that is being read or written */
+    const struct park_cell *found; /* whose record that is since a look-up; NULL: it has to be read */
     struct tcp_conn base;       /* made of it, and of what the first one parked had beyond its record */
     struct tcp_conn beyond;     /* that, XOR; in this engine only */
     bool has_beyond;
@@ -244,17 +245,20 @@ static const char *read_record(const struct park_cell *cell, const void *like, v
 
 static const char *read_own(const struct tcp *t, const struct park_cell *cell, struct tcp_record *ret)
 {
-    const struct tcp_park *p = t->park;
+    struct tcp_park *p = t->park;
     bool there = cell->template < TEMPLATES && p->has_template[cell->template];
 
+    p->found = NULL;
     return read_record(cell, there ? &p->template[cell->template] : NULL, ret, sizeof *ret);
 }
 
 bool tcp_cell_is(const struct tcp *t, const void *cell, const struct ip_tuple *tuple)
 {
-    struct tcp_record *r = &t->park->record;
-
-    return !read_own(t, cell, r) && !memcmp(r->tuple, tuple, sizeof *tuple);
+    struct tcp_park *p = t->park;
+    bool same = !read_own(t, cell, &p->record) && !memcmp(p->record.tuple, tuple, sizeof *tuple);
+    if (same)
+        p->found = cell;
+    return same;
 }
 
 void tcp_cell_forget(struct tcp *t, uint32_t slot)
@@ -490,6 +494,7 @@ static bool fill_cell(struct tcp *t, struct park_cell *cell, const struct tcp_co
     struct tcp_park *p = t->park;
     size_t n;
 
+    p->found = NULL;
     tcp_record_fill(c, &p->record);
     if (!p->has_beyond)
         note_beyond(p, c);
@@ -612,10 +617,11 @@ struct tcp_conn *tcp_wake(struct tcp *t, void *parked)
     uint32_t block;
     bool whole;
 
-    if (!c || read_own(t, cell, r)) {
+    if (!c || (t->park->found != cell && read_own(t, cell, r))) {
         free(c);
         return NULL;
     }
+    t->park->found = NULL;
     block = tcp_record_take_block(t); /* there are as many as connections */
     whole = read_block(t, cell, c);
     if (whole && (cell->generation & CROWDED) && t->park->raised < t->params.max_conns)

@@ -11,6 +11,7 @@
 
 #define LOOK_EVERY_NS (50 * NSEC_PER_MSEC)
 #define STEP_MAX_NS   (120 * NSEC_PER_SEC) /* tcp_rto_max */
+#define GATE_BYTES 65536u
 #define SLACK_NS      (700 * NSEC_PER_MSEC) /* delayed ACK 200 ms, a full device 500 ms */
 /*
  * Of a silent black hole the engine knows by the first timeout that comes (2^(tcp_retries1 + 1) - 1) tcp_rto_min or
@@ -220,16 +221,20 @@ static void look(struct net *n, const struct flow *f, struct seen *s)
     }
 }
 
-/* Its largest timer now, and the way there and back. The gate opens when a segment's time at a low rate has passed. */
-static uint64_t worst_timer(struct net *n, const struct flow *f, const struct seen *s)
+/*
+ * Its largest timer now, and the way there and back. A paced one may wait for its gate: no longer than a super-frame takes at
+ * the lowest rate that it was ever seen to have.
+ */
+static uint64_t worst_timer(struct net *n, struct flow *f, const struct seen *s)
 {
     uint64_t worst = (uint64_t)(uint32_t)f->end[0].node->cfg.tcp_rto_initial * NSEC_PER_MSEC;
 
     for (int side = 0; side < 2; side++) {
         if (s->there[side])
             worst = time_max(worst, (uint64_t)s->info[side].rto * NSEC_PER_USEC);
-        if (s->there[side] && s->info[side].limit == TCP_LIMIT_PACING)
-            worst = time_max(worst, s->info[side].timer_left * NSEC_PER_USEC);
+        if (s->there[side] && s->info[side].limit == TCP_LIMIT_PACING && f->watch.rate_low[side])
+            worst = time_max(worst, time_min(s->info[side].timer_left * NSEC_PER_USEC,
+                                             GATE_BYTES * NSEC_PER_SEC / f->watch.rate_low[side]));
     }
     return worst + SLACK_NS + route_ns(n, f->end[0].node, f->end[1].node) + route_ns(n, f->end[1].node, f->end[0].node);
 }
@@ -306,6 +311,9 @@ static bool watch_flow(struct net *n, struct flow *f, uint64_t to)
         return false;
     look(n, f, &s);
     w->looked_at = n->now;
+    for (int side = 0; side < 2; side++)
+        if (s.there[side] && s.info[side].pacing_rate && (!w->rate_low[side] || s.info[side].pacing_rate < w->rate_low[side]))
+            w->rate_low[side] = s.info[side].pacing_rate;
     if (!s.there[0] && !s.there[1])
         return true;
     w->losses += w->fresh;

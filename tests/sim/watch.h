@@ -32,6 +32,7 @@ struct edge {
 struct watch {
     struct edge edge[2];
     uint64_t progress_at, worst_ns, sum;
+    uint64_t rate_low[2]; /* lowest pacing rate that each end was seen to have, bytes/s; 0: none yet */
     uint32_t losses; /* since, and at most one look before it */
     uint32_t fresh;  /* since the last look */
     uint64_t looked_at;
