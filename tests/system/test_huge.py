@@ -15,8 +15,7 @@ import time
 from harness import (BUILD, Control, FULL, Failure, HOST4, IFNAME, SANITIZED, STACK4, STACK_MAC, TAUT, TAUT_WEB, check, equal, read_exactly, sh, tcp,
                      wait_for)
 
-MANY = 3000 if SANITIZED else 100000  # with sanitizers each turn checks every connection
-COUNT = MANY
+COUNT = 3000 if SANITIZED else 100000  # with sanitizers each turn checks every connection
 EACH_BYTES = 600
 MANYCONNS = os.path.join(BUILD, 'tests/system/manyconns')
 CONFIG = (f'[network]\nroute = 172.16.0.0/12 via {HOST4}\n'
@@ -65,10 +64,10 @@ def start(net):
     return d
 
 
-def fill(net, d, count=COUNT):
-    out = sh(MANYCONNS, IFNAME, STACK_MAC, STACK4, 9, '172.16.0.1', count, 100, timeout=120)
-    equal(int(out), count, 'handshakes')
-    wait_for(lambda: d.call('server.status')['totals']['established'] == count, 5, f'{count} connections')
+def fill(net, d):
+    out = sh(MANYCONNS, IFNAME, STACK_MAC, STACK4, 9, '172.16.0.1', COUNT, 100, timeout=120)
+    equal(int(out), COUNT, 'handshakes')
+    wait_for(lambda: d.call('server.status')['totals']['established'] == COUNT, 5, f'{COUNT} connections')
 
 
 def timed(function):
@@ -174,9 +173,9 @@ def test_memory(net):
     """Idle connections are parked: what each costs, all told; and a crash among 100,000 of them. runs alone, limit: 300 s"""
     d = start(net)
     before = memory_bytes(d)
-    fill(net, d, MANY)
-    wait_for(lambda: d.call('server.status')['totals']['parked'] == MANY, 15, 'all are parked')
-    each = (memory_bytes(d) - before) / MANY
+    fill(net, d)
+    wait_for(lambda: d.call('server.status')['totals']['parked'] == COUNT, 15, 'all are parked')
+    each = (memory_bytes(d) - before) / COUNT
     s = tcp()
     began = time.monotonic()
     os.kill(d.stack_pid, signal.SIGKILL)
@@ -185,9 +184,9 @@ def test_memory(net):
     restored = time.monotonic() - began
     d.control = Control(d.dir)
     totals = d.call('server.status')['totals']
-    equal(totals['established'], MANY + 1, 'all are there')
-    equal(totals['parked'], MANY, 'and parked')
-    after = (memory_bytes(d) - before) / MANY
+    equal(totals['established'], COUNT + 1, 'all are there')
+    equal(totals['parked'], COUNT, 'and parked')
+    after = (memory_bytes(d) - before) / COUNT
     net.say(f'{each:.0f} bytes a connection; kill -9 to the first byte {restored * 1e3:.0f} ms; {after:.0f} bytes then')
     check(SANITIZED or each <= EACH_BYTES, f'{each:.0f} bytes a connection')
     check(SANITIZED or after <= EACH_BYTES, f'{after:.0f} bytes a connection after the crash')
